@@ -1,0 +1,1 @@
+"""Tenon's control plane: the ontology, the inference control and what agents do with both."""
