@@ -1,0 +1,22 @@
+"""Identity: principals and their API keys. Owns both tables, the key's format and authentication.
+
+Promises: a secret is shown once and stored as SHA-256; a key or principal that was revoked, disabled or has expired authenticates nobody
+within a second, in every process. Needs: policy, audit, the login `auth`.
+"""
+
+from tenon.core.identity.contracts import IssuedKey, KeyKind, KeyRequest, Principal
+from tenon.core.identity.service import Authenticator, create_key, create_principal, find_principal, first_operator, list_keys, revoke_key
+
+__all__ = [
+    "Authenticator",
+    "IssuedKey",
+    "KeyKind",
+    "KeyRequest",
+    "Principal",
+    "create_key",
+    "create_principal",
+    "first_operator",
+    "find_principal",
+    "list_keys",
+    "revoke_key",
+]

@@ -1,0 +1,159 @@
+"""Principals, keys and authentication."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.engine import RowMapping
+
+from tenon.core import audit
+from tenon.core.audit.contracts import AuditEvent
+from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, SessionId, TenantId
+from tenon.core.identity import api_keys, repository
+from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyRequest, Principal
+from tenon.core.policy import Action, Resource, authorize
+from tenon.kit import clock
+from tenon.kit.database import Database, WriteSession
+from tenon.kit.errors import Invalid, NotFound, Unauthenticated
+from tenon.kit.ids import uuid7
+
+CACHE_SECONDS = 0.8  # how long a revoked key may still pass in one API process
+CACHE_SIZE_MAX = 10_000
+_KIND_OF = {PrincipalKind.USER: KeyKind.USER, PrincipalKind.SERVICE: KeyKind.SERVICE, PrincipalKind.AGENT: KeyKind.AGENT}
+
+
+async def create_principal(
+    session: WriteSession, ctx: Context, *, name: str, kind: PrincipalKind, roles: frozenset[str],
+    clearance: frozenset[str] = frozenset(), owner: PrincipalId | None = None,
+) -> Principal:  # fmt: skip
+    """A new principal. An agent has the role `agent` alone and an owner whom it acts for."""
+    authorize(ctx, Action.MANAGE_PRINCIPALS, Resource("Tenant", str(ctx.tenant)))
+    if unknown := roles - ROLES:
+        raise Invalid("unknown_role", f"There is no role {min(unknown)}. Roles: {', '.join(sorted(ROLES))}.", path="roles")
+    if (kind is PrincipalKind.AGENT) != (roles == {"agent"}) or (kind is PrincipalKind.AGENT) != (owner is not None):
+        raise Invalid("agent_needs_owner", "An agent has an owner and the single role `agent`; nobody else has either.", path="kind")
+    principal = Principal(PrincipalId(uuid7()), kind, name, roles, clearance, owner)
+    await repository.insert_principal(session, ctx.tenant, principal)
+    await audit.record(session, ctx, AuditEvent("principal.create", "Principal", str(principal.id), payload={"name": name, "roles": sorted(roles)}))
+    return principal
+
+
+async def find_principal(session: WriteSession, ctx: Context, *, id: UUID | None = None, name: str | None = None) -> Principal:
+    """The principal with this id or name in the caller's tenant. Raises NotFound."""
+    row = await repository.principal_row(session, ctx.tenant, id=id, name=name)
+    if row is None:
+        raise NotFound("principal_not_found", "There is no such principal.")
+    return Principal(
+        PrincipalId(row["id"]), PrincipalKind(row["kind"]), row["name"], frozenset(row["roles"]), frozenset(row["clearance"]),
+        row["owner_id"], row["disabled_at"] is not None,
+    )  # fmt: skip
+
+
+async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *, environment: str = "live") -> IssuedKey:
+    """Issue a key; its text is returned once. Session keys are issued by `agents.sessions`, which decides by OPEN_SESSION itself."""
+    principal = await find_principal(session, ctx, id=request.principal)
+    if request.kind is KeyKind.SESSION:
+        authorize(ctx, Action.OPEN_SESSION, Resource("Principal", str(principal.id)))
+    else:
+        authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
+        if _KIND_OF[principal.kind] is not request.kind:
+            raise Invalid("wrong_key_kind", f"A principal of kind {principal.kind.value} gets keys of kind {_KIND_OF[principal.kind].value}.", path="kind")
+    text = api_keys.generate(environment, request.kind)
+    parsed = api_keys.parse(text)
+    if parsed is None:
+        raise RuntimeError("a generated key does not parse")
+    await repository.insert_key(session, ctx.tenant, parsed.key_id, parsed.sha256, request)
+    await audit.record(session, ctx, AuditEvent("api_key.create", "ApiKey", parsed.key_id, payload={"kind": request.kind.value, "name": request.name}))
+    return IssuedKey(parsed.key_id, text, request.expires_at)
+
+
+async def revoke_key(session: WriteSession, ctx: Context, key_id: str) -> None:
+    """Revoke a key for ever. Revoking twice is one revocation; a principal may always revoke its own session's key."""
+    if key_id != ctx.key_id:
+        authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
+    if not await repository.revoke(session, ctx.tenant, key_id):
+        raise NotFound("api_key_not_found", "There is no such API key.")
+    await audit.record(session, ctx, AuditEvent("api_key.revoke", "ApiKey", key_id))
+
+
+async def list_keys(session: WriteSession, ctx: Context) -> list[dict[str, Any]]:
+    """The tenant's keys, newest first, without hashes."""
+    authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
+    return await repository.keys(session, ctx.tenant)
+
+
+class Authenticator:
+    """Turns an API key into a Context. Records are cached for CACHE_SECONDS; unknown keys are never cached, so the cache cannot be filled."""
+
+    def __init__(self, auth: Database) -> None:
+        self._auth = auth
+        self._cache: OrderedDict[str, tuple[float, RowMapping]] = OrderedDict()
+
+    async def authenticate(self, text: str, *, request_id: str, trace_id: str = "") -> Context:
+        """The context of this key's principal. Raises Unauthenticated, always with the same sentence: why is for the log only."""
+        parsed = api_keys.parse(text)
+        row = await self._record(parsed.key_id) if parsed else None
+        if parsed is None or row is None or not hmac.compare_digest(bytes(row["secret_sha256"]), parsed.sha256) or not _usable(row):
+            raise Unauthenticated("invalid_api_key", "This API key is not valid. Check it, or ask an operator for a new one.")
+        return replace(_context(row), request_id=request_id, trace_id=trace_id)
+
+    async def still_valid(self, ctx: Context) -> bool:
+        """Whether the key behind a long-lived stream would still authenticate to the same authority."""
+        row = await self._record(ctx.key_id) if ctx.key_id else None
+        return row is not None and _usable(row) and _context(row).roles == ctx.roles and _context(row).clearance == ctx.clearance
+
+    async def _record(self, key_id: str) -> RowMapping | None:
+        now = time.monotonic()
+        if (cached := self._cache.get(key_id)) and now - cached[0] < CACHE_SECONDS:
+            return cached[1]
+        async with self._auth.system() as session:
+            row = await session.row(repository.KEY_RECORD, {"key_id": key_id})
+        self._cache.pop(key_id, None)
+        if row is not None:
+            self._cache[key_id] = (now, row)
+            if len(self._cache) > CACHE_SIZE_MAX:
+                self._cache.popitem(last=False)
+        return row
+
+
+def _usable(row: RowMapping) -> bool:
+    expired = row["expires_at"] is not None and row["expires_at"] <= clock.now()
+    return not (row["revoked_at"] or row["disabled_at"] or row["owner_disabled_at"] or expired)
+
+
+def _context(row: RowMapping) -> Context:
+    """A session sees its ceiling, and never more than its agent and its owner may see now."""
+    chain = [Actor(PrincipalId(row["id"]), PrincipalKind(row["principal_kind"]), row["name"])]
+    clearance = frozenset(row["clearance"])
+    if row["owner_id"]:
+        chain.append(Actor(PrincipalId(row["owner_id"]), PrincipalKind(row["owner_kind"]), row["owner_name"]))
+        clearance &= frozenset(row["owner_clearance"])
+    kind = KeyKind(row["kind"])
+    return Context(
+        tenant=TenantId(row["tenant_id"]),
+        chain=tuple(chain),
+        roles=frozenset(row["roles"]),
+        clearance=clearance & frozenset(row["ceiling"]) if kind is KeyKind.SESSION else clearance,
+        request_id="",
+        project=ProjectId(row["project_id"]),
+        session=SessionId(row["session_id"]) if row["session_id"] else None,
+        key_id=row["key_id"],
+        opens_sessions_only=kind is KeyKind.AGENT,
+    )
+
+
+async def first_operator(provision: Database, tenant: TenantId, project: ProjectId, *, name: str, clearance: frozenset[str]) -> Context:
+    """The operator a new tenant starts with: nobody inside the tenant can create it, so the login `provision` does. Idempotent by name."""
+    actor = Actor(PrincipalId(uuid7()), PrincipalKind.USER, name)
+    ctx = Context(tenant, (actor,), frozenset({"operator"}), clearance, request_id=str(uuid7()), project=project)
+    async with provision.system() as session:
+        row = await repository.principal_row(session, tenant, name=name)
+        if row is not None:
+            return replace(ctx, chain=(Actor(PrincipalId(row["id"]), PrincipalKind.USER, name),))
+        await repository.insert_principal(session, tenant, Principal(actor.principal, actor.kind, name, ctx.roles, clearance))
+    return ctx

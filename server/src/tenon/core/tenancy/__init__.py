@@ -1,0 +1,9 @@
+"""Tenancy: organisations and the wall between them. Owns tenants and projects, their roles and schemas.
+
+Promises: a tenant exists with its role, its schema and its first project, or not at all. Needs: the logins `provision` and `migrate`.
+"""
+
+from tenon.core.tenancy.contracts import Tenant
+from tenon.core.tenancy.service import create_tenant, find_tenant
+
+__all__ = ["Tenant", "create_tenant", "find_tenant"]
