@@ -30,6 +30,14 @@ async def principal_row(session: WriteSession, tenant: UUID, *, id: UUID | None 
     )
 
 
+async def disable(session: WriteSession, tenant: UUID, principal: UUID) -> int:
+    """Rows changed: 0 when there is no such principal. Repeating it keeps the first instant."""
+    return await session.execute(
+        "update tenon.principal set disabled_at = coalesce(disabled_at, now()) where tenant_id = :tenant and id = :id",
+        {"tenant": tenant, "id": principal},
+    )
+
+
 async def insert_key(session: WriteSession, tenant: UUID, key_id: str, sha256: bytes, request: KeyRequest) -> None:
     await session.execute(
         "insert into tenon.api_key (tenant_id, key_id, principal_id, project_id, kind, name, secret_sha256, strict, allowed_models,"

@@ -54,6 +54,14 @@ async def find_principal(session: WriteSession, ctx: Context, *, id: UUID | None
     )  # fmt: skip
 
 
+async def disable_principal(session: WriteSession, ctx: Context, principal: PrincipalId) -> None:
+    """Disable a principal for good measure everywhere: its keys stop within a second, gateways are told by the keys' new revisions."""
+    authorize(ctx, Action.MANAGE_PRINCIPALS, Resource("Tenant", str(ctx.tenant)))
+    if not await repository.disable(session, ctx.tenant, principal):
+        raise NotFound("principal_not_found", "There is no such principal.")
+    await audit.record(session, ctx, AuditEvent("principal.disable", "Principal", str(principal)))
+
+
 async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *, environment: str = "live") -> IssuedKey:
     """Issue a key; its text is returned once. Session keys are issued by `agents.sessions`, which decides by OPEN_SESSION itself."""
     principal = await find_principal(session, ctx, id=request.principal)

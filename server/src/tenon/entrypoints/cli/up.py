@@ -1,0 +1,268 @@
+"""`tenon up`: bring an installation up, keep it up, take it down cleanly. Plain and visible: a list of steps, then a list of children."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+
+from tenon.entrypoints.cli import installation as installations
+from tenon.entrypoints.cli.demo_tenant import prepare_demo
+from tenon.entrypoints.cli.installation import CHECKOUT, GATEWAY_ID, Installation
+from tenon.entrypoints.cli.processes import Child, answers, listens, require_free
+from tenon.entrypoints.cli.summary import print_summary
+from tenon.kit.database import RoleNames, bootstrap, embedded, migrate
+from tenon.kit.errors import Conflict, TenonError, Unavailable
+from tenon.kit.settings import Settings
+
+DISK_BYTES_MIN = 1 << 30
+RESTARTS_MAX = 5
+RESTART_WINDOW_SECONDS = 60.0
+console = Console()
+
+
+def up(*, detach: bool, demo: bool) -> int:
+    """Run everything in the foreground until Ctrl-C or `tenon down`; the exit code."""
+    place = installations.locate()
+    try:
+        if detach:
+            return _detach(place, demo)
+        with _only_one(place) as lock:
+            return _run(place, lock, demo)
+    except TenonError as error:
+        console.print(f"[bold red]{error.message}[/]", highlight=False)
+        if error.repair:
+            console.print(error.repair, highlight=False)
+        return 1
+
+
+def down() -> int:
+    """Stop a running installation and wait until it is gone."""
+    place = installations.locate()
+    pid = running(place)
+    if pid is None:
+        console.print("Tenon is not running here.")
+        return 0
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while running(place) is not None:
+        if time.monotonic() > deadline:
+            console.print(f"Process {pid} does not stop; look at {place.logs}.")
+            return 1
+        time.sleep(0.1)
+    console.print("Tenon is stopped. Its data stays; `make reset` removes it.")
+    return 0
+
+
+def reset() -> int:
+    """Stop and remove this installation's whole state."""
+    if code := down():
+        return code
+    place = installations.locate()
+    if place.directory.exists() and not (place.config_file.exists() or place.lock_file.exists()):
+        console.print(f"{place.directory} does not look like an installation; nothing was removed.")
+        return 1
+    shutil.rmtree(place.directory, ignore_errors=True)
+    console.print(f"Removed {place.directory}.")
+    return 0
+
+
+def running(place: Installation) -> int | None:
+    """The supervisor's process id when one holds the lock; a lock file left by a killed one holds nobody."""
+    if not place.lock_file.exists():
+        return None
+    with place.lock_file.open("r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read().strip() or 0) or None
+    return None
+
+
+@contextmanager
+def _only_one(place: Installation) -> Iterator[IO[str]]:
+    """Hold the installation's lock; the kernel frees it however we die."""
+    place.directory.mkdir(parents=True, exist_ok=True)
+    with place.lock_file.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict("already_running", f"Tenon runs here already (process {running(place)}).", repair="`make down` stops it.") from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield file
+
+
+def _run(place: Installation, lock: IO[str], demo: bool) -> int:
+    stop = threading.Event()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stop.set())
+    started = time.monotonic()
+    _require_disk(place)
+    settings = installations.configure(place)
+    place.logs.mkdir(exist_ok=True)
+    server: embedded.Embedded | None = None
+    children: list[Child] = []
+    try:
+        server = _step_database(place, settings)
+        keys = prepare_demo(place, settings, console, stop) if demo and not stop.is_set() else {}
+        if not stop.is_set():
+            children = _children(place, settings)
+            _start_all(children, settings, stop)
+        if not stop.is_set():
+            print_summary(console, settings, keys, time.monotonic() - started)
+            _watch(children, server, stop)
+        return 0
+    finally:
+        _stop_all(children, server)
+
+
+def _require_disk(place: Installation) -> None:
+    free = shutil.disk_usage(place.directory).free
+    if free < DISK_BYTES_MIN:
+        raise Unavailable(
+            "disk_full", f"{place.directory} has {free >> 20} MiB free; Tenon needs {DISK_BYTES_MIN >> 20} MiB to start.",
+            repair="Free some space, or set TENON_STATE_DIR to another disk.",
+        )  # fmt: skip
+
+
+def _step_database(place: Installation, settings: Settings) -> embedded.Embedded | None:
+    """PostgreSQL up, prepared and migrated. None when it is somebody else's server."""
+    names, server = RoleNames(settings.database.installation), None
+    if place.uses_external_database:
+        admin = installations.admin_conninfo_external()
+    else:
+        require_free({"PostgreSQL": f"127.0.0.1:{settings.database.port}"})
+        with console.status("Starting PostgreSQL …"):
+            server = embedded.start(place.directory / "postgres", settings.database.port)
+        admin = server.admin_conninfo
+    try:
+        with console.status("Preparing the database …"):
+            plan = bootstrap.Bootstrap(settings.database.installation, settings.database.name, settings.database.passwords)
+            bootstrap.prepare(admin, plan)
+            migrate.upgrade(settings.database)
+        problems = bootstrap.check(settings.database.conninfo(names.login("api")), names)
+        if problems:
+            raise Unavailable("walls_down", " ".join(problems), repair="docs/how-to/external-postgres.md says what the server must allow.")
+    except BaseException:
+        if server:
+            server.stop()
+        raise
+    console.print(f"[green]✓[/] PostgreSQL on port {settings.database.port}, schema {migrate.head()}", highlight=False)
+    return server
+
+
+def _children(place: Installation, settings: Settings) -> list[Child]:
+    """Every process, in the order they start; they stop in the reverse order."""
+    config = {"TENON_CONFIG": str(place.config_file)}
+    python = [sys.executable, "-m"]
+    gateway = gateway_binary()
+    return [
+        Child("engine", [*python, "tenon.entrypoints.cli.engine", settings.engine_listen], {},
+              answers(f"http://{settings.engine_listen}/health"), place.logs / "engine.log"),
+        Child("sync", [*python, "tenon.entrypoints.sync"], config, listens(settings.sync_listen), place.logs / "sync.log"),
+        Child("api", [*python, "tenon.entrypoints.api"], config, answers(f"http://{settings.api_listen}/readyz"), place.logs / "api.log"),
+        Child("worker", [*python, "tenon.entrypoints.worker"], config, answers(f"http://{settings.worker_listen}/livez"),
+              place.logs / "worker.log"),
+        Child("gateway", [str(gateway)], _gateway_environment(place, settings), answers(f"http://{settings.gateway_admin_listen}/readyz"),
+              place.logs / "gateway.log"),
+    ]  # fmt: skip
+
+
+def gateway_binary() -> Path:
+    """The built gateway: $TENON_GATEWAY_BINARY, or where `make gateway` puts it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    target = Path(os.environ.get("CARGO_TARGET_DIR", cache / "tenon" / "cargo-target"))
+    binary = Path(os.environ.get("TENON_GATEWAY_BINARY", target / "release" / "tenon-gateway"))
+    if not binary.is_file():
+        raise Unavailable("gateway_not_built", f"The gateway is not built ({binary} is missing).", repair="Run `make gateway`.")
+    return binary
+
+
+def _gateway_environment(place: Installation, settings: Settings) -> dict[str, str]:
+    data = place.directory / "gateway"
+    data.mkdir(exist_ok=True)
+    environment = {
+        "TENON_GATEWAY_LISTEN": settings.gateway_listen,
+        "TENON_GATEWAY_ADMIN_LISTEN": settings.gateway_admin_listen,
+        "TENON_GATEWAY_CONTROL_URL": f"http://{settings.sync_listen}",
+        "TENON_GATEWAY_ID": GATEWAY_ID,
+        "TENON_GATEWAY_TOKEN_FILE": str(place.token_file),
+        "TENON_GATEWAY_SEALING_KEY_FILE": str(settings.sealing_key_file),
+        "TENON_GATEWAY_DATA_DIR": str(data),
+    }
+    return environment | ({"TENON_OTLP_ENDPOINT": settings.otlp_endpoint} if settings.otlp_endpoint else {})
+
+
+def _start_all(children: list[Child], settings: Settings, stop: threading.Event) -> None:
+    addresses = {"engine": settings.engine_listen, "sync": settings.sync_listen, "api": settings.api_listen,
+                 "worker": settings.worker_listen, "gateway": settings.gateway_listen, "gateway admin": settings.gateway_admin_listen}  # fmt: skip
+    require_free(addresses)
+    with console.status("Starting the processes …"):
+        for child in children:
+            child.start()
+        for child in children:
+            if stop.is_set():
+                return
+            child.wait_until_ready()
+    console.print(f"[green]✓[/] {', '.join(child.name for child in children)} are ready", highlight=False)
+
+
+def _watch(children: list[Child], server: embedded.Embedded | None, stop: threading.Event) -> None:
+    """Restart what dies, a few times; give up with the reason when it keeps dying."""
+    while not stop.wait(0.5):
+        if server and server.process.poll() is not None:
+            raise Unavailable("postgres_died", "PostgreSQL stopped by itself.", repair="Look at postgres/postgres.log; `make up` starts again.")
+        for child in children:
+            if not child.exited():
+                continue
+            recent = [at for at in child.starts if at > time.monotonic() - RESTART_WINDOW_SECONDS]
+            if len(recent) >= RESTARTS_MAX:
+                raise Unavailable("process_keeps_dying", f"{child.name} died {RESTARTS_MAX} times in a minute; see {child.log_file}.")
+            console.print(f"[yellow]![/] {child.name} stopped (exit code {child.process and child.process.returncode}); starting it again")
+            child.start()
+
+
+def _stop_all(children: list[Child], server: embedded.Embedded | None) -> None:
+    """Reverse order: nobody loses what it still needs. PostgreSQL last."""
+    for child in reversed(children):
+        child.stop()
+    if server:
+        server.stop()
+    if children or server:
+        console.print("Stopped.")
+
+
+def _detach(place: Installation, demo: bool) -> int:
+    """Start in the background, show its output until it is ready, and leave it running."""
+    if pid := running(place):
+        raise Conflict("already_running", f"Tenon runs here already (process {pid}).", repair="`make down` stops it.")
+    place.logs.mkdir(parents=True, exist_ok=True)
+    output = place.logs / "up.log"
+    output.write_text("")
+    with output.open("ab") as log:
+        arguments = [sys.executable, "-m", "tenon.entrypoints.cli", "up", *([] if demo else ["--no-demo"])]
+        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=CHECKOUT)
+    with output.open() as shown:
+        while process.poll() is None:
+            line = shown.read()
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            if "Ctrl-C" in line:  # the summary's last line
+                return 0
+            time.sleep(0.1)
+        sys.stdout.write(shown.read())
+    return process.returncode or 1

@@ -1,0 +1,1 @@
+"""Lints, generators and benchmarks: what works on the project, not in it."""
