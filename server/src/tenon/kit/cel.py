@@ -36,7 +36,7 @@ RESERVED_WORDS = frozenset(
 )
 _STRING = re.compile(r"[bBrR]{0,2}('''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")", re.DOTALL)
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
-_COMPLAINT = re.compile(r"ERROR: <input>:(\d+):(-?\d+): (.*)")
+_COMPLAINT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _PACKAGE = "tenon"
 
 
