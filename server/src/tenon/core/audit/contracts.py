@@ -17,7 +17,10 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One thing worth remembering. `payload` may hold business values: it is salted, kept apart and erasable."""
+    """One thing worth remembering. `payload` may hold business values: it is salted, kept apart and erasable.
+
+    `markings`: all markings of the values in `payload`; a reader whose clearance lacks one gets the entry without its payload.
+    """
 
     action: str  # "proposal.execute", "api_key.revoke", …: noun.verb
     resource_kind: str
@@ -26,3 +29,4 @@ class AuditEvent:
     policy_ids: tuple[str, ...] = ()
     code: str | None = None  # the refusal's stable code
     payload: dict[str, Any] = field(default_factory=dict)
+    markings: frozenset[str] = frozenset()

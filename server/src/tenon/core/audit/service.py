@@ -1,0 +1,153 @@
+"""The audit log's way in: record what happened in the transaction in which it happened, refusals too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+
+from tenon.core.audit import repository
+from tenon.core.audit.contracts import AuditEvent, Decision
+from tenon.core.audit.entries import new_salt, payload_hash, payload_text, storable
+from tenon.core.context import Context
+from tenon.core.policy import bundle_version
+from tenon.kit import clock
+from tenon.kit.database import Database, WriteSession
+from tenon.kit.database.sessions import Isolation
+from tenon.kit.errors import Conflict, TenonError
+from tenon.kit.ids import uuid7
+
+T = TypeVar("T")
+RETRIES_MAX = 3
+RETRYABLE_STATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+log = structlog.get_logger(__name__)
+
+
+async def record(session: WriteSession, ctx: Context, event: AuditEvent) -> UUID:
+    """Insert one audit entry into the caller's transaction; its id. The sequencer gives it its place in the log later."""
+    entry_id, salt, payload = uuid7(), new_salt(), payload_text(event.payload)
+    chain = [{"principal": str(actor.principal), "kind": actor.kind.value, "name": storable(actor.name)} for actor in ctx.chain]
+    await session.execute(
+        repository.INSERT_ENTRY,
+        {
+            "tenant_id": ctx.tenant,
+            "id": entry_id,
+            "occurred_at": clock.now(),
+            "chain": json.dumps(chain),
+            "session_id": ctx.session,
+            "key_id": ctx.key_id,
+            "action": event.action,
+            "resource_kind": event.resource_kind,
+            "resource_id": storable(event.resource_id),
+            "decision": event.decision.value,
+            "policy_ids": list(event.policy_ids),
+            "bundle_version": bundle_version(),
+            "code": event.code,
+            "request_id": storable(ctx.request_id),
+            "trace_id": storable(ctx.trace_id),
+            "payload_hash": payload_hash(salt, payload),
+            "payload_markings": sorted(event.markings),
+            "salt": salt,
+            "payload": payload,
+        },
+    )
+    return entry_id
+
+
+async def run_audited(
+    database: Database,
+    ctx: Context,
+    intent: AuditEvent,
+    work: Callable[[WriteSession], Awaitable[T]],
+    *,
+    isolation: Isolation = "READ COMMITTED",
+) -> T:
+    """Run `work` in one transaction of the tenant; a refusal undoes the work and commits its audit entry, then is raised again.
+
+    `work` records its own allowed entry, for it knows the ids. Serialization failures and deadlocks run the whole transaction again, at
+    most three times, so `work` must be repeatable; then Conflict `serialization_conflict`. If the transaction itself is lost, the refusal
+    is recorded in one independent attempt.
+    """
+    lost: Exception | None = None
+    for attempt in range(1 + RETRIES_MAX):
+        try:
+            return await _attempt(database, ctx, intent, work, isolation)
+        except _Refused as refused:
+            raise refused.error from refused.error.__cause__
+        except Exception as error:
+            lost = error
+            if not _is_retryable(error):
+                break
+            await asyncio.sleep(random.uniform(0.5, 1.0) * 0.01 * 4**attempt)
+    if lost is not None and _is_retryable(lost):
+        conflict = Conflict(
+            "serialization_conflict",
+            "Other changes to the same data kept getting in the way. Nothing was changed.",
+            repair="Send the same request again.",
+        )
+        conflict.__cause__ = lost
+        lost = conflict
+    assert lost is not None
+    await _record_independently(database, ctx, _refusal(intent, lost))
+    raise lost
+
+
+class _Refused(Exception):
+    """The refusal is recorded and committed; carries it out of the transaction."""
+
+    def __init__(self, error: TenonError) -> None:
+        super().__init__(error.code)
+        self.error = error
+
+
+async def _attempt(
+    database: Database, ctx: Context, intent: AuditEvent, work: Callable[[WriteSession], Awaitable[T]], isolation: Isolation
+) -> T:
+    refusal: TenonError | None = None
+    async with database.tenant(ctx.identity, isolation=isolation) as session:
+        try:
+            async with session.savepoint():
+                return await work(session)
+        except TenonError as error:
+            if _is_retryable(error):  # a serialization failure that the work has wrapped: this transaction cannot go on
+                raise
+            refusal = error
+            await record(session, ctx, _refusal(intent, error))
+    raise _Refused(refusal)
+
+
+def _refusal(intent: AuditEvent, error: Exception) -> AuditEvent:
+    """The entry of an attempt that came to nothing. An unexpected error's text may hold anything, so only its type is kept."""
+    if isinstance(error, TenonError):
+        code, reason = error.code, error.as_dict()
+        policy_ids = tuple(error.details.get("policy_ids", ())) or intent.policy_ids
+    else:
+        code, reason, policy_ids = "internal_error", {"type": type(error).__name__}, intent.policy_ids
+    return replace(
+        intent, decision=Decision.REFUSED, code=code, policy_ids=policy_ids, payload={"request": intent.payload, "refusal": reason}
+    )
+
+
+async def _record_independently(database: Database, ctx: Context, event: AuditEvent) -> None:
+    """One attempt in a transaction of its own; when that fails too, the log line is all there is."""
+    try:
+        async with database.tenant(ctx.identity) as session:
+            await record(session, ctx, event)
+    except Exception as error:
+        log.error("audit.refusal_lost", action=event.action, code=event.code, request_id=ctx.request_id, reason=type(error).__name__)
+
+
+def _is_retryable(error: BaseException) -> bool:
+    """Whether the database says: run the whole transaction again."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(getattr(cause, "orig", cause), "sqlstate", None) in RETRYABLE_STATES:
+            return True
+        cause = cause.__cause__
+    return False

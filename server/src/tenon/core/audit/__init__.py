@@ -1,0 +1,11 @@
+"""Audit: what was done, by whom, under which policy, in a log that cannot be changed unseen.
+
+Owns: audit entries and payloads, their Merkle trees, signed checkpoints, receipts and evidence packs. Promises: an entry commits with the
+change it tells; a refusal's entry survives the refusal; one sequencer orders entries into one RFC 6962 tree a tenant and never signs a
+smaller tree; a pack verifies offline with nothing but the log's public key. Needs: policy, context; login `sequencer`.
+"""
+
+from tenon.core.audit.contracts import AuditEvent, Decision
+from tenon.core.audit.service import record, run_audited
+
+__all__ = ["AuditEvent", "Decision", "record", "run_audited"]
