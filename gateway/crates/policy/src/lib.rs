@@ -1,1 +1,16 @@
-//! stub
+//! Decisions: who is calling, and may they.
+//!
+//! Owns: the text form of keys, the rules of authentication and admission, the codes of refusal.
+//! Promises: pure functions of a snapshot and the time given; no I/O, no clocks of their own. [`Admitted`] is the proof of a yes, and only
+//! [`admit`] makes one: whatever calls an upstream must hold it.
+//! Needs: `snapshot`.
+
+mod admission;
+mod authentication;
+mod key_text;
+mod refusal;
+
+pub use admission::{Admitted, Chosen, admit};
+pub use authentication::{Moment, Verdict, authenticate, recheck};
+pub use key_text::{KeyText, hash};
+pub use refusal::Refusal;

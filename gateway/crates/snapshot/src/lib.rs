@@ -1,1 +1,24 @@
-//! stub
+//! What the control plane told this gateway.
+//!
+//! Owns: keys, routing tables and their revisions; the sealing key; the last known good copy on disk.
+//! Promises: readers see one immutable [`Snapshot`] at a time, without locks; a record never goes back to an older revision, so a late
+//! answer cannot revive a revoked key; what is on disk is signed, private (0600) and replaced in one step.
+//! Needs: the wire types (`contract`). It does no network I/O and decides nothing: that is `policy`.
+
+mod disk;
+mod freshness;
+mod key;
+mod marking;
+mod routing;
+mod seal;
+mod store;
+mod view;
+
+pub use disk::{DiskError, LastKnownGood, Saved};
+pub use freshness::{Freshness, unix_ms};
+pub use key::{Key, KeyId, KeyRejected};
+pub use marking::{Markings, MarkingSet};
+pub use routing::{Endpoint, Model, Origin, Route, Routing, Target, Timeouts, Unusable};
+pub use seal::{SealError, SealingKey};
+pub use store::{Applied, Store};
+pub use view::{Shared, Snapshot};

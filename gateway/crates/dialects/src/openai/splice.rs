@@ -1,0 +1,86 @@
+//! Changes at most two places of a body without copying it: the pieces between them are slices of the original bytes.
+
+use super::scan::{Head, IncludeUsage};
+use bytes::Bytes;
+
+/// A body in pieces, in order. At most five: before, changed, between, changed, after.
+#[derive(Clone, Debug, Default)]
+pub struct Pieces {
+    pieces: [Bytes; 5],
+    next: usize,
+    used: usize,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() && self.used < self.pieces.len() {
+            self.pieces[self.used] = piece;
+            self.used += 1;
+        }
+    }
+
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.pieces[self.next..self.used].iter().map(Bytes::len).sum()
+    }
+}
+
+impl From<Bytes> for Pieces {
+    fn from(whole: Bytes) -> Self {
+        let mut pieces = Self::default();
+        pieces.push(whole);
+        pieces
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.next == self.used {
+            return None;
+        }
+        self.next += 1;
+        Some(std::mem::take(&mut self.pieces[self.next - 1]))
+    }
+}
+
+struct Change {
+    at: (usize, usize),
+    with: Bytes,
+}
+
+/// The body as the engine gets it: another model name if the route has one, and `include_usage` when `ask_usage`.
+#[must_use]
+pub fn splice(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask_usage: bool) -> Pieces {
+    let usage = ask_usage.then(|| usage_change(head)).flatten();
+    let model = upstream_model.map(|name| Change { at: head.model_at, with: serde_json::Value::from(name).to_string().into() });
+    let (first, second) = match (usage, model) {
+        (None, None) => return Pieces::from(body.clone()),
+        (Some(a), Some(b)) if a.at.0 < b.at.0 => (Some(a), Some(b)),
+        (a, b) => (b, a),
+    };
+    let mut pieces = Pieces::default();
+    let mut done = 0;
+    for change in [first, second].into_iter().flatten() {
+        pieces.push(body.slice(done..change.at.0));
+        pieces.push(change.with);
+        done = change.at.1;
+    }
+    pieces.push(body.slice(done..));
+    pieces
+}
+
+fn usage_change(head: &Head<'_>) -> Option<Change> {
+    let insert = |at: usize, with: &'static str| Some(Change { at: (at, at), with: Bytes::from_static(with.as_bytes()) });
+    let replace = |start: usize, end: usize, with: &'static str| Some(Change { at: (start, end), with: Bytes::from_static(with.as_bytes()) });
+    match head.include_usage {
+        IncludeUsage::Asked => None,
+        // `model` stands after it, so a comma is always right.
+        IncludeUsage::Absent => insert(head.opening, r#""stream_options":{"include_usage":true},"#),
+        IncludeUsage::Null(start, end) => replace(start, end, r#"{"include_usage":true}"#),
+        IncludeUsage::Missing { at, empty: true } => insert(at, r#""include_usage":true"#),
+        IncludeUsage::Missing { at, empty: false } => insert(at, r#""include_usage":true,"#),
+        IncludeUsage::Declined(start, end) => replace(start, end, "true"),
+    }
+}

@@ -1,0 +1,95 @@
+//! Usage as engines tell it.
+
+use memchr::memmem;
+use serde::Deserialize;
+
+/// Token counts of one call. `cached` is a part of `input`, `reasoning` of `output`, as engines count them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input: u64,
+    pub output: u64,
+    pub cached: u64,
+    pub cache_write: u64,
+    pub reasoning: u64,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+    #[serde(default)]
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+const NAME: &[u8] = br#""usage""#;
+
+/// The last `usage` object of an answer or frame. `"usage":null`, which engines send in every chunk when usage was asked for, is not one.
+/// Text of the model cannot pose as it: inside a JSON string its quotes are escaped.
+#[must_use]
+pub fn find_usage(text: &[u8]) -> Option<Usage> {
+    let mut end = text.len();
+    while let Some(at) = memmem::rfind(&text[..end], NAME) {
+        if at == 0 || text[at - 1] != b'\\' {
+            if let Some(usage) = parse(&text[at + NAME.len()..]) {
+                return Some(usage);
+            }
+        }
+        end = at;
+    }
+    None
+}
+
+fn parse(after_name: &[u8]) -> Option<Usage> {
+    let value = after_name.trim_ascii_start().strip_prefix(b":")?;
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<Wire>();
+    let wire = values.next()?.ok()?;
+    if wire.prompt_tokens.is_none() && wire.completion_tokens.is_none() {
+        return None;
+    }
+    let prompt = wire.prompt_tokens_details;
+    Some(Usage {
+        input: wire.prompt_tokens.unwrap_or(0),
+        output: wire.completion_tokens.unwrap_or(0),
+        cached: prompt.as_ref().and_then(|d| d.cached_tokens).unwrap_or(0),
+        cache_write: prompt.and_then(|d| d.cache_write_tokens).unwrap_or(0),
+        reasoning: wire.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_numbers_are_read_with_their_details() {
+        let body = br#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":999}"}}],"usage":{"prompt_tokens":12,"completion_tokens":7,
+            "total_tokens":19,"prompt_tokens_details":{"cached_tokens":8},"completion_tokens_details":{"reasoning_tokens":3}},"extra":null}"#;
+        assert_eq!(find_usage(body), Some(Usage { input: 12, output: 7, cached: 8, cache_write: 0, reasoning: 3 }));
+    }
+
+    #[test]
+    fn null_and_foreign_usage_is_none() {
+        assert_eq!(find_usage(br#"{"choices":[],"usage":null}"#), None);
+        assert_eq!(find_usage(br#"{"usage":{"prompt_tokens":"many"}}"#), None);
+        assert_eq!(find_usage(br#"{"usage""#), None);
+        assert_eq!(find_usage(br#"{"usage":{"prompt_tokens":5,"prompt_tokens_details":null}}"#), Some(Usage { input: 5, ..Usage::default() }));
+    }
+}

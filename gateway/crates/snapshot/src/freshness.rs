@@ -1,0 +1,49 @@
+//! When the control plane was last heard. Monotonic for deadlines of seconds, wall clock for the day-long one that outlives the process.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970; 0 if the clock stands before it.
+#[must_use]
+pub fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Shared by the control thread, which writes, and the reactors, which ask.
+#[derive(Debug)]
+pub struct Freshness {
+    start: Instant,
+    heard_ms: AtomicU64, // since `start`, plus one; 0 = never in this process
+    heard_unix_ms: AtomicI64,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self { start: Instant::now(), heard_ms: AtomicU64::new(0), heard_unix_ms: AtomicI64::new(0) }
+    }
+}
+
+impl Freshness {
+    pub fn heard(&self) {
+        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.heard_ms.store(since + 1, Ordering::Relaxed);
+        self.heard_unix_ms.store(unix_ms(), Ordering::Relaxed);
+    }
+
+    /// What the disk says about an earlier process.
+    pub fn restore(&self, unix_ms: i64) {
+        self.heard_unix_ms.store(unix_ms, Ordering::Relaxed);
+    }
+
+    /// Time since the control plane was heard by this process; `None` = never.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let heard = self.heard_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.start.elapsed().saturating_sub(Duration::from_millis(heard)))
+    }
+
+    #[must_use]
+    pub fn heard_unix_ms(&self) -> i64 {
+        self.heard_unix_ms.load(Ordering::Relaxed)
+    }
+}

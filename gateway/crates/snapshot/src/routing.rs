@@ -1,0 +1,185 @@
+//! Models, routes and endpoints of one tenant, checked and unsealed once, when they arrive.
+
+use crate::marking::{MarkingSet, Markings};
+use crate::seal::SealingKey;
+use hashbrown::HashMap;
+use http::HeaderValue;
+use http::uri::{Scheme, Uri};
+use std::sync::Arc;
+use std::time::Duration;
+use tenon_contract as wire;
+
+/// Where connections go; endpoints with the same origin share a pool, by number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub tls: bool,
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Debug)]
+pub struct Target {
+    pub origin: Origin,
+    /// Small number of the origin, stable for the process: index into each thread's pools.
+    pub pool: usize,
+    pub host_header: HeaderValue,
+    /// `/v1` or whatever stands before `/chat/completions`, without a slash at the end.
+    pub path_prefix: String,
+    /// `Bearer …`, marked sensitive so that nothing prints it.
+    pub authorization: Option<HeaderValue>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error("its URL must be http:// or https:// with a host, and without credentials, query or fragment")]
+    Url,
+    #[error("its credential does not open under this gateway's sealing key")]
+    Credential,
+    #[error("its protocol is not spoken by this gateway")]
+    Protocol,
+}
+
+/// Zero = the gateway's default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timeouts {
+    pub connect: Duration,
+    pub headers: Duration,
+    pub first_token: Duration,
+    pub idle: Duration,
+    pub total: Duration,
+}
+
+#[derive(Debug)]
+pub struct Endpoint {
+    pub id: Box<str>,
+    pub cleared: MarkingSet,
+    pub timeouts: Timeouts,
+    pub target: Result<Target, Unusable>,
+}
+
+#[derive(Debug)]
+pub struct Route {
+    pub endpoint: Arc<Endpoint>,
+    /// `None` = the caller's name is passed on.
+    pub upstream_model: Option<Box<str>>,
+    pub weight: u64,
+}
+
+#[derive(Debug)]
+pub struct Model {
+    pub name: Box<str>,
+    pub routes: Box<[Route]>,
+}
+
+#[derive(Debug)]
+pub struct Routing {
+    pub table: wire::RoutingTable,
+    models: HashMap<Box<str>, Arc<Model>, foldhash::fast::RandomState>,
+}
+
+/// What compiling needs from the writer: the key, the marking bits and the pool numbers.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    pub sealing: Arc<SealingKey>,
+    pub markings: Markings,
+    pub pools: std::collections::HashMap<Origin, usize>,
+}
+
+impl Routing {
+    pub(crate) fn compile(table: wire::RoutingTable, compiler: &mut Compiler) -> Self {
+        let endpoints: std::collections::HashMap<&str, Arc<Endpoint>> =
+            table.endpoints.iter().map(|e| (e.endpoint_id.as_str(), Arc::new(compiler.endpoint(e)))).collect();
+        let mut models: HashMap<Box<str>, Arc<Model>, foldhash::fast::RandomState> = HashMap::default();
+        for model in &table.models {
+            let routes = model.routes.iter().filter_map(|r| {
+                let endpoint = endpoints.get(r.endpoint_id.as_str())?.clone();
+                let upstream_model = (!r.upstream_model.is_empty() && r.upstream_model != model.name).then(|| r.upstream_model.as_str().into());
+                Some(Route { endpoint, upstream_model, weight: u64::from(r.weight.max(1)) })
+            });
+            let compiled = Model { name: model.name.as_str().into(), routes: routes.collect() };
+            models.insert(compiled.name.clone(), Arc::new(compiled));
+        }
+        Self { models, table }
+    }
+
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.get(name)
+    }
+
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.values()
+    }
+}
+
+impl Compiler {
+    fn endpoint(&mut self, wire: &wire::Endpoint) -> Endpoint {
+        let target = self.target(wire);
+        if let Err(reason) = &target {
+            tracing::error!(endpoint_id = %wire.endpoint_id, "endpoint cannot be used: {reason}");
+        }
+        let ms = |value: u32| Duration::from_millis(u64::from(value));
+        let timeouts = Timeouts {
+            connect: ms(wire.connect_timeout_ms),
+            headers: ms(wire.headers_timeout_ms),
+            first_token: ms(wire.first_token_timeout_ms),
+            idle: ms(wire.idle_timeout_ms),
+            total: ms(wire.total_timeout_ms),
+        };
+        Endpoint { id: wire.endpoint_id.as_str().into(), cleared: self.markings.set_of(&wire.cleared_markings), timeouts, target }
+    }
+
+    fn target(&mut self, wire: &wire::Endpoint) -> Result<Target, Unusable> {
+        if wire.protocol() == wire::Protocol::Unspecified && wire.protocol != 0 {
+            return Err(Unusable::Protocol);
+        }
+        let (origin, host_header, path_prefix) = parse_url(&wire.base_url).ok_or(Unusable::Url)?;
+        let authorization = match &wire.sealed_credential[..] {
+            [] => None,
+            sealed => Some(bearer(&self.sealing.open(sealed, &wire.endpoint_id).map_err(|_| Unusable::Credential)?)?),
+        };
+        let next = self.pools.len();
+        let pool = *self.pools.entry(origin.clone()).or_insert(next);
+        Ok(Target { origin, pool, host_header, path_prefix, authorization })
+    }
+}
+
+fn bearer(credential: &[u8]) -> Result<HeaderValue, Unusable> {
+    let mut value = HeaderValue::from_bytes(&[b"Bearer ", credential].concat()).map_err(|_| Unusable::Credential)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The guard against odd addresses: schemes other than these two, user information and queries are refused, not ignored.
+fn parse_url(text: &str) -> Option<(Origin, HeaderValue, String)> {
+    let uri: Uri = text.parse().ok()?;
+    let tls = match uri.scheme()? {
+        scheme if *scheme == Scheme::HTTP => false,
+        scheme if *scheme == Scheme::HTTPS => true,
+        _ => return None,
+    };
+    let authority = uri.authority()?;
+    if authority.as_str().contains('@') || authority.host().is_empty() || uri.query().is_some() || text.contains('#') {
+        return None;
+    }
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let host_header = HeaderValue::from_str(authority.as_str()).ok()?;
+    Some((Origin { tls, host, port }, host_header, uri.path().trim_end_matches('/').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_url;
+
+    #[test]
+    fn only_plain_http_addresses_pass() {
+        for bad in ["ftp://h/v1", "file:///etc/passwd", "http://user:secret@h/v1", "http://h/v1?x=1", "http://h/v1#x", "h:80", "/v1", ""] {
+            assert!(parse_url(bad).is_none(), "{bad}");
+        }
+        let (origin, host, prefix) = parse_url("http://[::1]:8000/v1/").unwrap();
+        assert_eq!((origin.host.as_str(), origin.port, origin.tls), ("::1", 8000, false));
+        assert_eq!((host.to_str().unwrap(), prefix.as_str()), ("[::1]:8000", "/v1"));
+        assert_eq!(parse_url("https://api.example.com").unwrap().0.port, 443);
+    }
+}

@@ -1,0 +1,155 @@
+//! The one writer of the snapshot. It lives on the control thread; readers hold [`Shared`].
+//!
+//! The rule of revisions: a record replaces another only when it is newer; at the same revision a tombstone wins. An answer of
+//! `ResolveKey` counts only if it was read at or after the last full snapshot of the same origin, because that snapshot may have left out
+//! the tombstone which would refuse it.
+
+use crate::key::Key;
+use crate::routing::{Compiler, Routing};
+use crate::seal::SealingKey;
+use crate::view::{Shared, Snapshot, shard_of};
+use std::sync::Arc;
+use tenon_contract::{self as wire, KeyRecord, RoutingTable, update::Change};
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Changed,
+    /// Older than what is held, or the same: nothing changed.
+    Ignored,
+    /// It cannot be a record; told to the log, skipped.
+    Rejected,
+}
+
+pub struct Store {
+    shared: Shared,
+    compiler: Compiler,
+    /// Revision of the last full snapshot.
+    floor: u64,
+    /// Grows with each full snapshot: an answer asked for before it is not believed after it.
+    epoch: u64,
+}
+
+impl Store {
+    #[must_use]
+    pub fn new(shared: Shared, sealing: Arc<SealingKey>) -> Self {
+        let compiler = Compiler { sealing, markings: crate::Markings::default(), pools: std::collections::HashMap::new() };
+        Self { shared, compiler, floor: 0, epoch: 0 }
+    }
+
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.shared.load_full()
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Applies one message of the stream.
+    pub fn apply(&mut self, update: wire::Update) -> Applied {
+        match update.change {
+            Some(Change::Snapshot(full)) => self.replace(full, update.revision),
+            // The stream is ordered: what is older than the last full snapshot is in it, or was undone by it.
+            Some(_) if update.revision < self.floor => Applied::Ignored,
+            Some(Change::Key(record)) => self.upsert(record, update.revision),
+            Some(Change::Routing(table)) => self.reroute(table, update.revision),
+            Some(Change::Heartbeat(_)) | None => self.advance(update.revision),
+        }
+    }
+
+    /// Applies the answer to a question asked in `epoch`.
+    pub fn apply_resolved(&mut self, answer: wire::ResolveKeyResponse, epoch: u64) -> Applied {
+        match answer.key {
+            Some(record) if answer.found && answer.revision >= self.floor && epoch == self.epoch => self.upsert(record, 0),
+            _ => Applied::Ignored,
+        }
+    }
+
+    fn replace(&mut self, full: wire::Snapshot, revision: u64) -> Applied {
+        let old = self.current();
+        if *old.origin == full.origin && revision < old.revision {
+            tracing::error!(held = old.revision, told = revision, "a snapshot older than what is held was refused");
+            return Applied::Ignored;
+        }
+        let mut new = Snapshot { origin: full.origin.as_str().into(), revision, ..Snapshot::default() };
+        if new.origin == old.origin {
+            // Keys and tombstones newer than this snapshot (resolved meanwhile) stay.
+            old.keys().filter(|key| key.record.revision > revision).for_each(|key| insert(&mut new, key.clone()));
+        }
+        for record in full.keys {
+            if let Some(key) = self.compile_key(record) {
+                offer(&mut new, key);
+            }
+        }
+        let tables = full.routing.into_iter().map(|table| {
+            let table = Arc::new(Routing::compile(table, &mut self.compiler));
+            (table.table.tenant_id.as_str().into(), table)
+        });
+        new.tenants = Arc::new(tables.collect());
+        self.floor = revision;
+        self.epoch += 1;
+        self.shared.store(Arc::new(new));
+        Applied::Changed
+    }
+
+    fn upsert(&mut self, record: KeyRecord, revision: u64) -> Applied {
+        let Some(key) = self.compile_key(record) else {
+            return Applied::Rejected;
+        };
+        let mut new = Snapshot::clone(&self.current());
+        let changed = offer(&mut new, key);
+        new.revision = new.revision.max(revision);
+        self.shared.store(Arc::new(new));
+        if changed { Applied::Changed } else { Applied::Ignored }
+    }
+
+    fn reroute(&mut self, table: RoutingTable, revision: u64) -> Applied {
+        let mut new = Snapshot::clone(&self.current());
+        new.revision = new.revision.max(revision);
+        let held = new.tenants.get(table.tenant_id.as_str()).map_or(0, |held| held.table.revision);
+        if held > table.revision {
+            self.shared.store(Arc::new(new));
+            return Applied::Ignored;
+        }
+        let table = Routing::compile(table, &mut self.compiler);
+        Arc::make_mut(&mut new.tenants).insert(table.table.tenant_id.as_str().into(), Arc::new(table));
+        self.shared.store(Arc::new(new));
+        Applied::Changed
+    }
+
+    fn advance(&mut self, revision: u64) -> Applied {
+        let held = self.current();
+        if revision > held.revision {
+            self.shared.store(Arc::new(Snapshot { revision, ..Snapshot::clone(&held) }));
+        }
+        Applied::Ignored
+    }
+
+    /// A record that cannot be read becomes a tombstone: it must not leave an older, more generous one in force.
+    fn compile_key(&mut self, record: KeyRecord) -> Option<Arc<Key>> {
+        let tombstone = KeyRecord { key_id: record.key_id.clone(), revision: record.revision, revoked: true, ..KeyRecord::default() };
+        let compiled = Key::compile(record, &mut self.compiler.markings).or_else(|reason| {
+            tracing::error!(key_id = %tombstone.key_id, "key record refused, treated as revoked: {reason}");
+            Key::compile(tombstone, &mut self.compiler.markings)
+        });
+        compiled.ok().map(Arc::new)
+    }
+}
+
+/// Takes the key in if it is newer than what is held.
+fn offer(snapshot: &mut Snapshot, key: Arc<Key>) -> bool {
+    let newer = snapshot.key(&key.id).is_none_or(|held| {
+        let (held, told) = (&held.record, &key.record);
+        told.revision > held.revision || (told.revision == held.revision && told.revoked && !held.revoked)
+    });
+    if newer {
+        insert(snapshot, key);
+    }
+    newer
+}
+
+fn insert(snapshot: &mut Snapshot, key: Arc<Key>) {
+    Arc::make_mut(&mut snapshot.keys[shard_of(&key.id)]).insert(key.id, key);
+}

@@ -1,0 +1,129 @@
+//! Whatever order records, snapshots and late answers arrive in: once a tombstone was applied, the key stays dead.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use std::sync::Arc;
+use tenon_contract::{KeyRecord, ResolveKeyResponse, Snapshot, Update, update::Change};
+use tenon_snapshot::{Applied, SealingKey, Shared, Store};
+
+const ID: &str = "abcdefghij";
+
+fn store() -> (Shared, Store) {
+    let shared = Shared::default();
+    let sealing = Arc::new(SealingKey::new(&[1; 32]).unwrap());
+    (shared.clone(), Store::new(shared, sealing))
+}
+
+fn record(revision: u64, revoked: bool) -> KeyRecord {
+    KeyRecord { key_id: ID.into(), secret_sha256: vec![1; 32], revision, revoked, may_call_models: true, ..Default::default() }
+}
+
+fn key_update(revision: u64, revoked: bool) -> Update {
+    Update { revision, change: Some(Change::Key(record(revision, revoked))) }
+}
+
+fn full(origin: &str, revision: u64, keys: Vec<KeyRecord>) -> Update {
+    Update { revision, change: Some(Change::Snapshot(Snapshot { origin: origin.into(), keys, ..Default::default() })) }
+}
+
+fn answer(revision: u64, key: KeyRecord) -> ResolveKeyResponse {
+    ResolveKeyResponse { found: true, key: Some(key), revision }
+}
+
+fn lives(shared: &Shared) -> bool {
+    shared.load().key(b"abcdefghij").is_some_and(|key| !key.record.revoked)
+}
+
+#[derive(Clone, Debug)]
+enum Arrival {
+    Record(u64),
+    Answer { read_at: u64, asked_now: bool },
+    Full { at: u64, with_tombstones: bool },
+}
+
+fn arrival() -> impl Strategy<Value = Arrival> {
+    prop_oneof![
+        (1_u64..20).prop_map(Arrival::Record),
+        ((1_u64..20), any::<bool>()).prop_map(|(read_at, asked_now)| Arrival::Answer { read_at, asked_now }),
+        ((1_u64..20), any::<bool>()).prop_map(|(at, with_tombstones)| Arrival::Full { at, with_tombstones }),
+    ]
+}
+
+proptest! {
+    /// History: the key is changed at each revision below `death` and revoked there. Anything the control plane may say about it, in any order.
+    #[test]
+    fn no_order_of_arrival_revives_a_revoked_key(death in 2_u64..19, arrivals in prop::collection::vec(arrival(), 1..40)) {
+        let (shared, mut store) = store();
+        store.apply(full("o", 1, vec![record(1, false)]));
+        let first_epoch = store.epoch();
+        let at = |revision: u64| record(revision.min(death), revision >= death);
+        let mut told_dead = false;
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Record(revision) => {
+                    store.apply(Update { revision, change: Some(Change::Key(at(revision))) });
+                    told_dead |= revision >= death;
+                }
+                Arrival::Answer { read_at, asked_now } => {
+                    let epoch = if asked_now { store.epoch() } else { first_epoch };
+                    if store.apply_resolved(answer(read_at, at(read_at)), epoch) == Applied::Changed {
+                        told_dead |= read_at >= death;
+                    }
+                }
+                Arrival::Full { at: revision, with_tombstones } => {
+                    let keys = if revision >= death && !with_tombstones { vec![] } else { vec![at(revision)] };
+                    if store.apply(full("o", revision, keys)) == Applied::Changed {
+                        told_dead |= revision >= death;
+                    }
+                }
+            }
+            prop_assert!(!(told_dead && lives(&shared)));
+        }
+    }
+}
+
+#[test]
+fn a_late_answer_is_refused_after_the_tombstone() {
+    let (shared, mut store) = store();
+    store.apply(full("o", 1, vec![]));
+    let epoch = store.epoch();
+    store.apply(key_update(5, true));
+    assert_eq!(store.apply_resolved(answer(4, record(4, false)), epoch), Applied::Ignored);
+    assert!(!lives(&shared));
+}
+
+#[test]
+fn a_snapshot_that_leaves_the_tombstone_out_still_refuses_the_late_answer() {
+    let (shared, mut store) = store();
+    store.apply(full("o", 1, vec![]));
+    store.apply(full("o", 9, vec![]));
+    assert_eq!(store.apply_resolved(answer(4, record(4, false)), store.epoch()), Applied::Ignored);
+    assert!(!lives(&shared));
+}
+
+#[test]
+fn a_new_key_that_was_resolved_is_kept() {
+    let (shared, mut store) = store();
+    store.apply(full("o", 1, vec![]));
+    assert_eq!(store.apply_resolved(answer(4, record(4, false)), store.epoch()), Applied::Changed);
+    store.apply(full("o", 3, vec![]));
+    assert!(lives(&shared), "resolved at 4, so a snapshot of 3 does not know it yet");
+}
+
+#[test]
+fn another_origin_replaces_everything_and_an_older_snapshot_nothing() {
+    let (shared, mut store) = store();
+    store.apply(full("o", 9, vec![record(3, false)]));
+    assert_eq!(store.apply(full("o", 8, vec![])), Applied::Ignored);
+    assert!(lives(&shared));
+    store.apply(full("p", 2, vec![]));
+    assert!(!lives(&shared) && shared.load().revision == 2);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_kills_the_key_instead_of_leaving_the_old_one() {
+    let (shared, mut store) = store();
+    store.apply(full("o", 1, vec![record(1, false)]));
+    store.apply(Update { revision: 2, change: Some(Change::Key(KeyRecord { secret_sha256: vec![], ..record(2, false) })) });
+    assert!(!lives(&shared));
+}

@@ -1,0 +1,91 @@
+//! The log as one reactor writes it: its own segments, so no position is shared between threads.
+
+use crate::keeper::Log;
+use crate::record::{OPEN_MAX, Opened, SETTLE_BYTES, Settled};
+use crate::record_id::RecordId;
+use crate::segment::{HEADER, Kind, Segment, size_of_record};
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// No room in the log: the call must be refused, because it could not be metered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the usage log has no room")]
+pub struct Full;
+
+/// An open call whose settle has its room. Give it back with [`Lane::settle`]; there is no other way out.
+#[derive(Debug)]
+#[must_use]
+pub struct Ticket(RecordId);
+
+/// Belongs to one thread.
+pub struct Lane {
+    log: Arc<Log>,
+    segment: RefCell<Option<Arc<Segment>>>,
+    at: Cell<usize>,
+    /// Calls that are open: each has the room of a settle reserved in the current segment.
+    open: Cell<usize>,
+    buffer: RefCell<[u8; OPEN_MAX]>,
+}
+
+impl Lane {
+    pub(crate) fn new(log: Arc<Log>) -> Self {
+        let (segment, at, open) = (RefCell::new(None), Cell::new(HEADER), Cell::new(0));
+        Self { log, segment, at, open, buffer: RefCell::new([0; OPEN_MAX]) }
+    }
+
+    /// Stores the open record. After it returns, the call is metered whatever happens to the process.
+    ///
+    /// # Errors
+    /// [`Full`] when no segment has room for it and its settle.
+    pub fn open(&self, record: &Opened<'_>) -> Result<Ticket, Full> {
+        self.append_open(record, self.open.get() + 1)?;
+        self.open.set(self.open.get() + 1);
+        Ok(Ticket(record.id))
+    }
+
+    /// The call goes to another endpoint: the later open record stands.
+    ///
+    /// # Errors
+    /// [`Full`]; the first open record then stands.
+    pub fn reopen(&self, ticket: &Ticket, record: &Opened<'_>) -> Result<(), Full> {
+        debug_assert_eq!(ticket.0, record.id);
+        self.append_open(record, self.open.get())
+    }
+
+    /// Stores how the call ended. Its room was reserved, so it cannot fail.
+    pub fn settle(&self, ticket: Ticket, settled: &Settled) {
+        let bytes = settled.encode(ticket.0);
+        if let Some(segment) = &*self.segment.borrow() {
+            self.at.set(segment.append(self.at.get(), Kind::Settle, &bytes));
+        }
+        self.open.set(self.open.get() - 1);
+    }
+
+    fn append_open(&self, record: &Opened<'_>, open: usize) -> Result<(), Full> {
+        let mut buffer = self.buffer.borrow_mut();
+        let length = record.encode(&mut buffer[..]);
+        let needed = size_of_record(length) + open * size_of_record(SETTLE_BYTES);
+        let mut segment = self.segment.borrow_mut();
+        let fits = |s: &Arc<Segment>| self.at.get() + needed <= s.size() && !s.failed.load(Ordering::Acquire);
+        if !segment.as_ref().is_some_and(fits) {
+            let fresh = self.log.next_segment(HEADER + needed).ok_or(Full)?;
+            if let Some(old) = segment.replace(fresh) {
+                old.sealed.store(true, Ordering::Release);
+            }
+            self.at.set(HEADER);
+        }
+        if let Some(segment) = &*segment {
+            self.at.set(segment.append(self.at.get(), Kind::Open, &buffer[..length]));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if let Some(segment) = &*self.segment.borrow() {
+            segment.sealed.store(true, Ordering::Release);
+        }
+    }
+}

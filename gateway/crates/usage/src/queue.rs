@@ -1,0 +1,191 @@
+//! What still has to be shipped. It reads the log behind the writers, joins each settle with its open, and remembers batches until they are
+//! acknowledged. Whatever is not shipped lies on disk, not in memory.
+
+use crate::keeper::Log;
+use crate::record::{id_of, to_wire};
+use crate::record_id::RecordId;
+use crate::segment::{HEADER, Kind, Segment};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tenon_contract::{UsageBatch, UsageRecord};
+
+#[derive(Clone)]
+struct Place {
+    segment: Arc<Segment>,
+    at: usize,
+}
+
+/// A call that has ended, by where its records lie. Without settle: its process died, nobody knows.
+struct Terminal {
+    opens: Vec<Place>,
+    settle: Option<Place>,
+}
+
+struct Cursor {
+    segment: Arc<Segment>,
+    at: usize,
+}
+
+/// Sent, not acknowledged.
+pub struct Batch {
+    calls: Vec<Terminal>,
+}
+
+pub struct Queue {
+    log: Arc<Log>,
+    /// Being read, oldest first. A lane's segments stand in its order.
+    reading: VecDeque<Cursor>,
+    /// Read to the end, waiting for acknowledgements.
+    read: Vec<Arc<Segment>>,
+    open: HashMap<RecordId, Vec<Place>, foldhash::fast::RandomState>,
+    ready: VecDeque<Terminal>,
+    sent: HashMap<String, Batch, foldhash::fast::RandomState>,
+    batches: u64,
+    process: RecordId,
+}
+
+impl Queue {
+    /// Reads all that earlier processes left. Calls found open settle as unknown; a second crash before the acknowledgement finds them again,
+    /// under the same record id, so nothing need be written.
+    pub(crate) fn new(log: Arc<Log>, old: Vec<Arc<Segment>>) -> Self {
+        let reading = old.into_iter().map(|segment| Cursor { segment, at: HEADER }).collect();
+        let process = RecordId::mint(0);
+        let (read, ready, open, sent) = (Vec::new(), VecDeque::new(), HashMap::default(), HashMap::default());
+        let mut queue = Self { log, reading, read, open, ready, sent, batches: 0, process };
+        queue.read_on(usize::MAX);
+        for (_, opens) in std::mem::take(&mut queue.open) {
+            queue.ready.push_back(Terminal { opens, settle: None });
+        }
+        queue
+    }
+
+    /// Up to `max` ended calls that were not sent yet.
+    pub fn next_batch(&mut self, max: usize) -> Option<UsageBatch> {
+        let fresh = self.log.take_fresh();
+        self.reading.extend(fresh.into_iter().map(|segment| Cursor { segment, at: HEADER }));
+        if self.ready.len() < max {
+            self.read_on(max);
+        }
+        let calls: Vec<_> = self.ready.drain(..self.ready.len().min(max)).collect();
+        self.sweep();
+        if calls.is_empty() {
+            return None;
+        }
+        self.batches += 1;
+        let batch_id = format!("{}-{}", &*self.process.text(), self.batches);
+        let records = calls.iter().filter_map(Terminal::to_wire).collect();
+        self.log.stats.in_flight.fetch_add(calls.len() as u64, Ordering::Relaxed);
+        self.sent.insert(batch_id.clone(), Batch { calls });
+        Some(UsageBatch { batch_id, records })
+    }
+
+    /// The control plane has committed the batch.
+    pub fn acknowledge(&mut self, batch_id: &str) {
+        let Some(batch) = self.sent.remove(batch_id) else {
+            return;
+        };
+        self.log.stats.in_flight.fetch_sub(batch.calls.len() as u64, Ordering::Relaxed);
+        self.log.stats.shipped.fetch_add(batch.calls.len() as u64, Ordering::Relaxed);
+        for place in batch.calls.iter().flat_map(Terminal::places) {
+            place.segment.acknowledge(place.at);
+            place.segment.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.sweep();
+    }
+
+    /// The connection broke: what was sent on it goes out again.
+    pub fn resend(&mut self) {
+        for (_, batch) in std::mem::take(&mut self.sent) {
+            self.log.stats.in_flight.fetch_sub(batch.calls.len() as u64, Ordering::Relaxed);
+            self.ready.extend(batch.calls);
+        }
+    }
+
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Whether everything that ended was acknowledged.
+    pub fn is_shipped(&mut self) -> bool {
+        let fresh = self.log.take_fresh();
+        self.reading.extend(fresh.into_iter().map(|segment| Cursor { segment, at: HEADER }));
+        self.read_on(1);
+        self.sent.is_empty() && self.ready.is_empty()
+    }
+
+    /// Reads until `max` calls are ready. Segments of other lanes are read as they stand; a lane's own order is kept.
+    fn read_on(&mut self, max: usize) {
+        let mut index = 0;
+        while index < self.reading.len() && self.ready.len() < max {
+            // Looked at before reading: a segment sealed after that may have got a last record.
+            let sealed = self.reading[index].segment.sealed.load(Ordering::Acquire);
+            self.read_segment(index, max);
+            let cursor = &self.reading[index];
+            let ended = sealed && self.ready.len() < max;
+            if ended {
+                self.read.push(cursor.segment.clone());
+                self.reading.remove(index);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    fn read_segment(&mut self, index: usize, max: usize) {
+        let (segment, mut at) = (self.reading[index].segment.clone(), self.reading[index].at);
+        while self.ready.len() < max {
+            let Some(found) = segment.read(at) else {
+                break;
+            };
+            let place = Place { segment: segment.clone(), at };
+            at = found.next;
+            let (Some(id), false) = (id_of(found.payload), found.acknowledged) else {
+                continue;
+            };
+            match found.kind {
+                Kind::Open => {
+                    segment.pending.fetch_add(1, Ordering::Relaxed);
+                    self.open.entry(id).or_default().push(place);
+                }
+                // Without an open it was acknowledged: the open's segment is already gone.
+                Kind::Settle => {
+                    if let Some(opens) = self.open.remove(&id) {
+                        segment.pending.fetch_add(1, Ordering::Relaxed);
+                        self.ready.push_back(Terminal { opens, settle: Some(place) });
+                    }
+                }
+            }
+        }
+        self.reading[index].at = at;
+    }
+
+    /// Deletes segments in which nothing waits any more.
+    fn sweep(&mut self) {
+        let log = &self.log;
+        self.read.retain(|segment| {
+            let done = segment.pending.load(Ordering::Relaxed) == 0;
+            if done {
+                log.delete(segment);
+            }
+            !done
+        });
+    }
+}
+
+impl Terminal {
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.opens.iter().chain(&self.settle)
+    }
+
+    fn to_wire(&self) -> Option<UsageRecord> {
+        let open = self.opens.last()?;
+        let settle = match &self.settle {
+            Some(place) => Some(place.segment.read(place.at)?.payload),
+            None => None,
+        };
+        to_wire(open.segment.read(open.at)?.payload, settle, &open.segment.gateway_id)
+    }
+}
