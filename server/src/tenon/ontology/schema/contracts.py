@@ -9,6 +9,8 @@ from functools import cached_property
 from types import MappingProxyType
 from uuid import UUID
 
+from tenon.ontology.schema.errors import Problem as Problem
+
 
 class PropertyType(StrEnum):
     """A property's base type and, in brackets, its column's type."""
@@ -83,6 +85,7 @@ class ObjectType:
     properties: Mapping[str, Property]
     title: str | None = None  # the property people recognise it by
     description: str = ""
+    indexes: tuple[tuple[str, ...], ...] = ()  # further indexes over several properties
 
     @cached_property
     def key_properties(self) -> tuple[Property, ...]:
@@ -101,6 +104,7 @@ class Ontology:
     links: tuple[LinkType, ...]
     # Action types as checked documents: parsed and type-checked by `tenon.ontology.actions`, which owns their meaning.
     action_types: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
+    markings: frozenset[str] = frozenset()  # every marking the document declares
 
     @cached_property
     def links_from(self) -> Mapping[str, Mapping[str, LinkType]]:

@@ -1,0 +1,71 @@
+"""An object's id, computed from its key: the same in Python (actions) and in SQL (ingestion), so reloads and creations agree.
+
+id = UUIDv8 of SHA-256 over the length-prefixed texts (tenant in 32 hex digits, table name, canonical text of each key value), exactly
+`kit.ids.uuid_from_digest`. The table name is the object type's stable catalogue name, so renaming a type or property changes no id.
+Canonical text: text and enum as they are, integers in decimal, decimals as their scaled integer, UUIDs in lower case, dates as YYYY-MM-DD,
+instants as YYYY-MM-DDTHH:MM:SS.ffffffZ in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from tenon.kit.ids import uuid_from_digest
+from tenon.ontology.schema.contracts import ObjectType, Property, PropertyType
+
+
+def object_id(tenant: UUID, kind: ObjectType, key: Mapping[str, Any]) -> UUID:
+    """The id of the object of `kind` with this key (property name -> value as Python holds it)."""
+    return uuid_from_digest(tenant.hex, kind.table, *(key_text(item, key[item.name]) for item in kind.key_properties))
+
+
+def key_text(item: Property, value: Any) -> str:
+    """The canonical text of one key value. Raises TypeError when the value is not of the property's type."""
+    match item.type, value:
+        case (PropertyType.TEXT | PropertyType.ENUM, str()):
+            return value
+        case (PropertyType.INTEGER, int()) if not isinstance(value, bool):
+            return str(value)
+        case (PropertyType.DECIMAL, int() | Decimal() | str()) if not isinstance(value, bool):
+            return _scaled(item, Decimal(value))
+        case (PropertyType.UUID, UUID()):
+            return str(value)
+        case (PropertyType.TIMESTAMP, datetime()) if value.tzinfo is not None:
+            value = value.astimezone(UTC)
+            return f"{value.year:04}-{value:%m-%dT%H:%M:%S.%fZ}"
+        case (PropertyType.DATE, date()) if not isinstance(value, datetime):
+            return value.isoformat()
+    raise TypeError(f"{item.name} is {item.type.value}; {type(value).__name__} cannot be its key value")
+
+
+def _scaled(item: Property, value: Decimal) -> str:
+    scaled = value.scaleb(item.scale)
+    if scaled != scaled.to_integral_value():
+        raise TypeError(f"{item.name} has {item.scale} decimal places")
+    return str(int(scaled))
+
+
+def object_id_sql(tenant: UUID, kind: ObjectType, columns: Sequence[str]) -> str:
+    """The same id as a PostgreSQL expression over `columns`: SQL of the key values' physical columns, in the key's order."""
+    prefix = b"".join(len(part).to_bytes(4, "big") + part.encode() for part in (tenant.hex, kind.table))
+    parts = [f"'\\x{prefix.hex()}'::bytea"]
+    for item, column in zip(kind.key_properties, columns, strict=True):
+        text = _key_text_sql(item, column)
+        parts.append(f"int4send(octet_length({text})) || convert_to({text}, 'UTF8')")
+    return f"tenon.uuid8(sha256({' || '.join(parts)}))"
+
+
+def _key_text_sql(item: Property, column: str) -> str:
+    match item.type:
+        case PropertyType.TEXT | PropertyType.ENUM:
+            return column
+        case PropertyType.TIMESTAMP:
+            return f"to_char({column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+        case PropertyType.DATE:
+            return f"to_char({column}, 'YYYY-MM-DD')"
+        case _:
+            return f"({column})::text"

@@ -1,0 +1,176 @@
+"""What changes in the database between two published ontologies, said in sentences and in DDL, before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+from tenon.kit.database.roles import RoleNames
+from tenon.ontology.schema import storage
+from tenon.ontology.schema.contracts import LinkType, ObjectType, Ontology, Problem, Property
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step: a sentence, and the statements that do it (none for what only the catalogue knows)."""
+
+    path: str
+    sentence: str
+    statements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All steps from what is published to what the document asks for; `problems` says why it cannot be done."""
+
+    ontology: Ontology
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    first: bool = False  # nothing was published before
+
+    @property
+    def empty(self) -> bool:
+        """Whether the document is what is published already."""
+        return not self.changes and not self.first
+
+
+@dataclass(slots=True)
+class _Planner:
+    old: Ontology | None
+    new: Ontology
+    names: RoleNames
+    today: date
+    problems: list[Problem] = field(default_factory=list)
+
+    def changes(self) -> Iterator[Change]:
+        before = {kind.table: kind for kind in self.old.object_types.values()} if self.old else {}
+        for kind in self.new.object_types.values():
+            former = before.pop(kind.table, None)
+            if former is None:
+                statements = storage.table_statements(self.new, kind, self.names, self.today)
+                yield Change(f"object_types.{kind.name}", f"Make the table {kind.table} for {kind.plural}, {len(kind.properties)} properties.", tuple(statements))
+            else:
+                yield from self._type(former, kind)
+        for gone in before.values():
+            yield self._retired(gone)
+        yield from self._catalogue()
+
+    def _retired(self, kind: ObjectType) -> Change:
+        role = self.names.tenant(self.new.tenant)
+        tables = f"{self.new.schema}.{kind.table}, {self.new.schema}.{storage.history_table(kind)}"
+        return Change(
+            f"object_types.{kind.name}", f"Unpublish {kind.name}: its table {kind.table} is kept and can no longer be reached.",
+            (f"revoke all on {tables} from {role}",),
+        )
+
+    def _type(self, old: ObjectType, new: ObjectType) -> Iterator[Change]:
+        path = f"object_types.{new.name}"
+        if old.name != new.name:
+            yield Change(path, f"Rename {old.name} to {new.name}; its table stays {new.table}.")
+        if _key_columns(old) != _key_columns(new):
+            self.problems.append(
+                Problem("primary_key_changed", f"{path}.primary_key", "The primary key cannot change: objects' ids are made from it. Make a new object type.")
+            )
+            return
+        before = {item.column: item for item in old.properties.values()}
+        for item in new.properties.values():
+            yield from self._property(new, before.pop(item.column, None), item)
+        for gone in before.values():
+            yield self._dropped(new, gone)
+        yield from self._indexes(old, new)
+
+    def _table(self, kind: ObjectType) -> str:
+        return f"{self.new.schema}.{kind.table}"
+
+    def _property(self, kind: ObjectType, old: Property | None, new: Property) -> Iterator[Change]:
+        path, table = f"object_types.{kind.name}.properties.{new.name}", self._table(kind)
+        if old is None:
+            column = f"alter table {table} add column {storage.column_definition(new)}"
+            constraints = [_add_check(table, name, condition) for name, condition in storage.checks(new).items()]
+            yield Change(path, f"Add {new.name} ({new.type.value}) as column {new.column}.", (column, *constraints))
+            return
+        if old.type is not new.type or old.scale != new.scale:
+            self.problems.append(
+                Problem("type_changed", path, f"`{new.name}` is {_type_words(old)} and cannot become {_type_words(new)}: add a property of the new type beside it.")
+            )
+            return
+        if old.name != new.name:
+            yield Change(path, f"Rename {old.name} to {new.name}; its column stays {new.column}.")
+        yield from self._constraints(path, table, old, new)
+
+    def _constraints(self, path: str, table: str, old: Property, new: Property) -> Iterator[Change]:
+        before, after = storage.checks(old), storage.checks(new)
+        statements = [f"alter table {table} drop constraint {name}" for name, condition in before.items() if after.get(name) != condition]
+        statements += [_add_check(table, name, condition) for name, condition in after.items() if before.get(name) != condition]
+        if old.required != new.required:
+            statements.append(f"alter table {table} alter column {new.column} {'set' if new.required else 'drop'} not null")
+        if statements:
+            yield Change(path, f"Change the constraints of {new.name}; stored objects must meet them.", tuple(statements))
+
+    def _dropped(self, kind: ObjectType, gone: Property) -> Change:
+        table = self._table(kind)
+        # The column stays for now: its constraints go, so that new rows need not know it.
+        statements = [f"alter table {table} drop constraint {name}" for name in storage.checks(gone)]
+        if gone.required:
+            statements.append(f"alter table {table} alter column {gone.column} drop not null")
+        return Change(f"object_types.{kind.name}.properties.{gone.name}", f"Unpublish {gone.name}: its column {gone.column} is kept, unseen.", tuple(statements))
+
+    def _indexes(self, old: ObjectType, new: ObjectType) -> Iterator[Change]:
+        assert self.old is not None
+        before, after = storage.indexes(self.old, old), storage.indexes(self.new, new)
+        schema = self.new.schema
+        dropped = tuple(f"drop index {schema}.{name}" for name in before if name not in after)
+        made = tuple(index.create(schema) for name, index in after.items() if name not in before)
+        if dropped or made:
+            yield Change(f"object_types.{new.name}", f"Make {len(made)} and drop {len(dropped)} indexes of {new.plural}.", dropped + made)
+
+    def _catalogue(self) -> Iterator[Change]:
+        if self.old is None:
+            return
+        if self.old.links != self.new.links:
+            yield Change("links", _added_and_gone("links", {_link_name(x) for x in self.old.links}, {_link_name(x) for x in self.new.links}))
+        if self.old.action_types != self.new.action_types:
+            yield Change("action_types", _added_and_gone("action types", set(self.old.action_types), set(self.new.action_types)))
+        if _described(self.old) != _described(self.new):
+            yield Change("$", "Change titles, plurals, descriptions, markings or flags; no table changes.")
+
+
+def _added_and_gone(what: str, before: set[str], after: set[str]) -> str:
+    parts = [f"{word} {', '.join(sorted(names))}" for word, names in (("add", after - before), ("remove", before - after)) if names]
+    return f"Change {what}: {'; '.join(parts) or 'details of some'}."
+
+
+def _link_name(link: LinkType) -> str:
+    return f"{link.source}.{link.name}"
+
+
+def _described(ontology: Ontology) -> object:
+    """What only the catalogue knows, apart from names that other steps tell."""
+    kinds = [
+        (kind.table, kind.plural, kind.title, kind.description, kind.primary_key,
+         [(p.column, p.markings, p.filterable, p.editable, p.value_type, p.description) for p in kind.properties.values()])
+        for kind in ontology.object_types.values()
+    ]
+    return kinds, ontology.markings
+
+
+def _key_columns(kind: ObjectType) -> tuple[str, ...]:
+    return tuple(item.column for item in kind.key_properties)
+
+
+def _type_words(item: Property) -> str:
+    return f"{item.type.value} with {item.scale} places" if item.scale else item.type.value
+
+
+def _add_check(table: str, name: str, condition: str) -> str:
+    return f"alter table {table} add constraint {name} check ({condition})"
+
+
+def plan(old: Ontology | None, new: Ontology, names: RoleNames, today: date) -> Plan:
+    """The steps from `old` to `new`; none when their content is the same."""
+    if old is not None and old.digest == new.digest:
+        return Plan(old)
+    planner = _Planner(old, new, names, today)
+    changes = tuple(planner.changes())
+    return Plan(new, changes, tuple(planner.problems), first=old is None)

@@ -1,0 +1,135 @@
+"""Publish and find ontologies. `plan` and `apply` run on a session of the login `migrate`, which owns the object tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg import errors as postgres
+from sqlalchemy.exc import DBAPIError
+
+from tenon.core import audit, events, policy
+from tenon.core.context import Context
+from tenon.core.policy import Action, Resource
+from tenon.kit import clock
+from tenon.kit.database import RoleNames, WriteSession
+from tenon.ontology.schema import repository, storage
+from tenon.ontology.schema.cache import remember, remembered
+from tenon.ontology.schema.contracts import Ontology, Problem
+from tenon.ontology.schema.errors import busy, incompatible, invalid, no_ontology
+from tenon.ontology.schema.parsing import parse_document
+from tenon.ontology.schema.planning import Change, Plan
+from tenon.ontology.schema.planning import plan as make_plan
+from tenon.ontology.schema.resolve import numbers_of, resolve
+
+LOCK_TIMEOUT = "2s"
+ActionChecker = Callable[[Ontology], Sequence[Problem]]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` did. `changed` is False when the document was published already."""
+
+    ontology: Ontology
+    plan: Plan
+    changed: bool
+
+
+async def current(session: WriteSession, tenant: UUID) -> Ontology:
+    """The tenant's published ontology as this transaction sees it. Raises NotFound `no_ontology`."""
+    version = await repository.newest_version(session, tenant)
+    if version is None:
+        raise no_ontology()
+    found = remembered(tenant, version)
+    if found is None:
+        published = await repository.newest(session, tenant)
+        if published is None:
+            raise no_ontology()
+        found = remember(published.ontology)
+    return found
+
+
+async def plan(session: WriteSession, ctx: Context, source: str, *, names: RoleNames, check_actions: ActionChecker | None = None) -> Plan:
+    """What `apply` would do. Raises Invalid when the document is wrong; what the stored objects cannot follow is in `problems`."""
+    policy.authorize(ctx, Action.MANAGE_ONTOLOGY, Resource("Tenant", str(ctx.tenant)))
+    return (await _prepare(session, ctx, source, names, check_actions))[0]
+
+
+async def apply(
+    session: WriteSession, ctx: Context, source: str, *, names: RoleNames, check_actions: ActionChecker | None = None
+) -> Applied:
+    """Publish the document: tables, catalogue, audit entry and event in this one transaction. A document published already changes nothing.
+
+    Raises Invalid (`ontology_invalid`, `ontology_incompatible`) with every problem, Conflict `ontology_busy` when tables are in use.
+    """
+    policy.authorize(ctx, Action.MANAGE_ONTOLOGY, Resource("Tenant", str(ctx.tenant)))
+    await repository.lock(session, ctx.tenant)
+    made, number_last = await _prepare(session, ctx, source, names, check_actions)
+    if made.problems:
+        raise incompatible(made.problems)
+    if made.empty:
+        return Applied(made.ontology, made, changed=False)
+    await session.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+    for change in made.changes:
+        await _run(session, change)
+    await repository.insert(session, made.ontology, source, number_last, ctx.principal)
+    await _tell(session, ctx, made)
+    return Applied(made.ontology, made, changed=True)
+
+
+async def _prepare(
+    session: WriteSession, ctx: Context, source: str, names: RoleNames, check_actions: ActionChecker | None
+) -> tuple[Plan, int]:
+    definition = parse_document(source)
+    published = await repository.newest(session, ctx.tenant)
+    old = published.ontology if published else None
+    numbers = numbers_of(old, published.number_last if published else 0)
+    new = resolve(definition, numbers, ctx.tenant, old.version + 1 if old else 1)
+    problems = list(check_actions(new)) if check_actions else []
+    if problems:
+        raise invalid(problems)
+    return make_plan(old, new, names, clock.now().date()), numbers.last
+
+
+async def _run(session: WriteSession, change: Change) -> None:
+    for statement in change.statements:
+        try:
+            # exec_driver_sql: a colon in a pattern is no parameter.
+            await session.connection.exec_driver_sql(statement.replace("%", "%%"))
+        except DBAPIError as error:
+            match error.orig:
+                case postgres.LockNotAvailable():
+                    raise busy() from error
+                case postgres.CheckViolation() | postgres.NotNullViolation():
+                    sentence = "Stored objects do not meet this; correct them first, or loosen it."
+                    raise incompatible([Problem("stored_objects_violate", change.path, sentence)]) from error
+            raise
+
+
+async def _tell(session: WriteSession, ctx: Context, made: Plan) -> None:
+    facts = {"version": made.ontology.version, "digest": made.ontology.digest, "changes": len(made.changes)}
+    sentences = [change.sentence for change in made.changes]
+    await audit.record(
+        session, ctx, audit.AuditEvent("ontology.apply", "Ontology", str(made.ontology.version), payload={**facts, "sentences": sentences})
+    )
+    await events.publish(session, ctx, events.Event("tenon.ontology.applied.v1", f"ontology/{made.ontology.version}", facts))
+
+
+async def make_history_partitions(session: WriteSession, tenant: UUID, names: RoleNames) -> int:
+    """Make the months' partitions of history that are missing, on a session of `migrate`; how many. For the worker, once a day."""
+    ontology = await current(session, tenant)
+    existing = {
+        row["relname"]
+        for row in await session.rows(
+            "select relname from pg_class where relnamespace = to_regnamespace(:schema)::oid and relkind = 'r'", {"schema": ontology.schema}
+        )
+    }
+    made = 0
+    for kind in ontology.object_types.values():
+        for month in storage.months(clock.now().date(), storage.HISTORY_MONTHS_AHEAD):
+            if f"{storage.history_table(kind)}_{month:%Y%m}" not in existing:
+                for statement in storage.month_statements(ontology, kind, names, month):
+                    await session.connection.exec_driver_sql(statement)
+                made += 1
+    return made

@@ -1,0 +1,184 @@
+"""The DDL of object tables: typed columns, constraints, indexes, walls, history (DESIGN §4).
+
+Every identifier here is ours (`d_<hex>`, `o<n>`, `p<n>`); texts from the document enter only as quoted literals in constraints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from tenon.kit.database.roles import RoleNames
+from tenon.ontology.schema.contracts import ObjectType, Ontology, Property, PropertyType
+
+COLUMN_TYPES: dict[PropertyType, str] = {
+    PropertyType.TEXT: 'text collate "C"',
+    PropertyType.ENUM: 'text collate "C"',
+    PropertyType.INTEGER: "bigint",
+    PropertyType.DECIMAL: "bigint",
+    PropertyType.FLOAT: "double precision",
+    PropertyType.BOOLEAN: "boolean",
+    PropertyType.DATE: "date",
+    PropertyType.TIMESTAMP: "timestamp with time zone",
+    PropertyType.UUID: "uuid",
+}
+HISTORY_MONTHS_AHEAD = 3
+# Each rolled-back simulation leaves dead rows; vacuum must come before a fifth of a large table is dead.
+_TABLE_SETTINGS = "fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.02"
+
+
+def literal(text: str) -> str:
+    """`text` as a SQL literal, whatever standard_conforming_strings says."""
+    quoted = text.replace("'", "''")
+    return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in text else f"'{quoted}'"
+
+
+def table_statements(ontology: Ontology, kind: ObjectType, names: RoleNames, today: date) -> list[str]:
+    """Make one object type's table with its wall, indexes and history."""
+    table = f"{ontology.schema}.{kind.table}"
+    lines = ["id uuid not null", "version bigint not null default 1"]
+    for item in kind.properties.values():
+        lines.append(column_definition(item))
+        lines += [f"constraint {name} check ({condition})" for name, condition in checks(item).items()]
+    lines.append(f"constraint {kind.table}_pkey primary key (id)")
+    body = ",\n    ".join(lines)
+    statements = [f"create table {table} (\n    {body}\n) with ({_TABLE_SETTINGS})"]
+    statements += _wall(table, kind.table, names, ontology, "select, insert, update, delete")
+    statements += [index.create(ontology.schema) for index in indexes(ontology, kind).values()]
+    return statements + _history_statements(ontology, kind, names, today)
+
+
+def column_definition(item: Property) -> str:
+    """One column; no defaults, so nothing volatile can get in."""
+    return f"{item.column} {COLUMN_TYPES[item.type]}" + (" not null" if item.required else "")
+
+
+def checks(item: Property) -> dict[str, str]:
+    """Constraint name -> condition for one column. A null passes each of them."""
+    column = item.column
+    match item.type:
+        case PropertyType.TEXT:
+            found = {"length": f"char_length({column}) <= {item.length_max}"}
+            if item.pattern:
+                found["pattern"] = f"{column} ~ {literal(f'^(?:{item.pattern})$')}"
+        case PropertyType.ENUM:
+            found = {"enum": f"{column} in ({', '.join(literal(value) for value in item.enum)})"}
+        case PropertyType.FLOAT:  # NaN sorts above every number, so this refuses it and both infinities
+            found = {"finite": f"{column} between '-1.7976931348623157e308' and '1.7976931348623157e308'"}
+        case PropertyType.TIMESTAMP:  # what Python, JSON and our canonical encoding can hold
+            found = {"finite": f"{column} >= '0001-01-01 00:00:00+00' and {column} < '9999-12-31 00:00:00+00'"}
+        case PropertyType.DATE:
+            found = {"finite": f"{column} between '0001-01-01' and '9999-12-31'"}
+        case _:
+            found = {}
+    bounds = [f"{column} {sign} {_bound(item, value)}" for sign, value in ((">=", item.minimum), ("<=", item.maximum)) if value is not None]
+    if bounds:
+        found["range"] = " and ".join(bounds)
+    return {f"{column}_{name}": condition for name, condition in found.items()}
+
+
+def _bound(item: Property, value: float) -> str:
+    if item.type is PropertyType.FLOAT:
+        return f"'{value!r}'::double precision"
+    return str(round(value * 10**item.scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index of an object table."""
+
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    unique: bool = False
+
+    def create(self, schema: str) -> str:
+        """Its CREATE statement."""
+        kind = "unique index" if self.unique else "index"
+        return f"create {kind} {self.name} on {schema}.{self.table} ({', '.join(self.columns)})"
+
+
+def indexes(ontology: Ontology, kind: ObjectType) -> dict[str, Index]:
+    """Every index of the table besides its primary key's: the natural key, links' properties, `indexed` and `indexes`."""
+    wanted = [Index(f"{kind.table}_key", kind.table, _columns(kind, kind.primary_key), unique=True)]
+    wanted += [_index(kind, tuple(ours for ours, _ in link.via)) for link in ontology.links_from[kind.name].values()]
+    # (property, id): the order of keyset pages.
+    wanted += [_index(kind, (name, "id")) for name, item in kind.properties.items() if item.indexed]
+    wanted += [_index(kind, columns) for columns in kind.indexes]
+    by_columns: dict[tuple[str, ...], Index] = {}
+    for index in wanted:
+        by_columns.setdefault(index.columns, index)
+    return {index.name: index for index in by_columns.values()}
+
+
+def _columns(kind: ObjectType, members: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("id" if name == "id" else kind.properties[name].column for name in members)
+
+
+def _index(kind: ObjectType, members: tuple[str, ...]) -> Index:
+    columns = _columns(kind, members)
+    return Index(f"{kind.table}_{'_'.join(columns)}", kind.table, columns)
+
+
+def _wall(table: str, name: str, names: RoleNames, ontology: Ontology, privileges: str) -> list[str]:
+    role = names.tenant(ontology.tenant)
+    return [
+        f"alter table {table} enable row level security",
+        f"alter table {table} force row level security",
+        # A constant-true policy is simplified away: it keeps other roles out and leaves every index usable.
+        f"create policy {name}_tenant on {table} to {role} using (true) with check (true)",
+        f"create policy {name}_migrate on {table} to {names.login('migrate')} using (true) with check (true)",
+        f"grant {privileges} on {table} to {role}",
+    ]
+
+
+def history_table(kind: ObjectType) -> str:
+    """The name of a type's history table."""
+    return f"{kind.table}_history"
+
+
+def _history_statements(ontology: Ontology, kind: ObjectType, names: RoleNames, today: date) -> list[str]:
+    name = history_table(kind)
+    table = f"{ontology.schema}.{name}"
+    statements = [
+        f"create table {table} (\n"
+        "    id uuid not null,\n    version bigint not null,\n    operation text not null check (operation in ('U', 'D')),\n"
+        "    changed_at timestamp with time zone not null default now(),\n    principal uuid,\n    cause text,\n    before jsonb not null\n"
+        ") partition by range (changed_at)",
+        *_wall(table, name, names, ontology, "select, insert"),
+        f"create index {name}_object on {table} (id, version)",
+        # Catches rows when nobody made the month's partition in time; it must stay empty.
+        *_partition(ontology, name, names, f"{name}_rest", "default"),
+    ]
+    for month in months(today, HISTORY_MONTHS_AHEAD):
+        statements += month_statements(ontology, kind, names, month)
+    for verb in ("update", "delete"):
+        statements.append(
+            f"create trigger keep_{verb} after {verb} on {ontology.schema}.{kind.table} referencing old table as old_rows"
+            f" for each statement execute function tenon.keep_history('{name}')"
+        )
+    return statements
+
+
+def months(today: date, ahead: int) -> list[date]:
+    """The first days of this month and of the next `ahead` ones."""
+    first = today.year * 12 + today.month - 1
+    return [date((first + step) // 12, (first + step) % 12 + 1, 1) for step in range(ahead + 1)]
+
+
+def month_statements(ontology: Ontology, kind: ObjectType, names: RoleNames, month: date) -> list[str]:
+    """Make one month's partition of a type's history."""
+    name, after = history_table(kind), months(month, 1)[1]
+    bounds = f"for values from ('{month:%Y-%m-%d} 00:00:00+00') to ('{after:%Y-%m-%d} 00:00:00+00')"
+    return _partition(ontology, name, names, f"{name}_{month:%Y%m}", bounds)
+
+
+def _partition(ontology: Ontology, parent: str, names: RoleNames, name: str, bounds: str) -> list[str]:
+    table = f"{ontology.schema}.{name}"
+    # Policies of the parent do not guard a partition that is read by its own name: it gets a wall with no tenant policy and no grant.
+    return [
+        f"create table {table} partition of {ontology.schema}.{parent} {bounds}",
+        f"alter table {table} enable row level security",
+        f"alter table {table} force row level security",
+        f"create policy {name}_migrate on {table} to {names.login('migrate')} using (true) with check (true)",
+    ]
