@@ -89,6 +89,9 @@ def _raise_database_walls(admin: psycopg.Connection, plan: Bootstrap) -> None:
         # The way out of a role: one injected expression could call set_config('role', …) and read on as another tenant.
         sql.SQL("revoke execute on function pg_catalog.set_config(text, text, boolean) from public"),
         sql.SQL("grant execute on function pg_catalog.set_config(text, text, boolean) to {}").format(logins),
+        # A DO block can `set local role`: nobody but the owner of functions needs the language.
+        sql.SQL("revoke usage on language plpgsql, sql from public"),
+        sql.SQL("grant usage on language plpgsql, sql to {}").format(migrate),
         sql.SQL("create schema if not exists tenon authorization {}").format(migrate),
         sql.SQL("grant usage on schema tenon to {}, {}").format(sql.Identifier(names.tenants), logins),
     ]
