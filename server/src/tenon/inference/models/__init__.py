@@ -1,0 +1,40 @@
+"""Models: the names callers use, the endpoints that serve them, the routes between.
+
+Owns: endpoints (with their upstream credentials, sealed for the gateways), models, routes, and one revision a tenant over all of them.
+Promises: a credential goes in and never comes out here; no endpoint points at the machine itself or its metadata service; every change is
+one new revision. Needs: policy, audit, the sealing key's file.
+"""
+
+from tenon.inference.models.contracts import Endpoint, EndpointDraft, Model, Route, RoutingTable, SealedEndpoint, Timeouts
+from tenon.inference.models.service import (
+    Upstreams,
+    create_endpoint,
+    delete_endpoint,
+    delete_model,
+    find_endpoint,
+    list_endpoints,
+    list_models,
+    put_model,
+    replace_endpoint,
+    routing_between,
+)
+
+__all__ = [
+    "Endpoint",
+    "EndpointDraft",
+    "Model",
+    "Route",
+    "RoutingTable",
+    "SealedEndpoint",
+    "Timeouts",
+    "Upstreams",
+    "create_endpoint",
+    "delete_endpoint",
+    "delete_model",
+    "find_endpoint",
+    "list_endpoints",
+    "list_models",
+    "put_model",
+    "replace_endpoint",
+    "routing_between",
+]

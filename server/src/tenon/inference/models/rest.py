@@ -1,0 +1,174 @@
+"""Endpoints and models over HTTP, for operators. A credential goes in and never comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Request
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from starlette.responses import Response
+
+from tenon.core import audit
+from tenon.core.audit.contracts import AuditEvent
+from tenon.core.context import Context, context_of
+from tenon.inference.models import service
+from tenon.inference.models.contracts import Endpoint, EndpointDraft, Model, Route, Timeouts
+from tenon.kit.database import Database, WriteSession
+from tenon.kit.web import json_answer, stored_answer
+
+router = APIRouter(prefix="/v1/inference", tags=["models"])
+IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key")]
+Change = Callable[[WriteSession], Awaitable[tuple[int, dict[str, Any]]]]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TimeoutsBody(_Body):
+    """Milliseconds; 0 = the gateway's default."""
+
+    connect_ms: int = 0
+    headers_ms: int = 0
+    first_token_ms: int = 0
+    idle_ms: int = 0
+    total_ms: int = 0
+
+
+class EndpointBody(_Body):
+    """An endpoint. `credential`: absent keeps what is there, an empty one removes it."""
+
+    name: str = Field(max_length=63)
+    base_url: str = Field(max_length=500)
+    protocol: Literal["openai"] = "openai"
+    credential: SecretStr | None = Field(default=None, max_length=4_096)
+    cleared_markings: list[str] = Field(default_factory=list, max_length=64)
+    timeouts: TimeoutsBody = TimeoutsBody()
+
+
+class RouteBody(_Body):
+    """One way to an endpoint. An empty `upstream_model` passes the caller's name on."""
+
+    endpoint: UUID
+    upstream_model: str = Field(default="", max_length=200)
+    weight: int = 1
+
+
+class ModelBody(_Body):
+    """All routes of a model."""
+
+    routes: list[RouteBody] = Field(min_length=1, max_length=16)
+
+
+@router.get("/endpoints")
+async def list_endpoints(request: Request) -> dict[str, Any]:
+    """The tenant's endpoints by name, without credentials."""
+    ctx = context_of(request.scope)
+    async with _database(request).tenant(ctx.identity) as session:
+        return {"endpoints": [_shown(endpoint) for endpoint in await service.list_endpoints(session, ctx)]}
+
+
+@router.get("/endpoints/{endpoint_id}")
+async def get_endpoint(request: Request, endpoint_id: UUID) -> dict[str, Any]:
+    """One endpoint."""
+    ctx = context_of(request.scope)
+    async with _database(request).tenant(ctx.identity) as session:
+        return _shown(await service.find_endpoint(session, ctx, endpoint_id))
+
+
+@router.post("/endpoints", status_code=201)
+async def create_endpoint(request: Request, body: EndpointBody, idempotency_key: IdempotencyKey) -> Response:
+    """Add an endpoint; gateways know it within a second."""
+    ctx, upstreams = context_of(request.scope), service.Upstreams.of(request.app.state.settings)
+
+    async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
+        return 201, _shown(await service.create_endpoint(session, ctx, _draft(body), upstreams))
+
+    return await _changed(request, ctx, AuditEvent("endpoint.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
+
+
+@router.put("/endpoints/{endpoint_id}")
+async def replace_endpoint(request: Request, endpoint_id: UUID, body: EndpointBody, idempotency_key: IdempotencyKey) -> Response:
+    """Change an endpoint as a whole; its credential stays unless one is given."""
+    ctx, upstreams = context_of(request.scope), service.Upstreams.of(request.app.state.settings)
+
+    async def replace(session: WriteSession) -> tuple[int, dict[str, Any]]:
+        return 200, _shown(await service.replace_endpoint(session, ctx, endpoint_id, _draft(body), upstreams))
+
+    return await _changed(request, ctx, AuditEvent("endpoint.replace", "Endpoint", str(endpoint_id)), idempotency_key, replace)
+
+
+@router.delete("/endpoints/{endpoint_id}")
+async def delete_endpoint(request: Request, endpoint_id: UUID, idempotency_key: IdempotencyKey) -> Response:
+    """Remove an endpoint that no model routes to."""
+    ctx = context_of(request.scope)
+
+    async def delete(session: WriteSession) -> tuple[int, dict[str, Any]]:
+        await service.delete_endpoint(session, ctx, endpoint_id)
+        return 200, {"id": endpoint_id, "deleted": True}
+
+    return await _changed(request, ctx, AuditEvent("endpoint.delete", "Endpoint", str(endpoint_id)), idempotency_key, delete)
+
+
+@router.get("/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """The tenant's models and their routes."""
+    ctx = context_of(request.scope)
+    async with _database(request).tenant(ctx.identity) as session:
+        return {"models": [asdict(model) for model in await service.list_models(session, ctx)]}
+
+
+# A model's name may hold slashes (`org/name`), so it is the rest of the path.
+@router.put("/models/{name:path}")
+async def put_model(request: Request, name: str, body: ModelBody, idempotency_key: IdempotencyKey) -> Response:
+    """Set all routes of a model, new or not; gateways use them within a second."""
+    ctx = context_of(request.scope)
+    model = Model(name, tuple(Route(route.endpoint, route.upstream_model, route.weight) for route in body.routes))
+
+    async def put(session: WriteSession) -> tuple[int, dict[str, Any]]:
+        return 200, asdict(await service.put_model(session, ctx, model))
+
+    return await _changed(request, ctx, AuditEvent("model.put", "Model", name[:200]), idempotency_key, put)
+
+
+@router.delete("/models/{name:path}")
+async def delete_model(request: Request, name: str, idempotency_key: IdempotencyKey) -> Response:
+    """Remove a model and its routes."""
+    ctx = context_of(request.scope)
+
+    async def delete(session: WriteSession) -> tuple[int, dict[str, Any]]:
+        await service.delete_model(session, ctx, name)
+        return 200, {"name": name, "deleted": True}
+
+    return await _changed(request, ctx, AuditEvent("model.delete", "Model", name[:200]), idempotency_key, delete)
+
+
+async def _changed(request: Request, ctx: Context, intent: AuditEvent, key: str, change: Change) -> Response:
+    """Run a change once for its idempotency key, in one audited transaction."""
+
+    async def work(session: WriteSession) -> tuple[int, dict[str, Any], bool]:
+        return await stored_answer(
+            request, session, tenant=ctx.tenant, principal=ctx.principal, key=key, work=lambda: change(session)
+        )
+
+    return json_answer(await audit.run_audited(_database(request), ctx, intent, work))
+
+
+def _database(request: Request) -> Database:
+    database = request.app.state.database
+    assert isinstance(database, Database)
+    return database
+
+
+def _draft(body: EndpointBody) -> EndpointDraft:
+    return EndpointDraft(
+        body.name, body.base_url, body.protocol, body.credential.get_secret_value() if body.credential is not None else None,
+        frozenset(body.cleared_markings), Timeouts(**body.timeouts.model_dump()),
+    )  # fmt: skip
+
+
+def _shown(endpoint: Endpoint) -> dict[str, Any]:
+    return asdict(endpoint) | {"cleared_markings": sorted(endpoint.cleared_markings)}
