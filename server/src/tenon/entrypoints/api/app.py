@@ -1,0 +1,103 @@
+"""The application: what is opened, which doors are mounted, how it ends. The only list of doors there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tenon.agents.sessions import rest as sessions_rest
+from tenon.agents.tools import door as mcp_door
+from tenon.core.audit import rest as audit_rest
+from tenon.core.events import rest as events_rest
+from tenon.core.identity import Authenticator
+from tenon.core.identity import rest as identity_rest
+from tenon.entrypoints.api import problems
+from tenon.entrypoints.api.gate import Gate
+from tenon.inference.models import rest as models_rest
+from tenon.inference.usage import rest as usage_rest
+from tenon.kit import telemetry
+from tenon.kit.database import Database
+from tenon.kit.database.lane import Lane
+from tenon.kit.settings import Settings
+from tenon.ontology.actions import rest as actions_rest
+from tenon.ontology.objects import graphql as objects_graphql
+from tenon.ontology.objects import rest as objects_rest
+from tenon.ontology.schema import Ontologies
+
+BODY_BYTES_MAX = 4 << 20
+ROUTERS = (identity_rest, audit_rest, events_rest, actions_rest, models_rest, usage_rest, sessions_rest)
+
+
+def build(settings: Settings) -> FastAPI:
+    """The ASGI application for these settings."""
+    database, auth = Database(settings.database, "api"), Database(settings.database, "auth", pool_size=4)
+    authenticator, lane = Authenticator(auth), Lane(settings.database)
+    development = settings.environment == "development"
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(database.close)
+            opened.push_async_callback(auth.close)
+            opened.push_async_callback(lane.close)
+            await opened.enter_async_context(mcp_door.running(app.state.mcp))
+            yield
+            app.state.stopping.set()
+
+    app = FastAPI(
+        title="Tenon",
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url="/docs" if development else None,
+        redoc_url=None,
+        max_body_size=BODY_BYTES_MAX,
+        # FastAPI's own spans and logs would export exception messages; ours are made in the gate.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        middleware=[
+            Middleware(Gate, authenticator=authenticator, development=development, sample_ratio=settings.trace_sample_ratio),
+        ],
+        exception_handlers={RequestValidationError: problems.of_validation_error, HTTPException: problems.of_http_exception},
+    )
+    state = app.state
+    state.settings, state.database, state.lane = settings, database, lane
+    state.ontologies = Ontologies(Database(settings.database, "api", pool_size=2))
+    state.reauthenticate, state.stopping = authenticator.still_valid, asyncio.Event()
+    for room in ROUTERS:
+        app.include_router(room.router)
+    state.mcp = mcp_door.manager(app)
+    app.router.routes[:0] = [*_own_routes(), *objects_rest.routes(), *objects_graphql.routes(development=development), *mcp_door.routes(state.mcp)]
+    return app
+
+
+def _own_routes() -> list[Route]:
+    return [Route("/livez", _livez), Route("/readyz", _readyz), Route("/metrics", _metrics)]
+
+
+async def _livez(_request: Request) -> Response:
+    """The process runs its event loop."""
+    return PlainTextResponse("ok")
+
+
+async def _readyz(request: Request) -> Response:
+    """Whether requests can be served: the database answers."""
+    try:
+        async with asyncio.timeout(2), request.app.state.database.system() as session:
+            await session.scalar("select 1")
+    except Exception:
+        telemetry.logger().warning("api.not_ready", exc_info=True)
+        return JSONResponse({"ready": False, "reason": "the database does not answer"}, 503)
+    return JSONResponse({"ready": True})
+
+
+async def _metrics(_request: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,80 @@
+"""The demo tenant: principals with a role each, their keys, the embedded model, the airline ontology and its data. Safe to repeat."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from rich.console import Console
+
+from tenon.core import identity, tenancy
+from tenon.core.context import Context, PrincipalId, PrincipalKind
+from tenon.core.identity import KeyKind, KeyRequest
+from tenon.entrypoints.cli import installation as installations
+from tenon.entrypoints.cli.demo_model import ensure_model
+from tenon.entrypoints.cli.installation import CHECKOUT, Installation
+from tenon.entrypoints.cli.operate import OPERATOR, Desk, at_desk
+from tenon.kit.database import WriteSession
+from tenon.kit.errors import NotFound
+from tenon.kit.settings import Settings
+from tenon.ontology.actions import check_actions
+from tenon.ontology.schema import service as schema
+
+TENANT = "demo"
+CLEARANCE = frozenset({"fleet_confidential"})
+AIRLINE = CHECKOUT / "examples" / "airline"
+ROLES = ("viewer", "editor", "approver")
+
+
+def prepare_demo(place: Installation, settings: Settings, console: Console, stop: threading.Event) -> dict[str, str]:
+    """Everything the demo stands on; name -> API key."""
+    keys = installations.load_demo(place)
+
+    async def work(desk: Desk) -> int:
+        ctx = await _tenant(desk)
+        if not keys:
+            keys.update(await _principals(desk, ctx))
+            installations.save_demo(place, keys)
+        await ensure_model(desk, ctx)
+        async with desk.migrate.system() as session:
+            source = (AIRLINE / "ontology.yaml").read_text()
+            done = await schema.apply(session, ctx, source, names=desk.names, check_actions=check_actions)
+        console.print(f"[green]✓[/] Tenant {TENANT}, ontology version {done.ontology.version}", highlight=False)
+        return 0
+
+    at_desk(settings, work)
+    if not stop.is_set():
+        load_airline(settings, console, stop)
+    return keys
+
+
+async def _tenant(desk: Desk) -> Context:
+    tenant = await tenancy.find_tenant(desk.provision, TENANT) or await tenancy.create_tenant(desk.provision, desk.migrate, TENANT)
+    return await identity.first_operator(desk.provision, tenant.id, tenant.project, name=OPERATOR, clearance=CLEARANCE)
+
+
+async def _principals(desk: Desk, ctx: Context) -> dict[str, str]:
+    """One principal a role, an agent owned by the editor, and a key for each. Principals left by a half-done start are taken over."""
+    keys = {}
+    async with desk.api.tenant(ctx.identity) as session:
+        people = {OPERATOR: ctx.principal}
+        for role in ROLES:
+            people[role] = await _principal(session, ctx, role, PrincipalKind.USER, None)
+        people["agent"] = await _principal(session, ctx, "agent", PrincipalKind.AGENT, people["editor"])
+        for name, principal in people.items():
+            kind = KeyKind.AGENT if name == "agent" else KeyKind.USER
+            if ctx.project is None:
+                raise NotFound("no_project", "The demo tenant has no project.")
+            key = await identity.create_key(session, ctx, KeyRequest(principal, ctx.project, kind, "demo"), environment="dev")
+            keys[name] = key.text
+    return keys
+
+
+async def _principal(session: WriteSession, ctx: Context, name: str, kind: PrincipalKind, owner: PrincipalId | None) -> PrincipalId:
+    try:
+        return (await identity.find_principal(session, ctx, name=name)).id
+    except NotFound:
+        made = await identity.create_principal(
+            session, replace(ctx, request_id="demo"), name=name, kind=kind, roles=frozenset({name}), clearance=CLEARANCE, owner=owner
+        )
+        return made.id

@@ -1,0 +1,87 @@
+"""The `tenon` command. Each command imports what it needs when it runs: the whole stack takes seconds, `--help` must not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help="Tenon: a governed backplane.")
+ontology = typer.Typer(no_args_is_help=True, help="Plan and apply ontologies.")
+audit = typer.Typer(no_args_is_help=True, help="Verify evidence.")
+tenant = typer.Typer(no_args_is_help=True, help="Tenants and their first keys.")
+app.add_typer(ontology, name="ontology")
+app.add_typer(audit, name="audit")
+app.add_typer(tenant, name="tenant")
+
+TenantName = Annotated[str, typer.Option("--tenant", help="The tenant's name.")]
+
+
+@app.command()
+def up(detach: bool = False, demo: bool = True) -> None:
+    """Start everything; Ctrl-C stops it."""
+    from tenon.entrypoints.cli.up import up as run
+
+    sys.exit(run(detach=detach, demo=demo))
+
+
+@app.command()
+def down() -> None:
+    """Stop a running installation."""
+    from tenon.entrypoints.cli.up import down as run
+
+    sys.exit(run())
+
+
+@app.command()
+def reset() -> None:
+    """Stop and remove all state of this installation."""
+    from tenon.entrypoints.cli.up import reset as run
+
+    sys.exit(run())
+
+
+@app.command()
+def load(mapping: Path, tenant_name: TenantName = "demo", data: Annotated[Path | None, typer.Option(help="Folder of the source files.")] = None) -> None:
+    """Load a mapping's files; Ctrl-C interrupts, the same command resumes."""
+    from tenon.entrypoints.cli import operate
+
+    sys.exit(operate.load(mapping, tenant_name, data))
+
+
+@ontology.command("plan")
+def ontology_plan(document: Path, tenant_name: TenantName = "demo") -> None:
+    """Show what applying the document would change in the database."""
+    from tenon.entrypoints.cli import operate
+
+    sys.exit(operate.plan(document, tenant_name))
+
+
+@ontology.command("apply")
+def ontology_apply(document: Path, tenant_name: TenantName = "demo") -> None:
+    """Publish the document."""
+    from tenon.entrypoints.cli import operate
+
+    sys.exit(operate.apply(document, tenant_name))
+
+
+@audit.command("verify")
+def audit_verify(pack: Path, key: Annotated[Path | None, typer.Option(help="The log's public key, from a source you trust.")] = None) -> None:
+    """Verify an evidence pack or a receipt, offline, without Tenon's database."""
+    from tenon.core.audit.verification import verify_command
+
+    sys.exit(verify_command(pack, key))
+
+
+@tenant.command("create")
+def tenant_create(name: str) -> None:
+    """Create a tenant with a first operator; its key is shown once."""
+    from tenon.entrypoints.cli import operate
+
+    sys.exit(operate.create_tenant(name))
+
+
+if __name__ == "__main__":
+    app()
