@@ -1,0 +1,96 @@
+"""What crosses processes is tested on a whole installation: `tenon up` with the airline data, in a state directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tenon.kit.database import embedded
+from tenon.kit.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[1]
+TENON = ROOT / ".venv" / "bin" / "tenon"
+LISTEN = ("API", "SYNC", "WORKER", "GATEWAY", "GATEWAY_ADMIN", "ENGINE")
+
+
+@dataclass
+class Stack:
+    """A running installation, or one that a test starts and stops itself."""
+
+    directory: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def fresh(cls) -> Stack:
+        """A state directory of its own (which PostgreSQL's user can enter when we are root) and free ports."""
+        directory = Path(tempfile.mkdtemp(prefix="tenon-e2e-"))
+        directory.chmod(0o755)
+        environment = {"TENON_STATE_DIR": str(directory / "state"), "TENON_POSTGRES_PORT": str(embedded.free_port())}
+        environment |= {f"TENON_{name}_LISTEN": f"127.0.0.1:{embedded.free_port()}" for name in LISTEN}
+        return cls(directory, environment)
+
+    def tenon(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """Run a `tenon` command for this installation."""
+        done = subprocess.run(
+            [str(TENON), *arguments], env=os.environ | self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr + self.logs_tail()
+        return done
+
+    def logs_tail(self) -> str:
+        """The end of every log, for a failing test's reader."""
+        folder = self.directory / "state" / "logs"
+        return "".join(f"\n== {file.name}\n{file.read_text(errors='replace')[-1500:]}" for file in sorted(folder.glob("*.log")))
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(self.directory / "state" / "tenon.json")
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The demo tenant's keys: viewer, editor, approver, operator, agent."""
+        keys: dict[str, str] = json.loads((self.directory / "state" / "demo.json").read_text())
+        return keys
+
+    def client(self, key: str | None, base: str | None = None) -> httpx2.Client:
+        """An HTTP client of the API with a key."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx2.Client(base_url=base or f"http://{self.settings.api_listen}", headers=headers, timeout=60)
+
+    def remove(self) -> None:
+        """Stop whatever runs and remove everything."""
+        self.tenon("down", check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """One installation with the demo tenant and the airline data for all tests that only use it."""
+    made = Stack.fresh()
+    try:
+        made.tenon("up", "--detach")
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def viewer(stack: Stack) -> Iterator[httpx2.Client]:
+    with stack.client(stack.keys["viewer"]) as client:
+        yield client
+
+
+def answer(response: httpx2.Response) -> Any:
+    """The JSON of an answer that must be good."""
+    assert response.is_success, f"{response.status_code} {response.text}"
+    return response.json()

@@ -1,0 +1,109 @@
+"""`tenon up` as a person meets it: starting twice, taken ports, killed parts, Ctrl-C. Without the demo's data, so that it is quick."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TENON, Stack
+
+
+@pytest.fixture
+def bare() -> Iterator[Stack]:
+    made = Stack.fresh()
+    yield made
+    made.remove()
+
+
+def processes_of(stack: Stack) -> list[str]:
+    """Command lines of every process that belongs to this installation."""
+    found, marks = [], [str(stack.directory), *stack.environment.values()]
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace") if entry.name.isdigit() else ""
+            environment = (entry / "environ").read_bytes().decode(errors="replace") if command else ""
+        except OSError:
+            continue
+        if command and str(os.getpid()) != entry.name and (any(mark in command for mark in marks) or str(stack.directory) in environment):
+            found.append(command)
+    return found
+
+
+def gone(stack: Stack, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while processes_of(stack) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not processes_of(stack)
+
+
+def test_up_twice_and_down(bare: Stack) -> None:
+    first = bare.tenon("up", "--detach", "--no-demo")
+    assert "Tenon is up" in first.stdout
+    again = bare.tenon("up", "--detach", "--no-demo", check=False)
+    assert (again.returncode, "runs here already" in again.stdout, "make down" in again.stdout) == (1, True, True)
+    assert "stopped" in bare.tenon("down").stdout
+    assert gone(bare)
+    started = time.monotonic()
+    bare.tenon("up", "--detach", "--no-demo")
+    assert time.monotonic() - started < 60
+    assert "not running" in (bare.tenon("down"), bare.tenon("down"))[1].stdout
+
+
+def test_ctrl_c_leaves_nothing(bare: Stack) -> None:
+    process = subprocess.Popen([str(TENON), "up", "--no-demo"], env=os.environ | bare.environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Ctrl-C" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0
+    process.stdout.close()
+    assert gone(bare)
+
+
+@pytest.mark.parametrize("moment_seconds", [0.5, 2.0, 4.0])
+def test_a_killed_start_leaves_nothing_and_the_next_one_works(bare: Stack, moment_seconds: float) -> None:
+    process = subprocess.Popen([str(TENON), "up", "--no-demo"], env=os.environ | bare.environment, stdout=subprocess.DEVNULL)
+    time.sleep(moment_seconds)
+    process.kill()
+    process.wait()
+    assert gone(bare)
+    bare.tenon("up", "--detach", "--no-demo")
+
+
+def test_a_taken_port_is_named_with_the_way_out(bare: Stack) -> None:
+    host, _, port = bare.environment["TENON_API_LISTEN"].rpartition(":")
+    with socket.socket() as taken:
+        taken.bind((host, int(port)))
+        taken.listen()
+        refused = bare.tenon("up", "--detach", "--no-demo", check=False)
+    assert refused.returncode == 1
+    assert f"{host}:{port}" in refused.stdout
+    assert "TENON_API_LISTEN=" in refused.stdout
+    assert gone(bare)
+
+
+def test_a_killed_process_is_started_again(bare: Stack) -> None:
+    bare.tenon("up", "--detach", "--no-demo")
+    pid = subprocess.run(["pgrep", "-f", "tenon.entrypoints.worker"], capture_output=True, text=True, check=True).stdout.split()
+    mine = [int(one) for one in pid if str(bare.directory) in Path(f"/proc/{one}/environ").read_bytes().decode(errors="replace")]
+    os.kill(mine[0], signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    with bare.client(None, f"http://{bare.settings.worker_listen}") as worker:
+        while time.monotonic() < deadline:
+            try:
+                if worker.get("/livez").is_success:
+                    return
+            except OSError:
+                pass
+            except Exception as error:
+                assert "onnect" in repr(error), repr(error)
+            time.sleep(0.2)
+    pytest.fail("the worker did not come back")
