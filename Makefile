@@ -67,8 +67,8 @@ demo: $(INSTALLED) ## Walk the whole path once: an agent, a model, a governed ch
 check: check-python check-rust ## What CI runs before the tests: formats, lints, types, walls, tidiness
 
 check-python: $(INSTALLED)
-	$(RUN)ruff check --config server/pyproject.toml server tools tests examples
-	$(RUN)ruff format --config server/pyproject.toml --check server tools tests examples
+	$(RUN)ruff check server tools tests examples
+	$(RUN)ruff format --check server tools tests examples
 	cd server && ../$(RUN)mypy
 	cd server && PYTHONPATH=.. ../$(RUN)lint-imports
 	$(RUN)python tools/lints/tidy.py
@@ -80,8 +80,8 @@ check-rust:
 	$(PYTHON) tools/lints/cargo_bans.py
 
 format: $(INSTALLED) ## Format all code
-	$(RUN)ruff check --config server/pyproject.toml --fix --quiet server tools tests examples || true
-	$(RUN)ruff format --config server/pyproject.toml server tools tests examples
+	$(RUN)ruff check --fix --quiet server tools tests examples || true
+	$(RUN)ruff format server tools tests examples
 	cargo fmt --manifest-path gateway/Cargo.toml --all
 
 .PHONY: test test-server test-gateway test-e2e

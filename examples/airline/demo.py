@@ -10,17 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import uuid
-from pathlib import Path
 from typing import Any
 
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from openai import OpenAI
 from rich.console import Console
 
 from tenon.entrypoints.cli import installation as installations

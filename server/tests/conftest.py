@@ -33,7 +33,9 @@ def _scratch(worker: str) -> Path:
 def cluster(worker_id: str) -> Iterator[embedded.Embedded]:
     """A running PostgreSQL for this worker; `.admin_conninfo` is the superuser."""
     folder = _scratch(worker_id)
-    server = embedded.start(folder, embedded.free_port(), fast_and_unsafe=True, extra=("shared_buffers=128MB", "pg_stat_statements.track=all"))
+    server = embedded.start(
+        folder, embedded.free_port(), fast_and_unsafe=True, extra=("shared_buffers=128MB", "pg_stat_statements.track=all")
+    )
     yield server
     server.stop()
     import shutil

@@ -19,7 +19,9 @@ _RUST_FUNCTION = re.compile(r"^(\s*)(pub(\([a-z]+\))? )?(const )?(async )?(unsaf
 
 def main() -> int:
     """Check every tracked source file."""
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     problems: list[str] = []
     for name in sorted(listed.stdout.split()):
         path = ROOT / name

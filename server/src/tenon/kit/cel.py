@@ -109,7 +109,7 @@ class Environment:
     """Declared records and variables; compiles sources against them."""
 
     def __init__(self, records: Mapping[str, Record], variables: Mapping[str, Variable]) -> None:
-        for name in (*records, *variables):
+        for name in variables:
             if not _WORD.fullmatch(name) or name in RESERVED_WORDS:
                 raise ExpressionInvalid(f"`{name}` cannot be a name in an expression.")
         self._records = records

@@ -36,7 +36,14 @@ class DatabaseSettings(_Strict):
     def conninfo(self, role: str) -> str:
         """The libpq connection string for a login, given by its full role name."""
         short = role.removeprefix(f"tn_{self.installation}_")
-        parts = {"host": self.host, "port": self.port, "dbname": self.name, "user": role, "password": self.passwords[short], "sslmode": self.sslmode}
+        parts = {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.name,
+            "user": role,
+            "password": self.passwords[short],
+            "sslmode": self.sslmode,
+        }
         return " ".join(f"{name}='{value}'" for name, value in parts.items())
 
 

@@ -96,7 +96,7 @@ def trace_from(header: str | None, sample_ratio: float) -> Trace:
     if match and int(match[1], 16) and int(match[2], 16):
         return Trace(match[1], match[2], bool(int(match[3], 16) & 1))
     sampled = random.random() < sample_ratio  # noqa: S311  (sampling is no secret)
-    return Trace(f"{random.getrandbits(128) or 1:032x}", f"{random.getrandbits(64) or 1:016x}", sampled)  # noqa: S311
+    return Trace(f"{random.getrandbits(128) or 1:032x}", f"{random.getrandbits(64) or 1:016x}", sampled)
 
 
 @contextmanager

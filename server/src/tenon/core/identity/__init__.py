@@ -5,7 +5,16 @@ within a second, in every process. Needs: policy, audit, the login `auth`.
 """
 
 from tenon.core.identity.contracts import IssuedKey, KeyKind, KeyRequest, Principal
-from tenon.core.identity.service import Authenticator, create_key, create_principal, disable_principal, find_principal, first_operator, list_keys, revoke_key
+from tenon.core.identity.service import (
+    Authenticator,
+    create_key,
+    create_principal,
+    disable_principal,
+    find_principal,
+    first_operator,
+    list_keys,
+    revoke_key,
+)
 
 __all__ = [
     "Authenticator",
@@ -16,8 +25,8 @@ __all__ = [
     "create_key",
     "create_principal",
     "disable_principal",
-    "first_operator",
     "find_principal",
+    "first_operator",
     "list_keys",
     "revoke_key",
 ]

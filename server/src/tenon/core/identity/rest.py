@@ -49,7 +49,7 @@ class NewKey(_Body):
 
 def _database(request: Request) -> Database:
     database = request.app.state.database
-    assert isinstance(database, Database)  # noqa: S101  (wiring, not input)
+    assert isinstance(database, Database)
     return database
 
 
@@ -93,7 +93,9 @@ async def disable_principal(request: Request, principal_id: UUID, idempotency_ke
 
         return await stored_answer(request, session, tenant=ctx.tenant, principal=ctx.principal, key=idempotency_key, work=disable)
 
-    return json_answer(await audit.run_audited(_database(request), ctx, AuditEvent("principal.disable", "Principal", str(principal_id)), work))
+    return json_answer(
+        await audit.run_audited(_database(request), ctx, AuditEvent("principal.disable", "Principal", str(principal_id)), work)
+    )
 
 
 @router.get("/keys")

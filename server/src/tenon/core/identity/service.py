@@ -39,7 +39,9 @@ async def create_principal(
         raise Invalid("agent_needs_owner", "An agent has an owner and the single role `agent`; nobody else has either.", path="kind")
     principal = Principal(PrincipalId(uuid7()), kind, name, roles, clearance, owner)
     await repository.insert_principal(session, ctx.tenant, principal)
-    await audit.record(session, ctx, AuditEvent("principal.create", "Principal", str(principal.id), payload={"name": name, "roles": sorted(roles)}))
+    await audit.record(
+        session, ctx, AuditEvent("principal.create", "Principal", str(principal.id), payload={"name": name, "roles": sorted(roles)})
+    )
     return principal
 
 
@@ -70,13 +72,19 @@ async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *
     else:
         authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
         if _KIND_OF[principal.kind] is not request.kind:
-            raise Invalid("wrong_key_kind", f"A principal of kind {principal.kind.value} gets keys of kind {_KIND_OF[principal.kind].value}.", path="kind")
+            raise Invalid(
+                "wrong_key_kind",
+                f"A principal of kind {principal.kind.value} gets keys of kind {_KIND_OF[principal.kind].value}.",
+                path="kind",
+            )
     text = api_keys.generate(environment, request.kind)
     parsed = api_keys.parse(text)
     if parsed is None:
         raise RuntimeError("a generated key does not parse")
     await repository.insert_key(session, ctx.tenant, parsed.key_id, parsed.sha256, request)
-    await audit.record(session, ctx, AuditEvent("api_key.create", "ApiKey", parsed.key_id, payload={"kind": request.kind.value, "name": request.name}))
+    await audit.record(
+        session, ctx, AuditEvent("api_key.create", "ApiKey", parsed.key_id, payload={"kind": request.kind.value, "name": request.name})
+    )
     return IssuedKey(parsed.key_id, text, request.expires_at)
 
 

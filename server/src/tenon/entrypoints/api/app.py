@@ -75,7 +75,12 @@ def build(settings: Settings) -> FastAPI:
     for room in ROUTERS:
         app.include_router(room.router)
     state.mcp = mcp_door.manager(app)
-    app.router.routes[:0] = [*_own_routes(), *objects_rest.routes(), *objects_graphql.routes(development=development), *mcp_door.routes(state.mcp)]
+    app.router.routes[:0] = [
+        *_own_routes(),
+        *objects_rest.routes(),
+        *objects_graphql.routes(development=development),
+        *mcp_door.routes(state.mcp),
+    ]
     return app
 
 

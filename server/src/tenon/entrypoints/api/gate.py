@@ -25,7 +25,9 @@ PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
 PUBLIC_PATHS_DEVELOPMENT = frozenset({"/docs", "/v1/graphiql"})
 
 REQUESTS = Counter("tenon_api_requests_total", "Requests answered.", ["route", "method", "status"])
-SECONDS = Histogram("tenon_api_request_seconds", "Time to answer.", ["route"], buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5))
+SECONDS = Histogram(
+    "tenon_api_request_seconds", "Time to answer.", ["route"], buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
+)
 
 
 class Gate:

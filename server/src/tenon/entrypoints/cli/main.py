@@ -44,7 +44,9 @@ def reset() -> None:
 
 
 @app.command()
-def load(mapping: Path, tenant_name: TenantName = "demo", data: Annotated[Path | None, typer.Option(help="Folder of the source files.")] = None) -> None:
+def load(
+    mapping: Path, tenant_name: TenantName = "demo", data: Annotated[Path | None, typer.Option(help="Folder of the source files.")] = None
+) -> None:
     """Load a mapping's files; Ctrl-C interrupts, the same command resumes."""
     from tenon.entrypoints.cli import operate
 
@@ -68,7 +70,9 @@ def ontology_apply(document: Path, tenant_name: TenantName = "demo") -> None:
 
 
 @audit.command("verify")
-def audit_verify(pack: Path, key: Annotated[Path | None, typer.Option(help="The log's public key, from a source you trust.")] = None) -> None:
+def audit_verify(
+    pack: Path, key: Annotated[Path | None, typer.Option(help="The log's public key, from a source you trust.")] = None
+) -> None:
     """Verify an evidence pack or a receipt, offline, without Tenon's database."""
     from tenon.core.audit.verification import verify_command
 

@@ -98,7 +98,9 @@ def _only_one(place: Installation) -> Iterator[IO[str]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Conflict("already_running", f"Tenon runs here already (process {running(place)}).", repair="`make down` stops it.") from None
+            raise Conflict(
+                "already_running", f"Tenon runs here already (process {running(place)}).", repair="`make down` stops it."
+            ) from None
         file.seek(0)
         file.truncate()
         file.write(str(os.getpid()))
@@ -225,7 +227,9 @@ def _watch(children: list[Child], server: embedded.Embedded | None, stop: thread
     """Restart what dies, a few times; give up with the reason when it keeps dying."""
     while not stop.wait(0.5):
         if server and server.process.poll() is not None:
-            raise Unavailable("postgres_died", "PostgreSQL stopped by itself.", repair="Look at postgres/postgres.log; `make up` starts again.")
+            raise Unavailable(
+                "postgres_died", "PostgreSQL stopped by itself.", repair="Look at postgres/postgres.log; `make up` starts again."
+            )
         for child in children:
             if not child.exited():
                 continue

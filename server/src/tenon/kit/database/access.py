@@ -78,7 +78,9 @@ def breaches(table: dict[str, Any]) -> list[str]:
             found.append(f"view {name} lacks security_invoker or security_barrier")
         if kind in "mf":
             found.append(f"{name} is a materialised view or foreign table, which row-level security does not cover")
-    found += [f"PUBLIC holds {grant['privilege']} on {grant['relation']}" for grant in table["grants"] if grant["grantee"] in ("public", "-")]
+    found += [
+        f"PUBLIC holds {grant['privilege']} on {grant['relation']}" for grant in table["grants"] if grant["grantee"] in ("public", "-")
+    ]
     found += [f"PUBLIC may execute {function['name']}" for function in table["functions"] if "public" in function["executors"]]
     for function in table["functions"]:
         if function["prosecdef"] and not any(setting.startswith("search_path=") for setting in function["config"]):

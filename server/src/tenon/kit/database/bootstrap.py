@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -52,16 +53,18 @@ def prepare(admin_conninfo: str, plan: Bootstrap) -> None:
         _raise_database_walls(admin, plan)
 
 
-def _create_roles(admin: psycopg.Connection, plan: Bootstrap) -> None:
+def _create_roles(admin: psycopg.Connection[Any], plan: Bootstrap) -> None:
     names = plan.names
     existing = {row[0] for row in admin.execute("select rolname from pg_roles where rolname like %s", [f"tn_{plan.installation}%"])}
     if names.tenants not in existing:
         admin.execute(sql.SQL("create role {} nologin").format(sql.Identifier(names.tenants)))
     for login in SYSTEM_LOGINS:
-        role, extra = names.login(login), " createrole" if login == "provision" else ""
-        verb = "alter" if role in existing else "create"
-        statement = sql.SQL(verb + " role {} login noinherit nosuperuser nobypassrls nocreatedb" + extra + " password {}")
-        admin.execute(statement.format(sql.Identifier(role), sql.Literal(plan.passwords[login])))
+        role = names.login(login)
+        verb: LiteralString = "alter" if role in existing else "create"
+        options = sql.SQL("login noinherit nosuperuser nobypassrls nocreatedb" + (" createrole" if login == "provision" else ""))
+        admin.execute(
+            sql.SQL("{} role {} {} password {}").format(sql.SQL(verb), sql.Identifier(role), options, sql.Literal(plan.passwords[login]))
+        )
         # One open transaction anywhere holds back every consumer of the outbox.
         admin.execute(sql.SQL("alter role {} set transaction_timeout = '60s'").format(sql.Identifier(role)))
         admin.execute(sql.SQL("alter role {} set idle_in_transaction_session_timeout = '30s'").format(sql.Identifier(role)))
@@ -75,12 +78,12 @@ def _create_roles(admin: psycopg.Connection, plan: Bootstrap) -> None:
     )
 
 
-def _raise_database_walls(admin: psycopg.Connection, plan: Bootstrap) -> None:
+def _raise_database_walls(admin: psycopg.Connection[Any], plan: Bootstrap) -> None:
     names = plan.names
     database, migrate = sql.Identifier(plan.database), sql.Identifier(names.login("migrate"))
     logins = sql.SQL(", ").join(sql.Identifier(names.login(login)) for login in SYSTEM_LOGINS)
     staging = sql.SQL(", ").join(sql.Identifier(names.login(login)) for login in TEMPORARY_TABLES)
-    statements = [
+    statements: list[sql.SQL | sql.Composed] = [
         sql.SQL("revoke all on database {} from public").format(database),
         sql.SQL("grant connect on database {} to {}").format(database, logins),
         sql.SQL("grant create on database {} to {}").format(database, migrate),
@@ -105,7 +108,9 @@ def check(conninfo: str, names: RoleNames) -> list[str]:
     """What is wrong with the walls, in sentences; empty when they stand. Any login may run it."""
     problems = []
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        if connection.execute("select has_function_privilege('public', 'pg_catalog.set_config(text,text,boolean)', 'execute')").fetchone() == (True,):
+        if connection.execute(
+            "select has_function_privilege('public', 'pg_catalog.set_config(text,text,boolean)', 'execute')"
+        ).fetchone() == (True,):
             problems.append("PUBLIC may execute set_config: a tenant's role can be left from inside an expression.")
         rows = connection.execute(
             "select r.rolname from pg_roles r where r.rolname like %s and (r.rolsuper or r.rolbypassrls)", [f"tn_{names.installation}%"]

@@ -65,8 +65,17 @@ def start(directory: Path, port: int, *, fast_and_unsafe: bool = False, extra: t
     user = _unprivileged_user()
     binaries = _binaries(directory, user)
     password = _initialise(directory, binaries, user)
-    settings = ["listen_addresses=127.0.0.1", "shared_buffers=256MB", "shared_preload_libraries=pg_stat_statements", "max_connections=150",
-                "max_prepared_transactions=0", "password_encryption=scram-sha-256", "max_wal_size=2GB", "jit=off", *extra]
+    settings = [
+        "listen_addresses=127.0.0.1",
+        "shared_buffers=256MB",
+        "shared_preload_libraries=pg_stat_statements",
+        "max_connections=150",
+        "max_prepared_transactions=0",
+        "password_encryption=scram-sha-256",
+        "max_wal_size=2GB",
+        "jit=off",
+        *extra,
+    ]
     if fast_and_unsafe:
         settings += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
     arguments = [str(binaries / "postgres"), "-D", str(directory / "data"), "-k", "", "-p", str(port)]
@@ -74,8 +83,9 @@ def start(directory: Path, port: int, *, fast_and_unsafe: bool = False, extra: t
         arguments += ["-c", setting]
     log_path = directory / "postgres.log"
     with log_path.open("ab") as log:
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                                   cwd=directory, preexec_fn=_child(user))
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=directory, preexec_fn=_child(user)
+        )
     server = Embedded(process, port, password)
     _wait_until_ready(server, log_path)
     return server
@@ -95,9 +105,26 @@ def _initialise(directory: Path, binaries: Path, user: pwd.struct_passwd | None)
         os.chown(data, user.pw_uid, user.pw_gid)
         os.chown(password_file, user.pw_uid, user.pw_gid)
     done = subprocess.run(
-        [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth-local=scram-sha-256", "--auth-host=scram-sha-256",
-         "--pwfile", str(password_file), "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=directory, preexec_fn=_child(user), check=False,
+        [
+            str(binaries / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "--auth-local=scram-sha-256",
+            "--auth-host=scram-sha-256",
+            "--pwfile",
+            str(password_file),
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        preexec_fn=_child(user),
+        check=False,
     )
     if done.returncode != 0:
         raise Unavailable("postgres_initdb_failed", f"PostgreSQL could not be set up in {directory}: {done.stderr.strip()[-500:]}")
