@@ -24,7 +24,7 @@ from tenon.kit.ids import uuid7
 
 CACHE_SECONDS = 0.8  # how long a revoked key may still pass in one API process
 CACHE_SIZE_MAX = 10_000
-_KIND_OF = {PrincipalKind.USER: KeyKind.USER, PrincipalKind.SERVICE: KeyKind.SERVICE, PrincipalKind.AGENT: KeyKind.AGENT}
+KIND_OF = {PrincipalKind.USER: KeyKind.USER, PrincipalKind.SERVICE: KeyKind.SERVICE, PrincipalKind.AGENT: KeyKind.AGENT}
 
 
 async def create_principal(
@@ -71,10 +71,10 @@ async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *
         authorize(ctx, Action.OPEN_SESSION, Resource("Principal", str(principal.id)))
     else:
         authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
-        if _KIND_OF[principal.kind] is not request.kind:
+        if KIND_OF[principal.kind] is not request.kind:
             raise Invalid(
                 "wrong_key_kind",
-                f"A principal of kind {principal.kind.value} gets keys of kind {_KIND_OF[principal.kind].value}.",
+                f"A principal of kind {principal.kind.value} gets keys of kind {KIND_OF[principal.kind].value}.",
                 path="kind",
             )
     text = api_keys.generate(environment, request.kind)

@@ -1,0 +1,49 @@
+"""What every HTTP door of a write does: one transaction, audited also when it is refused, answered once for its Idempotency-Key."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Header, Request
+from starlette.responses import Response
+
+from tenon.core.audit import service
+from tenon.core.audit.contracts import AuditEvent
+from tenon.core.context import Context
+from tenon.kit.database import Database, WriteSession
+from tenon.kit.database.sessions import Isolation
+from tenon.kit.web import json_answer, stored_answer
+
+IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", description="Repeat a request with the same key to get the same answer.")]
+Change = Callable[[WriteSession], Awaitable[tuple[int, dict[str, Any]]]]
+
+
+def database_of(request: Request) -> Database:
+    """The login that requests run on, as the application opened it."""
+    database = request.app.state.database
+    if not isinstance(database, Database):
+        raise TypeError("app.state.database is not a Database")
+    return database
+
+
+async def change_once(
+    request: Request,
+    ctx: Context,
+    intent: AuditEvent,
+    key: str,
+    change: Change,
+    *,
+    isolation: Isolation = "READ COMMITTED",
+    once_shown: dict[str, str] | None = None,
+) -> Response:
+    """Run `change` once for its key; `intent` is what a refusal is remembered as. `change` must be repeatable.
+
+    `once_shown`: what `change` puts here is added to the first answer and stored nowhere (a new key's text); a replay lacks it.
+    """
+
+    async def work(session: WriteSession) -> tuple[int, dict[str, Any], bool]:
+        return await stored_answer(request, session, tenant=ctx.tenant, principal=ctx.principal, key=key, work=lambda: change(session))
+
+    status, answer, replayed = await service.run_audited(database_of(request), ctx, intent, work, isolation=isolation)
+    return json_answer((status, answer if replayed else answer | (once_shown or {}), replayed))
