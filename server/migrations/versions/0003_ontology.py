@@ -22,10 +22,6 @@ def upgrade() -> None:
         primary key (tenant_id, version)
     );
 
-    -- UUID version 8, variant 10 (RFC 9562) from a digest's first 16 bytes: `kit.ids.uuid_from_digest` in SQL.
-    create function tenon.uuid8(digest bytea) returns uuid language sql immutable strict parallel safe return
-        encode(set_byte(set_byte(substr(digest, 1, 16), 6, get_byte(digest, 6) & 15 | 128), 8, get_byte(digest, 8) & 63 | 128), 'hex')::uuid;
-
     -- Before-images of object tables. The trigger's first argument is the history table's name; it runs as who made the change.
     create function tenon.keep_history() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
     begin
@@ -59,8 +55,7 @@ def upgrade() -> None:
     );
     create index ingestion_mapping on tenon.ingestion (tenant_id, mapping, started_at desc);
     """)
-    tenants = m.names.tenants
-    m.run("revoke all on function tenon.uuid8(bytea), tenon.keep_history() from public")
-    m.run(f"grant execute on function tenon.uuid8(bytea), tenon.keep_history() to {tenants}")
+    # Nobody may put it on a table but the owner; whoever changes a row fires it.
+    m.run("revoke all on function tenon.keep_history() from public")
     m.wall("tenon.ontology_version", "select")
     m.wall("tenon.ingestion", "select, insert, update (state, loaded_until, counts, updated_at)")

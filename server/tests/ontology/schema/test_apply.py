@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tenon.kit.database import Database
-from tenon.ontology.schema import Ontologies, Ontology, service
+from tenon.ontology.schema import Ontologies, service
 
 AIRLINE = (Path(__file__).parents[4] / "examples/airline/ontology.yaml").read_text()
 

@@ -7,9 +7,20 @@ from typing import Any
 
 import yaml
 
-from tenon.ontology.schema.contracts import Problem
-from tenon.ontology.schema.errors import invalid
-from tenon.ontology.schema.limits import DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_NODES_MAX
+from tenon.kit.documents.reading import Problem
+from tenon.kit.errors import Invalid
+
+DOCUMENT_BYTES_MAX = 1_000_000
+DOCUMENT_DEPTH_MAX = 16
+DOCUMENT_NODES_MAX = 50_000
+
+
+class Unreadable(Invalid):
+    """The text is not a document at all; `problem` says why, for the reader that gives it its own code."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.code, problem.message, path=problem.path)
+        self.problem = problem
 
 
 class _Loader(yaml.SafeLoader):
@@ -27,7 +38,7 @@ _Loader.add_implicit_resolver(
 
 
 def load(text: str) -> dict[str, Any]:
-    """The document's top-level mapping. Raises Invalid (`ontology_invalid`) with the line of what is wrong."""
+    """The document's top-level mapping. Raises Unreadable with the line of what is wrong."""
     if len(text.encode()) > DOCUMENT_BYTES_MAX:
         raise _refused("document_too_large", f"The document is larger than {DOCUMENT_BYTES_MAX:,} bytes.")
     loader = _Loader(text)
@@ -35,7 +46,7 @@ def load(text: str) -> dict[str, Any]:
         node = _checked_node(loader, text)
         value = loader.construct_document(node) if node else None
     except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
+        mark: Any = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise _refused("not_yaml", f"{where}{getattr(error, 'problem', None) or 'the text is not YAML'}.") from None
     finally:
@@ -49,7 +60,7 @@ def _checked_node(loader: _Loader, text: str) -> yaml.Node | None:
     # Events first: composing a deep document recurses, and an alias could blow up a small one.
     depth = count = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent):
             raise _refused("alias_refused", f"line {line}: aliases (`*name`) are not allowed; write the value out.")
         if isinstance(event, yaml.NodeEvent):
@@ -58,7 +69,8 @@ def _checked_node(loader: _Loader, text: str) -> yaml.Node | None:
                 raise _refused("tag_refused", f"line {line}: tags (`!name`) are not allowed.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DOCUMENT_DEPTH_MAX or count > DOCUMENT_NODES_MAX:
-            raise _refused("document_too_deep", f"line {line}: deeper than {DOCUMENT_DEPTH_MAX} levels or more than {DOCUMENT_NODES_MAX:,} values.")
+            limits = f"{DOCUMENT_DEPTH_MAX} levels or more than {DOCUMENT_NODES_MAX:,} values"
+            raise _refused("document_too_deep", f"line {line}: deeper than {limits}.")
     node = loader.get_single_node()
     if node:
         _refuse_duplicates(node)
@@ -81,5 +93,5 @@ def _refuse_duplicates(node: yaml.Node) -> None:
             _refuse_duplicates(item)
 
 
-def _refused(code: str, message: str) -> Exception:
-    return invalid([Problem(code, "$", message)])
+def _refused(code: str, message: str) -> Unreadable:
+    return Unreadable(Problem(code, "$", message))

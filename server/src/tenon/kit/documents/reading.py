@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tenon.ontology.schema.contracts import Problem
-from tenon.ontology.schema.limits import DESCRIPTION_LENGTH_MAX, NAME, NAME_LENGTH_MAX
+from tenon.kit.errors import Invalid
+
+NAME_LENGTH_MAX = 48
+DESCRIPTION_LENGTH_MAX = 1_000
+PROBLEMS_SHOWN_MAX = 200
+_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a document: a stable code, where in the document, and a sentence a person can act on."""
+
+    code: str
+    path: str  # "object_types.flight.properties.origin.type"
+    message: str
+
+
+def refusal(code: str, sentence: str, problems: Sequence[Problem], repair: str) -> Invalid:
+    """One refusal for a document's problems: the first in the sentence, all of them (up to a limit) in `details`."""
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    details = {"problems": [asdict(problem) for problem in problems[:PROBLEMS_SHOWN_MAX]], "problem_count": len(problems)}
+    return Invalid(code, f"{sentence} {first.path}: {first.message}{more}", path=first.path, repair=repair, details=details)
 
 
 @dataclass(slots=True)
@@ -114,8 +136,9 @@ class Reader:
 
 def check_name(problems: Problems, path: str, name: str, reserved: frozenset[str] = frozenset()) -> bool:
     """Whether a name is snake_case, short enough and free."""
-    if not NAME.fullmatch(name) or len(name) > NAME_LENGTH_MAX:
-        problems.add("bad_name", path, f"`{name[:60]}` must be snake_case (a-z, 0-9, _), start with a letter and have at most {NAME_LENGTH_MAX} characters.")
+    if not _NAME.fullmatch(name) or len(name) > NAME_LENGTH_MAX:
+        rule = f"snake_case (a-z, 0-9, _), start with a letter and have at most {NAME_LENGTH_MAX} characters"
+        problems.add("bad_name", path, f"`{name[:60]}` must be {rule}.")
         return False
     if name in reserved:
         problems.add("reserved_name", path, f"`{name}` is a reserved word.")

@@ -9,7 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from uuid import UUID
 
-from tenon.ontology.schema.errors import Problem as Problem
+from tenon.kit.documents import Problem as Problem
 
 
 class PropertyType(StrEnum):

@@ -10,39 +10,20 @@ TenonError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
+from tenon.kit.documents import Problem, refusal
 from tenon.kit.errors import Conflict, Invalid, NotFound
-
-PROBLEMS_SHOWN_MAX = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with an ontology document: a stable code, where in the document, and a sentence a person can act on."""
-
-    code: str
-    path: str  # "object_types.flight.properties.origin.type"
-    message: str
-
-
-def _listed(code: str, problems: Sequence[Problem], sentence: str, repair: str) -> Invalid:
-    first = problems[0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    details = {"problems": [asdict(problem) for problem in problems[:PROBLEMS_SHOWN_MAX]], "problem_count": len(problems)}
-    return Invalid(code, f"{sentence} {first.path}: {first.message}{more}", path=first.path, repair=repair, details=details)
 
 
 def invalid(problems: Sequence[Problem]) -> Invalid:
     """The document is wrong."""
-    return _listed("ontology_invalid", problems, "The ontology is not valid.", "Correct the named paths; nothing was changed.")
+    return refusal("ontology_invalid", "The ontology is not valid.", problems, "Correct the named paths; nothing was changed.")
 
 
 def incompatible(problems: Sequence[Problem]) -> Invalid:
     """The stored objects cannot follow the document."""
-    return _listed(
-        "ontology_incompatible", problems, "The stored objects cannot follow this ontology.", "Add a new property beside the old one instead; nothing was changed."
-    )
+    repair = "Add a new property or object type beside the old one instead; nothing was changed."
+    return refusal("ontology_incompatible", "The stored objects cannot follow this ontology.", problems, repair)
 
 
 def no_ontology() -> NotFound:

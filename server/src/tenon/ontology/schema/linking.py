@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tenon.kit.documents import Problems, check_distinct
 from tenon.ontology.schema.contracts import Dangling, LinkType, ObjectType, Property, PropertyType
 from tenon.ontology.schema.limits import INDEX_TEXT_LENGTH_MAX
-from tenon.ontology.schema.reading import Problems, check_distinct
 
 # A float is never equal to itself after a round trip through somebody else, and a boolean identifies nothing.
 _KEY_TYPES = frozenset(PropertyType) - {PropertyType.FLOAT, PropertyType.BOOLEAN}
@@ -23,7 +23,8 @@ def _checked(problems: Problems, types: Mapping[str, ObjectType], link: LinkType
     source, target = types[link.source], types[link.target]
     by_target = {theirs: ours for ours, theirs in link.via}
     if len(by_target) != len(link.via) or set(by_target) != set(target.primary_key):
-        problems.add("via_not_key", f"{path}.via", f"The pairs must name the whole primary key of {target.name}: {', '.join(target.primary_key)}.")
+        key = ", ".join(target.primary_key)
+        problems.add("via_not_key", f"{path}.via", f"The pairs must name the whole primary key of {target.name}: {key}.")
         return link
     via = tuple((by_target[key], key) for key in target.primary_key)
     markings: frozenset[str] = frozenset()
@@ -35,12 +36,14 @@ def _checked(problems: Problems, types: Mapping[str, ObjectType], link: LinkType
         if right is None:  # the target's key names a property that is not there: reported at the key
             continue
         if _family(left) != _family(right):
-            problems.add("via_types_differ", f"{path}.via.{ours}", f"{source.name}.{ours} is {left.type.value}, {target.name}.{theirs} is {right.type.value}.")
+            sentence = f"{source.name}.{ours} is {left.type.value}, {target.name}.{theirs} is {right.type.value}."
+            problems.add("via_types_differ", f"{path}.via.{ours}", sentence)
         markings |= left.markings | right.markings
     if link.dangling is Dangling.STUB:
         for name, item in target.properties.items():
             if item.required and name not in target.primary_key:
-                problems.add("stub_incomplete", f"{path}.dangling", f"A stub of {target.name} holds its key only, but `{name}` is required.")
+                sentence = f"A stub of {target.name} holds its key only, but `{name}` is required."
+                problems.add("stub_incomplete", f"{path}.dangling", sentence)
     return replace(link, via=via, markings=markings)
 
 
@@ -88,4 +91,5 @@ def _check_indexes(problems: Problems, kind: ObjectType, links: tuple[LinkType, 
         texts = [item for name in columns if (item := kind.properties.get(name)) and item.type is PropertyType.TEXT]
         if sum(item.length_max for item in texts) > INDEX_TEXT_LENGTH_MAX:
             names = ", ".join(item.name for item in texts)
-            problems.add("index_too_long", where, f"Set `length_max` of {names}: together at most {INDEX_TEXT_LENGTH_MAX} characters fit into an index.")
+            sentence = f"Set `length_max` of {names}: together at most {INDEX_TEXT_LENGTH_MAX} characters fit into an index."
+            problems.add("index_too_long", where, sentence)

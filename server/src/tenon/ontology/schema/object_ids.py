@@ -1,4 +1,4 @@
-"""An object's id, computed from its key: the same in Python (actions) and in SQL (ingestion), so reloads and creations agree.
+"""An object's id, computed from its key: the same in Python (actions) and in DuckDB SQL (ingestion), so reloads and creations agree.
 
 id = UUIDv8 of SHA-256 over the length-prefixed texts (tenant in 32 hex digits, table name, canonical text of each key value), exactly
 `kit.ids.uuid_from_digest`. The table name is the object type's stable catalogue name, so renaming a type or property changes no id.
@@ -49,23 +49,27 @@ def _scaled(item: Property, value: Decimal) -> str:
     return str(int(scaled))
 
 
-def object_id_sql(tenant: UUID, kind: ObjectType, columns: Sequence[str]) -> str:
-    """The same id as a PostgreSQL expression over `columns`: SQL of the key values' physical columns, in the key's order."""
+def object_id_sql(tenant: UUID, kind: ObjectType, texts: Sequence[str]) -> str:
+    """The same id as a DuckDB expression over `texts`: DuckDB SQL of the key values' canonical texts, in the key's order."""
     prefix = b"".join(len(part).to_bytes(4, "big") + part.encode() for part in (tenant.hex, kind.table))
-    parts = [f"'\\x{prefix.hex()}'::bytea"]
-    for item, column in zip(kind.key_properties, columns, strict=True):
-        text = _key_text_sql(item, column)
-        parts.append(f"int4send(octet_length({text})) || convert_to({text}, 'UTF8')")
-    return f"tenon.uuid8(sha256({' || '.join(parts)}))"
+    parts = [f"from_hex('{prefix.hex()}')"]
+    parts += [f"from_hex(format('{{:08x}}', strlen({text}))) || encode({text})" for text in texts]
+    digest = f"sha256({' || '.join(parts)})"  # written four times, computed once: DuckDB shares common subexpressions
+    # Digit 13 is the version, the two top bits of digit 17 are the variant (RFC 9562).
+    return (
+        f"substr({digest}, 1, 12) || '8' || substr({digest}, 14, 3)"
+        f" || translate(substr({digest}, 17, 1), '0123456789abcdef', '89ab89ab89ab89ab') || substr({digest}, 18, 15)"
+    )
 
 
-def _key_text_sql(item: Property, column: str) -> str:
+def key_text_sql(item: Property, value: str) -> str:
+    """The canonical text of a typed DuckDB value (decimals as scaled integers), as DuckDB SQL."""
     match item.type:
         case PropertyType.TEXT | PropertyType.ENUM:
-            return column
+            return value
         case PropertyType.TIMESTAMP:
-            return f"to_char({column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+            return f"strftime({value} at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')"
         case PropertyType.DATE:
-            return f"to_char({column}, 'YYYY-MM-DD')"
+            return f"strftime({value}, '%Y-%m-%d')"
         case _:
-            return f"({column})::text"
+            return f"({value})::varchar"

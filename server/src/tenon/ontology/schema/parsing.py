@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from tenon.ontology.schema import document
+from tenon.kit.documents import NAME_LENGTH_MAX, Problems, Reader, Unreadable, check_distinct, check_name, load
 from tenon.ontology.schema.contracts import Dangling, LinkType, ObjectType, Property, PropertyType
 from tenon.ontology.schema.definition import Definition
 from tenon.ontology.schema.errors import invalid
@@ -18,7 +18,6 @@ from tenon.ontology.schema.limits import (
     LANGUAGE_VERSION,
     LINKS_MAX,
     MARKINGS_MAX,
-    NAME_LENGTH_MAX,
     NUMBER_MAX,
     OBJECT_TYPES_MAX,
     PATTERN_LENGTH_MAX,
@@ -29,18 +28,24 @@ from tenon.ontology.schema.limits import (
     VALUE_TYPES_MAX,
 )
 from tenon.ontology.schema.linking import check_links, check_members
-from tenon.ontology.schema.reading import Problems, Reader, check_distinct, check_name
 
 _CONSTRAINTS = ("enum", "pattern", "minimum", "maximum", "length_max", "scale")
 _BASE_TYPES = tuple(base.value for base in PropertyType)
 # What RE2 (DuckDB, browsers' subset) and PostgreSQL read the same way: no back-references, look-around, lazy or class escapes.
-_PATTERN = re.compile(r"(?:[A-Za-z0-9 _,:;@#%&=<>/!'\"~-]|\\[.\\+*?()\[\]{}|^$/-]|\(\?:|[()|.+*?]|\{\d{1,3}(?:,\d{0,3})?\}|\[\^?[A-Za-z0-9 _.,:;@#%&=/+-]+\])+")
+_PATTERN = re.compile(
+    r"""(?:[A-Za-z0-9 _,:;@#%&=<>/!'"~-] | \\[.\\+*?()\[\]{}|^$/-] | \(\?: | [()|.+*?] | \{\d{1,3}(?:,\d{0,3})?\}"""
+    r""" | \[\^?[A-Za-z0-9\ _.,:;@#%&=/+-]+\])+""",
+    re.VERBOSE,
+)
 
 
 def parse_document(text: str) -> Definition:
     """The checked definition that a YAML document holds. Raises Invalid (`ontology_invalid`) listing every problem."""
     problems = Problems()
-    top = Reader(document.load(text), "", problems)
+    try:
+        top = Reader(load(text), "", problems)
+    except Unreadable as error:
+        raise invalid([error.problem]) from None
     top.only("ontology", "description", "markings", "value_types", "object_types", "links", "action_types")
     if top.value.get("ontology") != LANGUAGE_VERSION:
         top.wrong("unknown_language", "ontology", f"Write `ontology: {LANGUAGE_VERSION}`: the version of the language this document is in.")
@@ -138,9 +143,8 @@ def _pattern(reader: Reader) -> str | None:
         reader.wrong("bad_pattern", "pattern", f"This is not a regular expression: {error}.")
         return None
     if not _PATTERN.fullmatch(pattern) or re.search(r"[*+?}]\?|[*+?}][*+{]", pattern):
-        reader.wrong(
-            "bad_pattern", "pattern", "Only literals, `.`, `[...]`, `(?:...)`, `|` and greedy `* + ? {n,m}` are allowed; the pattern always matches the whole value."
-        )
+        allowed = "Only literals, `.`, `[...]`, `(?:...)`, `|` and greedy `* + ? {n,m}` are allowed"
+        reader.wrong("bad_pattern", "pattern", f"{allowed}; the pattern always matches the whole value.")
         return None
     return pattern
 
@@ -166,9 +170,8 @@ def _object_type(
     for member in key:  # a key is required, and an action never changes it
         if member in properties:
             properties[member] = replace(properties[member], required=True, editable=False)
-    return ObjectType(
-        name, plural, "", key, properties, reader.text("title", length_max=NAME_LENGTH_MAX) or None, reader.text("description"), _indexes(reader)
-    )
+    title = reader.text("title", length_max=NAME_LENGTH_MAX) or None
+    return ObjectType(name, plural, "", key, properties, title, reader.text("description"), _indexes(reader))
 
 
 def _indexes(reader: Reader) -> tuple[tuple[str, ...], ...]:
@@ -176,9 +179,8 @@ def _indexes(reader: Reader) -> tuple[tuple[str, ...], ...]:
     if not isinstance(value, list) or len(value) > INDEXES_MAX or not all(
         isinstance(item, list) and 2 <= len(item) <= KEY_PROPERTIES_MAX and all(isinstance(word, str) for word in item) for item in value
     ):
-        reader.wrong(
-            "bad_index", "indexes", f"This must be a list of at most {INDEXES_MAX} lists of 2 to {KEY_PROPERTIES_MAX} properties; for one property write `indexed: true` on it."
-        )
+        rule = f"This must be a list of at most {INDEXES_MAX} lists of 2 to {KEY_PROPERTIES_MAX} properties"
+        reader.wrong("bad_index", "indexes", f"{rule}; for one property write `indexed: true` on it.")
         return ()
     return tuple(tuple(item) for item in value)
 

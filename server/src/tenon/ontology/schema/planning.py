@@ -8,7 +8,7 @@ from datetime import date
 
 from tenon.kit.database.roles import RoleNames
 from tenon.ontology.schema import storage
-from tenon.ontology.schema.contracts import LinkType, ObjectType, Ontology, Problem, Property
+from tenon.ontology.schema.contracts import ObjectType, Ontology, Problem, Property
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class _Planner:
             former = before.pop(kind.table, None)
             if former is None:
                 statements = storage.table_statements(self.new, kind, self.names, self.today)
-                yield Change(f"object_types.{kind.name}", f"Make the table {kind.table} for {kind.plural}, {len(kind.properties)} properties.", tuple(statements))
+                sentence = f"Make the table {kind.table} for {kind.plural}, {len(kind.properties)} properties."
+                yield Change(f"object_types.{kind.name}", sentence, tuple(statements))
             else:
                 yield from self._type(former, kind)
         for gone in before.values():
@@ -69,9 +70,8 @@ class _Planner:
         if old.name != new.name:
             yield Change(path, f"Rename {old.name} to {new.name}; its table stays {new.table}.")
         if _key_columns(old) != _key_columns(new):
-            self.problems.append(
-                Problem("primary_key_changed", f"{path}.primary_key", "The primary key cannot change: objects' ids are made from it. Make a new object type.")
-            )
+            sentence = "The primary key cannot change: objects' ids are made from it. Make a new object type."
+            self.problems.append(Problem("primary_key_changed", f"{path}.primary_key", sentence))
             return
         before = {item.column: item for item in old.properties.values()}
         for item in new.properties.values():
@@ -91,9 +91,8 @@ class _Planner:
             yield Change(path, f"Add {new.name} ({new.type.value}) as column {new.column}.", (column, *constraints))
             return
         if old.type is not new.type or old.scale != new.scale:
-            self.problems.append(
-                Problem("type_changed", path, f"`{new.name}` is {_type_words(old)} and cannot become {_type_words(new)}: add a property of the new type beside it.")
-            )
+            sentence = f"`{new.name}` is {_type_words(old)} and cannot become {_type_words(new)}: add a property of the new type beside it."
+            self.problems.append(Problem("type_changed", path, sentence))
             return
         if old.name != new.name:
             yield Change(path, f"Rename {old.name} to {new.name}; its column stays {new.column}.")
@@ -114,7 +113,8 @@ class _Planner:
         statements = [f"alter table {table} drop constraint {name}" for name in storage.checks(gone)]
         if gone.required:
             statements.append(f"alter table {table} alter column {gone.column} drop not null")
-        return Change(f"object_types.{kind.name}.properties.{gone.name}", f"Unpublish {gone.name}: its column {gone.column} is kept, unseen.", tuple(statements))
+        sentence = f"Unpublish {gone.name}: its column {gone.column} is kept, unseen."
+        return Change(f"object_types.{kind.name}.properties.{gone.name}", sentence, tuple(statements))
 
     def _indexes(self, old: ObjectType, new: ObjectType) -> Iterator[Change]:
         assert self.old is not None
@@ -129,7 +129,8 @@ class _Planner:
         if self.old is None:
             return
         if self.old.links != self.new.links:
-            yield Change("links", _added_and_gone("links", {_link_name(x) for x in self.old.links}, {_link_name(x) for x in self.new.links}))
+            before, after = ({f"{link.source}.{link.name}" for link in made.links} for made in (self.old, self.new))
+            yield Change("links", _added_and_gone("links", before, after))
         if self.old.action_types != self.new.action_types:
             yield Change("action_types", _added_and_gone("action types", set(self.old.action_types), set(self.new.action_types)))
         if _described(self.old) != _described(self.new):
@@ -139,10 +140,6 @@ class _Planner:
 def _added_and_gone(what: str, before: set[str], after: set[str]) -> str:
     parts = [f"{word} {', '.join(sorted(names))}" for word, names in (("add", after - before), ("remove", before - after)) if names]
     return f"Change {what}: {'; '.join(parts) or 'details of some'}."
-
-
-def _link_name(link: LinkType) -> str:
-    return f"{link.source}.{link.name}"
 
 
 def _described(ontology: Ontology) -> object:

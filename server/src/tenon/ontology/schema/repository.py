@@ -13,7 +13,9 @@ from tenon.kit.database import WriteSession
 from tenon.ontology.schema.contracts import Ontology
 from tenon.ontology.schema.resolve import content_of, from_content
 
-_NEWEST = text("select version, digest, content, number_last from tenon.ontology_version where tenant_id = :tenant order by version desc limit 1")
+_NEWEST = text("""
+    select version, digest, content, number_last from tenon.ontology_version where tenant_id = :tenant order by version desc limit 1
+""")
 _NEWEST_VERSION = text("select version from tenon.ontology_version where tenant_id = :tenant order by version desc limit 1")
 _INSERT = text("""
     insert into tenon.ontology_version (tenant_id, version, digest, source, content, number_last, published_by)

@@ -98,8 +98,9 @@ def from_content(content: Mapping[str, Any], version: int, digest: str) -> Ontol
         types[entry["name"]] = ObjectType(
             **{**entry, "primary_key": tuple(entry["primary_key"]), "properties": MappingProxyType(properties), "indexes": indexes}
         )
+    links = tuple(_link(item) for item in content["links"])
     return Ontology(
-        UUID(content["tenant"]), version, digest, content["schema"], MappingProxyType(types), tuple(_link(item) for item in content["links"]),
+        UUID(content["tenant"]), version, digest, content["schema"], MappingProxyType(types), links,
         MappingProxyType(content["action_types"]), frozenset(content["markings"]),
     )
 

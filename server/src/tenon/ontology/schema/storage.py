@@ -24,7 +24,9 @@ COLUMN_TYPES: dict[PropertyType, str] = {
 }
 HISTORY_MONTHS_AHEAD = 3
 # Each rolled-back simulation leaves dead rows; vacuum must come before a fifth of a large table is dead.
-_TABLE_SETTINGS = "fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.02"
+_TABLE_SETTINGS = (
+    "fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.02"
+)
 
 
 def literal(text: str) -> str:

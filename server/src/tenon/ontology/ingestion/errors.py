@@ -1,0 +1,56 @@
+"""What can stop a load. A bad row stops nothing: it is written to the rejects file with its reason.
+
+TenonError
+├── Invalid   mapping_invalid        the mapping is wrong; `details.problems` lists every problem with its path
+├── NotFound  source_not_found       the file is not there
+├── Invalid   source_unreadable      the file is no CSV at all, or its header lacks a mapped column
+├── Conflict  load_running           another load of this mapping is running
+├── Conflict  load_overtaken         another load of this mapping went on from our checkpoint
+├── Conflict  load_interfered        other changes to the same objects kept getting in the way
+└── Conflict  link_target_vanished   a link's target was removed between check and write
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tenon.kit.documents import Problem, refusal
+from tenon.kit.errors import Conflict, Invalid, NotFound
+
+_AGAIN = "Run the same load again: it goes on after the last committed batch."
+
+
+def mapping_invalid(problems: Sequence[Problem]) -> Invalid:
+    """The mapping is wrong."""
+    return refusal("mapping_invalid", "The mapping is not valid.", problems, "Correct the named paths; nothing was loaded.")
+
+
+def source_not_found(path: Path) -> NotFound:
+    """The file is not there."""
+    return NotFound("source_not_found", f"There is no file {path.name} in {path.parent}.", path="file")
+
+
+def source_unreadable(message: str) -> Invalid:
+    """The file is no CSV that this mapping can read."""
+    return Invalid("source_unreadable", message, path="file")
+
+
+def load_running(name: str) -> Conflict:
+    """One load of a mapping at a time."""
+    return Conflict("load_running", f"The load {name} is running already.", repair="Wait until it has ended.")
+
+
+def load_overtaken(name: str) -> Conflict:
+    """The checkpoint is not where this run left it."""
+    return Conflict("load_overtaken", f"Another run of {name} went on from the same checkpoint. This batch was not written.", repair=_AGAIN)
+
+
+def load_interfered(name: str) -> Conflict:
+    """Serialization failures did not end."""
+    return Conflict("load_interfered", f"Other changes to the same objects kept getting in the way of {name}.", repair=_AGAIN)
+
+
+def link_target_vanished(link: str) -> Conflict:
+    """A target was there when the file was checked and is not any more."""
+    return Conflict("link_target_vanished", f"A target of the link {link} was removed while the load was running.", repair=_AGAIN)

@@ -1,0 +1,135 @@
+"""Links of a staged file: which values have no target, and what the ontology says to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tenon.ontology.ingestion import repository
+from tenon.ontology.ingestion.contracts import LinkCount
+from tenon.ontology.ingestion.expressions import quoted
+from tenon.ontology.ingestion.repository import Lane
+from tenon.ontology.ingestion.staging import Stage
+from tenon.ontology.schema import Dangling, LinkType, ObjectType
+from tenon.ontology.schema.object_ids import key_text_sql, object_id_sql
+
+
+@dataclass(frozen=True, slots=True)
+class StagedLink:
+    """One link whose properties the load maps."""
+
+    link: LinkType
+    target: ObjectType
+    table: str  # its dangling values in the stage
+    ours: tuple[str, ...]  # physical columns of the source
+    theirs: tuple[str, ...]  # physical columns of the target's key
+
+    @property
+    def present(self) -> str:
+        """SQL: the row has a whole value."""
+        return " and ".join(f"a.{column} is not null" for column in self.ours)
+
+    @property
+    def matches(self) -> str:
+        """SQL: the row's value is one of the dangling ones."""
+        return " and ".join(f"a.{ours} = d.{theirs}" for ours, theirs in zip(self.ours, self.theirs, strict=True))
+
+
+@dataclass(slots=True)
+class Links:
+    """The links of a stage, checked; `stub_files` are ready for COPY."""
+
+    found: list[StagedLink]
+    counts: list[LinkCount] = field(default_factory=list)
+    stub_files: list[tuple[StagedLink, Path]] = field(default_factory=list)
+
+    def note_stubs(self, position: int, made: int) -> None:
+        """Count the stubs that were really made for the nth stub file."""
+        name = self.stub_files[position][0].link.name
+        self.counts = [replace(count, stubs=made) if count.link == name else count for count in self.counts]
+
+    @property
+    def required(self) -> list[StagedLink]:
+        """Links whose targets must be there when a batch commits."""
+        return [item for item in self.found if item.link.dangling is Dangling.REJECT and item.target.name != item.link.source]
+
+
+def staged_links(stage: Stage) -> list[StagedLink]:
+    """The links that the load's properties make."""
+    mapped = {value.item.name: value.item.column for value in stage.values}
+    found = []
+    for position, link in enumerate(stage.ontology.links_from[stage.kind.name].values()):
+        if all(ours in mapped for ours, _ in link.via):
+            target = stage.ontology.object_types[link.target]
+            theirs = tuple(target.properties[name].column for _, name in link.via)
+            found.append(StagedLink(link, target, f"dangling_{position}", tuple(mapped[ours] for ours, _ in link.via), theirs))
+    return found
+
+
+async def check(lane: Lane, stage: Stage) -> Links:
+    """Find dangling values, reject rows where the link says so, count, and make stubs ready."""
+    links = Links(staged_links(stage))
+    # Rejected rows take their values along, and in a link to its own type their keys too: again until nothing changes.
+    while True:
+        before = stage.rejected_rows()
+        for item in links.found:
+            if item.link.dangling is Dangling.REJECT:
+                await _find_dangling(lane, stage, item)
+                await asyncio.to_thread(_reject, stage, item)
+        if stage.rejected_rows() == before:
+            break
+    for item in links.found:
+        if item.link.dangling is not Dangling.REJECT:
+            await _find_dangling(lane, stage, item)
+        links.counts.append(await asyncio.to_thread(_count, stage, item))
+        if item.link.dangling is Dangling.STUB and links.counts[-1].dangling_values:
+            links.stub_files.append((item, await asyncio.to_thread(_export_stubs, stage, item)))
+    return links
+
+
+async def _find_dangling(lane: Lane, stage: Stage, item: StagedLink) -> None:
+    """Ask PostgreSQL for the values without a target; those whose target is a row of this file itself are taken out again."""
+    columns = ", ".join(f"a.{ours} as {theirs}" for ours, theirs in zip(item.ours, item.theirs, strict=True))
+    wanted = await asyncio.to_thread(stage.export, f"select distinct {columns} from accepted a where {item.present}", "wanted")
+    missing = stage.folder / "missing.csv"
+    async with lane.staged(repository.column_types(item.target, item.theirs), wanted, isolation="READ COMMITTED") as session:
+        await repository.write_missing(session, stage.ontology, item.target, missing)
+    await asyncio.to_thread(_read_dangling, stage, item, missing)
+
+
+def _read_dangling(stage: Stage, item: StagedLink, missing: Path) -> None:
+    # The types are those of the source's columns; an empty file is a table without rows.
+    sources = ", ".join(f"{ours} as {theirs}" for ours, theirs in zip(item.ours, item.theirs, strict=True))
+    stage.connection.execute(f"create or replace table {item.table} as select {sources} from staged limit 0")
+    if missing.stat().st_size:
+        stage.connection.execute(f"copy {item.table} from '{missing}' (format csv, header false, auto_detect false, delim ',', quote '\"')")
+    if item.target.name == stage.kind.name:
+        own = " and ".join(f"a.{column} = d.{column}" for column in item.theirs)
+        stage.connection.execute(f"delete from {item.table} d where exists (select 1 from accepted a where {own})")
+
+
+def _reject(stage: Stage, item: StagedLink) -> None:
+    mapped = {value.item.name: value for value in stage.values}
+    names = [ours for ours, _ in item.link.via]
+    columns = " ".join(dict.fromkeys(column for name in names for column in mapped[name].columns))
+    shown = ", ".join(f"a.{quoted(column)}" for column in item.ours)
+    stage.connection.execute(
+        f"insert into rejected select a.line, ?, ?, 'no_target', ?, concat_ws(' ', {shown})"
+        f" from accepted a join {item.table} d on {item.matches}",
+        [columns, ", ".join(names), f"There is no {item.target.name} with this key (link {item.link.name})."],
+    )
+
+
+def _count(stage: Stage, item: StagedLink) -> LinkCount:
+    rejecting = item.link.dangling is Dangling.REJECT
+    rows = 0 if rejecting else stage.one(f"select count(*) from accepted a join {item.table} d on {item.matches}")
+    values = 0 if rejecting else stage.one(f"select count(*) from {item.table}")
+    nulls = stage.one(f"select count(*) from accepted a where not ({item.present})")
+    return LinkCount(item.link.name, int(rows), int(values), int(nulls))
+
+
+def _export_stubs(stage: Stage, item: StagedLink) -> Path:
+    keys = [key_text_sql(part, part.column) for part in item.target.key_properties]
+    identity = object_id_sql(stage.ontology.tenant, item.target, keys)
+    return stage.export(f"select {identity} as id, {', '.join(item.theirs)} from {item.table}", f"stubs_{item.link.name}")
