@@ -34,6 +34,7 @@ create table tenon.audit_entry (
     primary key (tenant_id, id)
 );
 create index audit_entry_order on tenon.audit_entry (xid, id);
+create index audit_entry_resource on tenon.audit_entry (tenant_id, resource_id, id);
 
 -- Erasable: a leaf commits to SHA-256(salt || payload) only. Text, not jsonb, which would rewrite numbers under the hash.
 create table tenon.audit_payload (
@@ -90,6 +91,7 @@ create table tenon.audit_checkpoint (
     signed_at timestamptz not null,
     primary key (tenant_id, generation, size)
 );
+create unique index audit_checkpoint_root on tenon.audit_checkpoint (generation, root_index);
 """
 
 OUTBOX = r"""

@@ -20,8 +20,11 @@ INTENT = AuditEvent("thing.change", "Thing", "t-1", payload={"wanted": 7})
 
 async def entries(database, ctx) -> list[dict[str, Any]]:
     async with database.tenant(ctx.identity) as session:
-        return [dict(row) for row in await session.rows("select * from tenon.audit_entry e left join tenon.audit_payload p"
-                                                        " on p.tenant_id = e.tenant_id and p.entry_id = e.id where action like 'thing.%' order by id")]
+        rows = await session.rows(
+            "select * from tenon.audit_entry e left join tenon.audit_payload p on p.tenant_id = e.tenant_id and p.entry_id = e.id"
+            " where action like 'thing.%' order by id"
+        )
+    return [dict(row) for row in rows]
 
 
 async def test_an_entry_holds_the_whole_actor_chain_and_its_payload_apart(database, tenant_a) -> None:
@@ -60,7 +63,7 @@ async def test_serialization_failures_run_the_whole_transaction_again(database, 
         tries.append(1)
         await audit.record(session, ctx, INTENT)
         if len(tries) <= failures:
-            await session.execute("do $$ begin raise exception 'x' using errcode = '40001'; end $$")
+            raise OperationalError("commit", None, psycopg.errors.SerializationFailure())
         return "done"
 
     assert await audit.run_audited(database, ctx, INTENT, work, isolation="SERIALIZABLE") == "done"
@@ -74,7 +77,7 @@ async def test_after_three_retries_it_is_a_conflict_and_recorded(database, tenan
     async def work(session: WriteSession) -> None:
         tries.append(1)
         try:
-            await session.execute("do $$ begin raise exception 'x' using errcode = '40P01'; end $$")
+            raise OperationalError("update", None, psycopg.errors.DeadlockDetected())
         except DBAPIError as error:  # also when the work has wrapped it
             raise Conflict("busy", "Busy.") from error
 
@@ -120,7 +123,8 @@ async def test_a_lost_transaction_leaves_a_refusal_by_an_independent_attempt(dat
     [
         "update tenon.audit_entry set action = 'x'", "delete from tenon.audit_entry", "truncate tenon.audit_entry",
         "delete from tenon.audit_payload", "update tenon.outbox set type = 'x'", "delete from tenon.outbox",
-        "insert into tenon.audit_leaf (tenant_id, generation, index, entry_id, nodes) select tenant_id, 1, 0, id, payload_hash from tenon.audit_entry",
+        "insert into tenon.audit_leaf (tenant_id, generation, index, entry_id, nodes)"
+        " select tenant_id, 1, 0, id, payload_hash from tenon.audit_entry",
         "insert into tenon.outbox (tenant_id, id, epoch, occurred_at, type, subject, data, markings, request_id)"
         " select tenant_id, id, 9, now(), 'x', 'x', '{}', '{}', 'x' from tenon.audit_entry",
     ],

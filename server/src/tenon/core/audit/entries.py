@@ -20,7 +20,7 @@ COLUMNS = (
 SELECT_COLUMNS = ", ".join("e.xid::text as xid" if name == "xid" else f"e.{name}" for name in COLUMNS)
 
 
-def entry_bytes(row: Mapping[str, Any]) -> bytes:
+def entry_bytes(row: Mapping[Any, Any]) -> bytes:
     """The canonical bytes of a row selected with SELECT_COLUMNS."""
     return canonical.encode({name: row[name] for name in COLUMNS})
 

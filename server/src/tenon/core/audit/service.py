@@ -7,26 +7,28 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
-import structlog
-
-from tenon.core.audit import repository
+from tenon.core.audit import repository, trees
 from tenon.core.audit.contracts import AuditEvent, Decision
 from tenon.core.audit.entries import new_salt, payload_hash, payload_text, storable
+from tenon.core.audit.receipts import EVIDENCE_ENTRIES_MAX, evidence_pack, latest_checkpoint, log_resource, receipt
 from tenon.core.context import Context
-from tenon.core.policy import bundle_version
-from tenon.kit import clock
+from tenon.core.policy import Action, authorize, bundle_version
+from tenon.kit import clock, pagination, telemetry
 from tenon.kit.database import Database, WriteSession
 from tenon.kit.database.sessions import Isolation
-from tenon.kit.errors import Conflict, TenonError
+from tenon.kit.errors import Conflict, Invalid, NotFound, TenonError
 from tenon.kit.ids import uuid7
 
+__all__ = [
+    "EVIDENCE_ENTRIES_MAX", "checkpoint", "consistency", "evidence_pack", "export_evidence", "list_entries", "receipt", "record",
+    "run_audited",
+]  # fmt: skip
 T = TypeVar("T")
 RETRIES_MAX = 3
 RETRYABLE_STATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
-log = structlog.get_logger(__name__)
 
 
 async def record(session: WriteSession, ctx: Context, event: AuditEvent) -> UUID:
@@ -84,7 +86,7 @@ async def run_audited(
             lost = error
             if not _is_retryable(error):
                 break
-            await asyncio.sleep(random.uniform(0.5, 1.0) * 0.01 * 4**attempt)
+            await asyncio.sleep(random.uniform(0.5, 1.0) * 0.01 * 4**attempt)  # noqa: S311  (jitter is no secret)
     if lost is not None and _is_retryable(lost):
         conflict = Conflict(
             "serialization_conflict",
@@ -140,7 +142,7 @@ async def _record_independently(database: Database, ctx: Context, event: AuditEv
         async with database.tenant(ctx.identity) as session:
             await record(session, ctx, event)
     except Exception as error:
-        log.error("audit.refusal_lost", action=event.action, code=event.code, request_id=ctx.request_id, reason=type(error).__name__)
+        telemetry.logger().error("audit.refusal_lost", action=event.action, code=event.code, request_id=ctx.request_id, reason=type(error).__name__)
 
 
 def _is_retryable(error: BaseException) -> bool:
@@ -151,3 +153,49 @@ def _is_retryable(error: BaseException) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+async def list_entries(
+    session: WriteSession, ctx: Context, *, after: str | None, limit: int, resource_id: str | None = None, action: str | None = None
+) -> dict[str, Any]:
+    """One page of entries, newest first, without payloads. Raises Forbidden; Invalid `invalid_cursor`."""
+    authorize(ctx, Action.READ_AUDIT, log_resource(ctx))
+    shape = f"audit.entries:{resource_id}:{action}"
+    before = _cursor_id(shape, after) if after else None
+    where = {"tenant": ctx.tenant, "before": before, "resource_id": resource_id, "action": action, "limit": limit + 1}
+    rows = await session.rows(repository.ENTRIES, where)
+    following = pagination.encode_cursor(shape, [rows[limit - 1]["id"]]) if len(rows) > limit else None
+    return {"entries": [dict(row) for row in rows[:limit]], "next": following}
+
+
+def _cursor_id(shape: str, cursor: str) -> UUID:
+    try:
+        return UUID(*pagination.decode_cursor(shape, cursor))
+    except (TypeError, ValueError, AttributeError):
+        raise Invalid("invalid_cursor", "This cursor does not belong to this query. Start again without it.", path="after") from None
+
+
+async def checkpoint(session: WriteSession, ctx: Context) -> str:
+    """The newest signed note of the tenant's log. Raises Forbidden; NotFound `no_checkpoint` before the first."""
+    authorize(ctx, Action.READ_AUDIT, log_resource(ctx))
+    latest = await latest_checkpoint(session, ctx)
+    if latest is None:
+        raise NotFound("no_checkpoint", "Nothing is under a signed checkpoint yet.", repair="Ask again in a second.")
+    return str(latest["note"])
+
+
+async def consistency(session: WriteSession, ctx: Context, old: int) -> dict[str, Any]:
+    """The newest checkpoint and the RFC 9162 proof that its tree begins with the one of `old` entries."""
+    note = await checkpoint(session, ctx)
+    latest = await latest_checkpoint(session, ctx)
+    if latest is None or not 1 <= old <= latest["size"]:
+        raise Invalid("no_such_size", "The log never had so many entries under this origin.", path="old")
+    path = await trees.consistency_path(session, ctx.tenant, latest["generation"], old, latest["size"])
+    return {"checkpoint": note, "old": old, "path": [step.hex() for step in path]}
+
+
+async def export_evidence(session: WriteSession, ctx: Context, *, first: int, limit: int, resource_id: str | None) -> bytes:
+    """`evidence_pack`, and the entry that says who took it."""
+    pack = await evidence_pack(session, ctx, first=first, limit=limit, resource_id=resource_id)
+    await record(session, ctx, AuditEvent("audit.export", "Tenant", str(ctx.tenant), payload={"first": first, "limit": limit}))
+    return pack

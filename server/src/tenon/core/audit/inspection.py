@@ -1,0 +1,182 @@
+"""Hold the database against the log: every row is hashed again and compared with the leaves, the trees, the signed and the published.
+
+What an evidence pack proves to others for a range, this proves to the operator for everything: a bit changed in any audit row under a
+published checkpoint is found and its entry named, also when leaves and trees were changed along with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.engine import RowMapping
+
+from tenon.core.audit import merkle, publishing, repository, verification
+from tenon.core.audit.entries import entry_bytes, payload_hash
+from tenon.core.audit.journal import Journal
+from tenon.core.audit.merkle import HASH_BYTES, Frontier
+from tenon.core.audit.notes import ROOT_LOG
+from tenon.core.audit.publishing import Tile
+from tenon.core.audit.verification import Problem
+from tenon.kit.database import WriteSession
+
+BATCH_LEAVES = 2_048  # a multiple of a tile's width
+
+
+@dataclass(slots=True)
+class _Tree:
+    """One tree while it is walked."""
+
+    tenant: UUID
+    generation: int
+    folder: Path
+    frontier: Frontier = field(default_factory=lambda: Frontier(0, []))
+    roots: dict[int, bytes] = field(default_factory=dict)  # size -> root, at every size somebody has signed
+
+    @property
+    def name(self) -> str:
+        return "root log" if self.tenant == ROOT_LOG else f"log of tenant {self.tenant}"
+
+
+async def verify_database(session: WriteSession, directory: Path, public_key: str) -> list[Problem]:
+    """What contradicts the signed log; empty when all holds. `session` is login `sequencer`'s, `public_key` the trusted log.pub's text."""
+    state = await session.row(repository.LATEST_LOG)
+    if state is None:
+        return []
+    generation, problems = int(state["generation"]), []
+    rows = await session.rows(repository.TREES_OF_LOG, {"generation": generation})
+    journal = Journal(directory)
+    journal.refresh()
+    kept = {row["tenant_id"] for row in rows}
+    for signed in journal.latest.values():
+        if signed.tenant not in kept and signed.generation == generation:
+            problems.append(Problem("audit_tree", f"the signed log of tenant {signed.tenant} is not in the database"))
+    for row in rows:
+        tree = _Tree(row["tenant_id"], generation, publishing.folder_of(directory, generation, row["tenant_id"]))
+        heads = await _checkpoints(session, tree, public_key, problems)
+        if tree.tenant in journal.latest and journal.latest[tree.tenant].generation == generation:
+            heads.append(("journal", journal.latest[tree.tenant].size, journal.latest[tree.tenant].root))
+        heads += _published(tree, public_key, problems)
+        tree.roots = {size: b"" for _, size, _ in heads}
+        async for problem in _walk(session, tree):
+            problems.append(problem)
+        problems += _compare_heads(tree, row, heads)
+    return problems + await _strays(session, generation)
+
+
+async def _walk(session: WriteSession, tree: _Tree) -> AsyncIterator[Problem]:
+    """Every leaf in order, hashed from its row again."""
+    query = repository.ROOT_LEAVES_WITH_NOTES if tree.tenant == ROOT_LOG else repository.LEAVES_WITH_ENTRIES
+    while True:
+        where = {"tenant": tree.tenant, "generation": tree.generation, "first": tree.frontier.size, "limit": BATCH_LEAVES}
+        rows = await session.rows(query, where)
+        published = _published_hashes(tree, len(rows))
+        for row in rows:
+            if row["index"] != tree.frontier.size:
+                yield Problem("audit_leaf", f"leaf {tree.frontier.size} of the {tree.name} is missing")
+                return
+            for problem in _check_leaf(tree, row, published):
+                yield problem
+        if len(rows) < BATCH_LEAVES:
+            return
+
+
+def _check_leaf(tree: _Tree, row: RowMapping, published: Mapping[int, bytes]) -> list[Problem]:
+    """Append the leaf as stored, so that one altered row is one problem; say everything that does not fit it."""
+    entry, stored, index = str(row["entry_id"]), bytes(row["nodes"]), int(row["index"])
+    problems = []
+    fresh = _content_hash(tree, row)
+    if fresh is None:
+        problems.append(Problem("audit_entry", f"the entry is missing; the {tree.name} holds it at {index}", entry))
+    elif fresh != stored[:HASH_BYTES]:
+        problems.append(Problem("audit_entry", f"the row is not what the {tree.name} holds at {index}", entry))
+    if index in published and published[index] != stored[:HASH_BYTES]:
+        problems.append(Problem("audit_leaf", f"leaf {index} of the {tree.name} is not the published one", entry))
+    if tree.frontier.append(stored[:HASH_BYTES]) != stored:
+        problems.append(Problem("audit_leaf", f"the hashes kept with leaf {index} of the {tree.name} are altered", entry))
+    if tree.tenant != ROOT_LOG and row["payload"] is not None and fresh is not None:
+        if payload_hash(bytes(row["salt"]), row["payload"]) != bytes(row["payload_hash"]):
+            problems.append(Problem("audit_payload", "the payload or its salt is not what the entry's hash covers", entry))
+    if tree.frontier.size in tree.roots:
+        tree.roots[tree.frontier.size] = tree.frontier.root()
+    return problems
+
+
+def _content_hash(tree: _Tree, row: Mapping[Any, Any]) -> bytes | None:
+    if tree.tenant == ROOT_LOG:
+        return None if row["note"] is None else merkle.leaf_hash(row["note"].encode())
+    return None if row["id"] is None else merkle.leaf_hash(entry_bytes(row))
+
+
+def _published_hashes(tree: _Tree, count: int) -> dict[int, bytes]:
+    """The published leaf hashes from the frontier on."""
+    found: dict[int, bytes] = {}
+    size, first = publishing.published_size(tree.folder), tree.frontier.size
+    for tile_index in range(first // publishing.TILE_WIDTH, -(-min(size, first + count) // publishing.TILE_WIDTH)):
+        width = min(publishing.TILE_WIDTH, size - tile_index * publishing.TILE_WIDTH)
+        hashes = publishing.read_tile(tree.folder, Tile(0, tile_index, width)) or b""
+        for n in range(len(hashes) // HASH_BYTES):
+            found[tile_index * publishing.TILE_WIDTH + n] = hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]
+    return found
+
+
+Signed = tuple[str, int, bytes]  # where, size, root
+
+
+async def _checkpoints(session: WriteSession, tree: _Tree, public_key: str, problems: list[Problem]) -> list[Signed]:
+    """Every checkpoint kept in the database, its signature verified and its columns held against its text."""
+    heads: list[Signed] = []
+    while True:
+        where = {"tenant": tree.tenant, "generation": tree.generation, "after": heads[-1][1] if heads else 0, "limit": 5_000}
+        rows = await session.rows(repository.LATEST_CHECKPOINTS_OF_LOG, where)
+        for row in rows:
+            head = _open(row["note"], public_key)
+            if head is None or (head.size, head.root) != (row["size"], bytes(row["root"])):
+                problems.append(Problem("audit_checkpoint", f"the checkpoint of the {tree.name} at {row['size']} is altered"))
+            heads.append(("audit_checkpoint", int(row["size"]), bytes(row["root"])))
+        if len(rows) < 5_000:
+            return heads
+
+
+def _published(tree: _Tree, public_key: str, problems: list[Problem]) -> list[Signed]:
+    path = tree.folder / "checkpoint"
+    if not path.is_file():
+        return []
+    head = _open(path.read_text(errors="replace"), public_key)
+    if head is None:
+        problems.append(Problem(str(path), "the published checkpoint is not signed by the trusted key"))
+        return []
+    return [(str(path), head.size, head.root)]
+
+
+def _open(note: str, public_key: str) -> verification.Checkpoint | None:
+    for line in public_key.splitlines():
+        try:
+            return verification.open_checkpoint(note, line)
+        except verification.Damaged:
+            continue
+    return None
+
+
+def _compare_heads(tree: _Tree, row: Mapping[Any, Any], heads: list[Signed]) -> list[Problem]:
+    """The roots that were signed against the roots of the leaves that are there."""
+    problems = [
+        Problem(where, f"the {tree.name} does not have the root that was signed at {size} entries")
+        for where, size, root in heads
+        if tree.roots[size] != root
+    ]
+    if (row["size"], bytes(row["frontier"])) != (tree.frontier.size, tree.frontier.dump()):
+        problems.append(Problem("audit_tree", f"the kept right edge of the {tree.name} is not that of its leaves"))
+    return problems
+
+
+async def _strays(session: WriteSession, generation: int) -> list[Problem]:
+    """Rows that came in by no transaction of Tenon's, or under another name than they were written."""
+    slipped = await session.rows(repository.SLIPPED_IN, {"generation": generation})
+    orphans = await session.rows(repository.ORPHANED_PAYLOADS)
+    return [Problem("audit_entry", "the entry stands below the sequencer's cursor and has no place in the log", str(row["id"])) for row in slipped] + [
+        Problem("audit_payload", "the payload belongs to no entry", str(row["entry_id"])) for row in orphans
+    ]
