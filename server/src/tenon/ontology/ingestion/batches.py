@@ -96,7 +96,7 @@ class Writer:
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in _RETRYABLE:
                     raise
-                await asyncio.sleep(random.uniform(0.5, 1.5) * 0.02 * 2**attempt)  # noqa: S311 - spreading retries, not a secret
+                await asyncio.sleep(random.uniform(0.5, 1.5) * 0.02 * 2**attempt)
         raise load_interfered(self.name)
 
     async def _write_batch(self, batch: Batch) -> None:

@@ -49,7 +49,7 @@ def values(load: Load, kind: ObjectType) -> tuple[Value, ...]:
 
 def _value(load: Load, kind: ObjectType, source: Source) -> Value:
     item = kind.properties[source.property]
-    texts = [_text(load, column) for column in source.columns]
+    texts = [quoted(column) for column in source.columns]  # null already where the mapping says so
     match source.conversion:
         case Conversion.COLUMN:
             text, typed, extra = texts[0], *_column(item, source, texts[0])
@@ -69,12 +69,6 @@ def _value(load: Load, kind: ObjectType, source: Source) -> Value:
             extra = (Check("not_minutes", "This is not a whole number of minutes.", f"{texts[0]} is not null and {minutes} is null"),)
     checks = _required(item, text) + extra + _constraints(item, typed)
     return Value(item, source.columns, text, typed, checks, source.initial)
-
-
-def _text(load: Load, column: str) -> str:
-    name = quoted(column)
-    nulls = ", ".join(literal(text) for text in load.nulls)
-    return f"case when {name} in ({nulls}) then null else {name} end" if load.nulls else name
 
 
 def _required(item: Property, text: str) -> tuple[Check, ...]:

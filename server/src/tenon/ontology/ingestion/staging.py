@@ -23,6 +23,7 @@ from tenon.ontology.schema.object_ids import key_text_sql, object_id_sql
 MEMORY_LIMIT = "1GB"
 THREADS_MAX = 4
 VALUE_SHOWN_MAX = 200
+_NEVER = "\x01"  # DuckDB wants at least one text that stands for null
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ def stage(load: Load, ontology: Ontology, prepared: Prepared, folder: Path) -> S
         _note_broken_lines(made, load, prepared)
         _note_bad_values(made, load, prepared)
         _note_duplicates(made)
-    except duckdb.Error as error:
+    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.OutOfMemoryException) as error:
         made.close()
         raise source_unreadable(f"{load.file} cannot be read as CSV: {str(error).splitlines()[0]}") from error
     return made
@@ -102,10 +103,11 @@ def _open(folder: Path) -> duckdb.DuckDBPyConnection:
 
 def _scan(load: Load, prepared: Prepared, *, rejects: bool) -> str:
     columns = ", ".join(f"{literal(name)}: 'varchar'" for name in (LINE_COLUMN, *prepared.header))
+    nulls = ", ".join(literal(text) for text in load.nulls or (_NEVER,))
     broken = "store_rejects = true, rejects_table = 'broken', rejects_scan = 'broken_scan'" if rejects else "ignore_errors = true"
     return (
         f"read_csv({literal(str(prepared.path))}, columns = {{{columns}}}, auto_detect = false, header = false, delim = {literal(load.delimiter)},"
-        f" quote = '\"', escape = '\"', new_line = '\\n', nullstr = [], max_line_size = {LINE_BYTES_MAX * 2}, {broken})"
+        f" quote = '\"', escape = '\"', new_line = '\\n', nullstr = [{nulls}], max_line_size = {LINE_BYTES_MAX * 2}, {broken})"
     )
 
 
