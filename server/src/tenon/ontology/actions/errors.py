@@ -1,0 +1,62 @@
+"""What can go wrong with an action.
+
+TenonError
+├── NotFound    action_type_not_found, object_not_found, proposal_not_found
+├── Invalid     unknown_parameter, missing_parameter, invalid_parameter, parameters_too_large, invalid_value, expression_failed,
+│               selection_too_large, too_many_objects
+├── Forbidden   not_permitted, cannot_see_diff, would_lose_sight
+└── Conflict    precondition_failed, conflicting_edits, nothing_changes, link_target_missing, dependents_exist, object_exists,
+                object_changed, objects_busy, not_pending, already_decided, hash_mismatch, proposal_expired, not_executable,
+                proposal_moved, rollback_conflict, not_reversible
+"""
+
+from __future__ import annotations
+
+from tenon.kit.errors import Conflict, Forbidden, NotFound
+from tenon.ontology.actions.contracts import State
+
+
+def proposal_not_found() -> NotFound:
+    """No such proposal in the caller's tenant."""
+    return NotFound("proposal_not_found", "There is no such proposal.")
+
+
+def not_pending(state: State) -> Conflict:
+    """It waits for nobody's decision."""
+    return Conflict(
+        "not_pending", f"The proposal is {state.value.replace('_', ' ')} and waits for no decision.", details={"state": state.value}
+    )
+
+
+def already_decided() -> Conflict:
+    """One principal decides once."""
+    return Conflict("already_decided", "You have decided on this proposal already.")
+
+
+def hash_mismatch() -> Conflict:
+    """The approver looked at something else."""
+    return Conflict(
+        "hash_mismatch", "This is not the diff you saw.", path="hash", repair="Read the proposal again and send the hash of what you read."
+    )
+
+
+def expired() -> Conflict:
+    """Its time is over."""
+    return Conflict("proposal_expired", "The proposal has expired.", repair="Propose the action again.")
+
+
+def cannot_see_diff() -> Forbidden:
+    """Nobody approves what they cannot see."""
+    return Forbidden(
+        "cannot_see_diff", "Parts of this diff are above your clearance.", repair="Someone who may see the whole diff must decide."
+    )
+
+
+def not_executable(state: State) -> Conflict:
+    """It is not approved."""
+    return Conflict("not_executable", f"The proposal is {state.value.replace('_', ' ')}, not approved.", details={"state": state.value})
+
+
+def not_reversible(sentence: str) -> Conflict:
+    """There is no inverse to propose."""
+    return Conflict("not_reversible", sentence, repair="Propose a new action instead.")
