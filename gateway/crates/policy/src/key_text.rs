@@ -7,7 +7,6 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 const ENVIRONMENTS: [&str; 3] = ["dev", "test", "live"];
 const KINDS: [&str; 4] = ["usr", "svc", "agt", "ses"];
 const HASH_PREFIX: &[u8] = b"tenon-api-key-v1:";
-const ID: usize = 10;
 const SECRET: usize = 43;
 const CRC: usize = 6;
 

@@ -1,1 +1,30 @@
-//! stub
+//! A request's road: accept → authenticate → admit → route → call → meter.
+//!
+//! Owns: the reactors (one thread, one runtime, one listening socket each), connections to callers and to upstreams, deadlines.
+//! Promises: an upstream is called only with an [`tenon_policy::Admitted`] and after the open usage record is stored; each call settles exactly
+//! once, whoever leaves first, before the end of its answer is given away; frames pass untouched; a stream that broke never looks complete.
+//! Needs: `policy` for decisions, `snapshot` to decide on, `dialects` to read bodies, `usage` to meter, `control` to ask about unknown keys.
+
+mod answer;
+mod authenticate;
+mod call;
+mod connection;
+mod limits;
+mod live;
+pub mod metrics;
+mod outgoing;
+mod pool;
+mod problem;
+mod receive;
+mod relay;
+mod road;
+mod server;
+mod sweep;
+pub mod tls;
+mod trace;
+mod upstream;
+mod worker;
+
+pub use limits::Limits;
+pub use server::{Drain, ServerError, Servers, listen};
+pub use worker::Shared;

@@ -28,8 +28,8 @@ pub struct Stats {
     pub sync_errors: AtomicU64,
     pub allocation_errors: AtomicU64,
     pub shipped: AtomicU64,
-    /// Terminal records read and not acknowledged.
-    pub in_flight: AtomicU64,
+    /// Calls settled by this process, and those an earlier one left to ship.
+    pub ended: AtomicU64,
 }
 
 pub struct Log {
@@ -85,6 +85,12 @@ impl Log {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.stats.segments.load(Ordering::Relaxed) * self.options.segment_bytes as u64
+    }
+
+    /// Calls that ended and are not acknowledged.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.stats.ended.load(Ordering::Relaxed).saturating_sub(self.stats.shipped.load(Ordering::Relaxed))
     }
 
     /// Last sync, then the thread ends.

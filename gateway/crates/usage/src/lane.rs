@@ -60,6 +60,7 @@ impl Lane {
             self.at.set(segment.append(self.at.get(), Kind::Settle, &bytes));
         }
         self.open.set(self.open.get() - 1);
+        self.log.stats.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     fn append_open(&self, record: &Opened<'_>, open: usize) -> Result<(), Full> {

@@ -58,6 +58,7 @@ impl Queue {
         for (_, opens) in std::mem::take(&mut queue.open) {
             queue.ready.push_back(Terminal { opens, settle: None });
         }
+        queue.log.stats.ended.fetch_add(queue.ready.len() as u64, Ordering::Relaxed);
         queue
     }
 
@@ -76,7 +77,6 @@ impl Queue {
         self.batches += 1;
         let batch_id = format!("{}-{}", &*self.process.text(), self.batches);
         let records = calls.iter().filter_map(Terminal::to_wire).collect();
-        self.log.stats.in_flight.fetch_add(calls.len() as u64, Ordering::Relaxed);
         self.sent.insert(batch_id.clone(), Batch { calls });
         Some(UsageBatch { batch_id, records })
     }
@@ -86,7 +86,6 @@ impl Queue {
         let Some(batch) = self.sent.remove(batch_id) else {
             return;
         };
-        self.log.stats.in_flight.fetch_sub(batch.calls.len() as u64, Ordering::Relaxed);
         self.log.stats.shipped.fetch_add(batch.calls.len() as u64, Ordering::Relaxed);
         for place in batch.calls.iter().flat_map(Terminal::places) {
             place.segment.acknowledge(place.at);
@@ -98,8 +97,7 @@ impl Queue {
     /// The connection broke: what was sent on it goes out again.
     pub fn resend(&mut self) {
         for (_, batch) in std::mem::take(&mut self.sent) {
-            self.log.stats.in_flight.fetch_sub(batch.calls.len() as u64, Ordering::Relaxed);
-            self.ready.extend(batch.calls);
+                self.ready.extend(batch.calls);
         }
     }
 

@@ -1,0 +1,99 @@
+//! The connection: who we say we are, keep-alive, pauses between attempts.
+
+use std::time::Duration;
+use tenon_contract::gateway_control_client::GatewayControlClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
+
+/// A snapshot of a large installation; tonic's own limit is 4 MB.
+const MESSAGE_MAX: usize = 512 << 20;
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("the control plane's URL {0} cannot be used: {1}")]
+    Url(String, tonic::transport::Error),
+    #[error("the gateway id and the enrolment token may hold visible ASCII characters only")]
+    Identity,
+    #[error("the control thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Whom to talk to, and as whom.
+#[derive(Clone)]
+pub struct Peer {
+    pub url: String,
+    pub gateway_id: String,
+    pub token: String,
+    /// PEM of an authority to trust beside the public ones.
+    pub authority_pem: Option<Vec<u8>>,
+}
+
+pub(crate) type Client = GatewayControlClient<InterceptedService<Channel, Identity>>;
+
+#[derive(Clone)]
+pub(crate) struct Identity {
+    authorization: MetadataValue<Ascii>,
+    gateway_id: MetadataValue<Ascii>,
+}
+
+impl Interceptor for Identity {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.authorization.clone());
+        request.metadata_mut().insert("tenon-gateway-id", self.gateway_id.clone());
+        Ok(request)
+    }
+}
+
+impl Peer {
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, ControlError> {
+        let wrong = |e| ControlError::Url(self.url.clone(), e);
+        let endpoint = Endpoint::from_shared(self.url.clone()).map_err(wrong)?;
+        let endpoint = endpoint
+            .connect_timeout(Duration::from_secs(2))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .keep_alive_while_idle(true);
+        if !self.url.starts_with("https:") {
+            return Ok(endpoint);
+        }
+        let tls = ClientTlsConfig::new().with_webpki_roots();
+        let tls = self.authority_pem.iter().fold(tls, |tls, pem| tls.ca_certificate(Certificate::from_pem(pem)));
+        endpoint.tls_config(tls).map_err(wrong)
+    }
+
+    pub(crate) fn identity(&self) -> Result<Identity, ControlError> {
+        let mut authorization: MetadataValue<Ascii> = format!("Bearer {}", self.token).parse().map_err(|_| ControlError::Identity)?;
+        authorization.set_sensitive(true);
+        let gateway_id = self.gateway_id.parse().map_err(|_| ControlError::Identity)?;
+        Ok(Identity { authorization, gateway_id })
+    }
+}
+
+pub(crate) fn client(endpoint: &Endpoint, identity: Identity) -> Client {
+    let client = GatewayControlClient::with_interceptor(endpoint.connect_lazy(), identity);
+    client.max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// Pauses between attempts: doubling, with jitter so that a fleet does not come back at once.
+#[derive(Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    pub async fn pause(&mut self) {
+        let longest = PAUSE_MAX.min(Duration::from_millis(100) * 2_u32.pow(self.failures.min(6)));
+        self.failures += 1;
+        let jitter = u32::try_from(tenon_usage::random() % 512).unwrap_or(0);
+        tokio::time::sleep(longest * (512 + jitter) / 1024).await;
+    }
+}

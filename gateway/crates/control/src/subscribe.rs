@@ -1,0 +1,61 @@
+//! The ordered stream of updates.
+
+use crate::channel::{Backoff, Client};
+use crate::thread::World;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tenon_contract::{SubscribeRequest, update::Change};
+use tenon_snapshot::KeyId;
+
+/// Heartbeats come every 5 s; without any for this long, the connection is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
+pub(crate) async fn subscribe_for_ever(world: Rc<World>, client: Client, gateway_id: String) {
+    let mut backoff = Backoff::default();
+    loop {
+        if let Err(reason) = follow(&world, client.clone(), &gateway_id, &mut backoff).await {
+            if world.status.connected.swap(false, Ordering::Relaxed) || backoff_is_new(&world) {
+                tracing::warn!("no updates from the control plane: {reason}");
+            }
+        }
+        backoff.pause().await;
+    }
+}
+
+/// Told once each time it is lost, not with every attempt.
+fn backoff_is_new(world: &World) -> bool {
+    !world.status.told_lost.swap(true, Ordering::Relaxed)
+}
+
+async fn follow(world: &World, mut client: Client, gateway_id: &str, backoff: &mut Backoff) -> Result<(), String> {
+    let held = world.store.borrow().current();
+    let request =
+        SubscribeRequest { gateway_id: gateway_id.to_owned(), known_revision: held.revision, snapshot_origin: held.origin.to_string() };
+    drop(held);
+    let subscribed = tokio::time::timeout(SILENCE_MAX, client.subscribe(request)).await;
+    let mut updates = subscribed.map_err(|_| "no answer in time")?.map_err(|status| told(&status))?.into_inner();
+    loop {
+        let update = tokio::time::timeout(SILENCE_MAX, updates.message()).await;
+        let update = update.map_err(|_| "no heartbeat in time")?.map_err(|status| told(&status))?.ok_or("the stream was ended")?;
+        world.freshness.heard();
+        if !world.status.connected.swap(true, Ordering::Relaxed) {
+            backoff.succeeded();
+            world.status.told_lost.store(false, Ordering::Relaxed);
+            tracing::info!(revision = update.revision, "connected to the control plane");
+        }
+        match &update.change {
+            Some(Change::Key(key)) => {
+                let id = KeyId::try_from(key.key_id.as_bytes()).ok();
+                world.desk.negative.borrow_mut().forget(id.as_ref());
+            }
+            Some(Change::Snapshot(_)) => world.desk.negative.borrow_mut().forget(None),
+            _ => {}
+        }
+        world.apply(update);
+    }
+}
+
+fn told(status: &tonic::Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}

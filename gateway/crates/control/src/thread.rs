@@ -1,0 +1,116 @@
+//! The control thread: one runtime for updates, questions, shipping and saving.
+
+use crate::ask::{Asker, Desk, Question, answer_questions};
+use crate::channel::{Client, ControlError, Peer, client};
+use crate::save::{save, save_for_ever};
+use crate::ship::ship_for_ever;
+use crate::subscribe::subscribe_for_ever;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tenon_contract::{ResolveKeyResponse, Update};
+use tenon_snapshot::{Applied, Freshness, LastKnownGood, Store};
+use tenon_usage::Queue;
+use tokio::sync::{mpsc, oneshot};
+
+/// For `/readyz` and metrics.
+#[derive(Debug, Default)]
+pub struct Status {
+    pub connected: AtomicBool,
+    pub shipping: AtomicBool,
+    pub(crate) told_lost: AtomicBool,
+}
+
+/// What the thread takes over.
+pub struct Parts {
+    pub store: Store,
+    pub freshness: Arc<Freshness>,
+    pub disk: LastKnownGood,
+    pub queue: Queue,
+}
+
+/// All that lives on the control thread.
+pub(crate) struct World {
+    pub store: RefCell<Store>,
+    pub queue: RefCell<Queue>,
+    pub freshness: Arc<Freshness>,
+    pub desk: Desk,
+    pub status: Arc<Status>,
+    /// Something changed that is not on disk.
+    pub dirty: Cell<bool>,
+}
+
+impl World {
+    pub fn apply(&self, update: Update) {
+        if self.store.borrow_mut().apply(update) == Applied::Changed {
+            self.dirty.set(true);
+        }
+    }
+
+    pub fn apply_resolved(&self, answer: ResolveKeyResponse, epoch: u64) {
+        if self.store.borrow_mut().apply_resolved(answer, epoch) == Applied::Changed {
+            self.dirty.set(true);
+        }
+    }
+}
+
+pub struct Control {
+    pub asker: Asker,
+    pub status: Arc<Status>,
+    stop: oneshot::Sender<Duration>,
+    thread: JoinHandle<()>,
+}
+
+impl Control {
+    /// # Errors
+    /// When the address or the identity cannot be used, or no thread can be made. An absent control plane is no error.
+    pub fn start(peer: Peer, parts: Parts) -> Result<Self, ControlError> {
+        let (asker, questions) = Asker::new();
+        let status = Arc::new(Status::default());
+        let (stop, stopped) = oneshot::channel();
+        let (endpoint, identity) = (peer.endpoint()?, peer.identity()?);
+        let told = status.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
+        let body = move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
+                let client = client(&endpoint, identity);
+                run(client, peer.gateway_id, parts, told, questions, stopped).await;
+            });
+        };
+        let thread = std::thread::Builder::new().name("control".into()).spawn(body).map_err(ControlError::Thread)?;
+        Ok(Self { asker, status, stop, thread })
+    }
+
+    /// Ships what has ended, for at most `patience`, then ends the thread. What is left lies in the log for the next start.
+    pub fn stop(self, patience: Duration) {
+        if self.stop.send(patience).is_ok() && self.thread.join().is_err() {
+            tracing::error!("the control thread ended badly");
+        }
+    }
+}
+
+async fn run(
+    client: Client,
+    gateway_id: String,
+    parts: Parts,
+    status: Arc<Status>,
+    questions: mpsc::Receiver<Question>,
+    stopped: oneshot::Receiver<Duration>,
+) {
+    let (store, queue) = (RefCell::new(parts.store), RefCell::new(parts.queue));
+    let world = Rc::new(World { store, queue, freshness: parts.freshness, desk: Desk::default(), status, dirty: Cell::new(false) });
+    tokio::task::spawn_local(subscribe_for_ever(world.clone(), client.clone(), gateway_id));
+    tokio::task::spawn_local(answer_questions(world.clone(), client.clone(), questions));
+    tokio::task::spawn_local(ship_for_ever(world.clone(), client));
+    tokio::task::spawn_local(save_for_ever(world.clone(), parts.disk.clone()));
+    let patience = stopped.await.unwrap_or_default();
+    let deadline = Instant::now() + patience;
+    while !world.queue.borrow_mut().is_shipped() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    save(&world, &parts.disk).await;
+}

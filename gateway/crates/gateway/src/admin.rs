@@ -1,0 +1,90 @@
+//! The admin listener: is it alive, is it ready, what does it count. Not for callers.
+
+use crate::exposition::exposition;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tenon_control::Status;
+use tenon_proxy::Shared;
+use tenon_snapshot::unix_ms;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+const CONNECTIONS_MAX: usize = 64;
+
+pub struct Admin {
+    world: Arc<World>,
+    listener: TcpListener,
+}
+
+/// What the pages tell about.
+pub struct World {
+    pub shared: Shared,
+    pub control: Arc<Status>,
+    pub started_unix_ms: i64,
+}
+
+impl Admin {
+    pub fn new(shared: &Shared, control: Arc<Status>, listener: TcpListener) -> Self {
+        Self { world: Arc::new(World { shared: shared.clone(), control, started_unix_ms: unix_ms() }), listener }
+    }
+}
+
+pub async fn serve_admin(admin: Admin) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = admin.listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= CONNECTIONS_MAX {
+            connections.join_next().await;
+        }
+        let world = admin.world.clone();
+        connections.spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&world, &request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+            drop(server.serve_connection(TokioIo::new(stream), service).await);
+        });
+    }
+}
+
+fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (status, body) = match request.uri().path() {
+        _ if request.method() != Method::GET => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
+        "/livez" => (StatusCode::OK, "alive\n".to_owned()),
+        "/readyz" => world.readiness(),
+        "/metrics" => (StatusCode::OK, exposition(world)),
+        _ => (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}
+
+impl World {
+    /// `ready`, `stale` (serving from what was last known) or not ready.
+    fn readiness(&self) -> (StatusCode, String) {
+        let known = self.shared.snapshots.load().is_known();
+        match (known, self.control.connected.load(Relaxed)) {
+            (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: nothing is known from the control plane\n".to_owned()),
+            (true, true) => (StatusCode::OK, "ready\n".to_owned()),
+            (true, false) => (StatusCode::OK, "stale: serving from the last known good snapshot\n".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Configuration: the environment, read once.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tenon_proxy::Limits;
+use tenon_usage::Options as LogOptions;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{0} must be set (see tenon-gateway --help)")]
+    Missing(&'static str),
+    #[error("{0} cannot be read as {1}: {2:?}")]
+    Malformed(&'static str, &'static str, String),
+    #[error("{0} names a file that cannot be read: {1}")]
+    File(&'static str, std::io::Error),
+    #[error("unknown argument {0:?} (see tenon-gateway --help); configuration comes from the environment")]
+    Argument(String),
+}
+
+pub enum Wanted {
+    Run(Box<Config>),
+    Tell(String),
+}
+
+pub struct Config {
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub control_url: String,
+    pub control_authority_pem: Option<Vec<u8>>,
+    pub gateway_id: String,
+    pub token: String,
+    pub sealing_key_file: PathBuf,
+    pub data_dir: PathBuf,
+    pub upstream_authority_pem: Option<Vec<u8>>,
+    pub threads: usize,
+    pub drain: Duration,
+    pub limits: Limits,
+    pub log: LogOptions,
+}
+
+/// name, default ("" = none, must be set or is off), meaning
+pub const VARIABLES: &[(&str, &str, &str)] = &[
+    ("TENON_GATEWAY_LISTEN", "127.0.0.1:8090", "address for callers"),
+    ("TENON_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8091", "address for /livez, /readyz and /metrics"),
+    ("TENON_GATEWAY_CONTROL_URL", "http://127.0.0.1:8082", "the control plane's gRPC address (http:// or https://)"),
+    ("TENON_GATEWAY_CONTROL_CA_FILE", "", "PEM of an authority to trust for it, beside the public ones"),
+    ("TENON_GATEWAY_ID", "", "this gateway's id, as enrolled (required)"),
+    ("TENON_GATEWAY_TOKEN_FILE", "", "file with the enrolment token (required)"),
+    ("TENON_GATEWAY_SEALING_KEY_FILE", "", "file with the sealing key, 32 bytes raw or 64 hexadecimal digits (required)"),
+    ("TENON_GATEWAY_DATA_DIR", "", "directory for the usage log and the last known good snapshot (required)"),
+    ("TENON_GATEWAY_UPSTREAM_CA_FILE", "", "PEM of authorities to trust for https endpoints, beside the public ones"),
+    ("TENON_GATEWAY_THREADS", "cores", "reactors; each has a thread and a listening socket"),
+    ("TENON_GATEWAY_BODY_BYTES_MAX", "20971520", "largest request body"),
+    ("TENON_GATEWAY_BODY_READ_MS", "30000", "time for a body to arrive"),
+    ("TENON_GATEWAY_CONNECTION_IDLE_MS", "75000", "a caller's connection that sends nothing is closed after this"),
+    ("TENON_GATEWAY_CONNECTIONS_MAX", "20000", "callers' connections for each thread"),
+    ("TENON_GATEWAY_CONNECT_TIMEOUT_MS", "5000", "upstream: connect (an endpoint's own timeouts come first, for all five)"),
+    ("TENON_GATEWAY_HEADERS_TIMEOUT_MS", "600000", "upstream: until the answer begins"),
+    ("TENON_GATEWAY_FIRST_TOKEN_TIMEOUT_MS", "600000", "upstream: from there to the first byte of the body"),
+    ("TENON_GATEWAY_IDLE_TIMEOUT_MS", "120000", "upstream: between two pieces of the body"),
+    ("TENON_GATEWAY_TOTAL_TIMEOUT_MS", "3600000", "upstream: the whole call"),
+    ("TENON_GATEWAY_STALENESS_MAX_MS", "86400000", "how long keys are believed without a word from the control plane"),
+    ("TENON_GATEWAY_DRAIN_MS", "30000", "on SIGTERM: time for answers to finish, then again for usage to ship (at most 10 s)"),
+    ("TENON_GATEWAY_WAL_SEGMENT_BYTES", "8388608", "size of a segment of the usage log"),
+    ("TENON_GATEWAY_WAL_BYTES_MAX", "1073741824", "size of the whole log; when it is full, calls are refused"),
+    ("TENON_GATEWAY_WAL_SYNC_MS", "50", "a power failure may take the records of this long"),
+    ("TENON_LOG", "info", "log filter: error, warn, info, debug"),
+];
+
+impl Config {
+    pub fn from_process() -> Result<Wanted, ConfigError> {
+        match std::env::args().nth(1).as_deref() {
+            Some("--help" | "-h") => return Ok(Wanted::Tell(help())),
+            Some("--version" | "-V") => return Ok(Wanted::Tell(format!("tenon-gateway {}", env!("CARGO_PKG_VERSION")))),
+            Some(other) => return Err(ConfigError::Argument(other.to_owned())),
+            None => {}
+        }
+        let read = |(name, _, _): &(&'static str, _, _)| Some((*name, std::env::var(name).ok().filter(|value| !value.is_empty())?));
+        Source(VARIABLES.iter().filter_map(read).collect()).config().map(|config| Wanted::Run(Box::new(config)))
+    }
+}
+
+fn help() -> String {
+    let mut text = "tenon-gateway: the data plane of Tenon. It stays in the foreground and is configured by the environment:\n".to_owned();
+    for (name, default, meaning) in VARIABLES {
+        text += &format!("\n  {name:<38} {meaning}{}", if default.is_empty() { String::new() } else { format!(" [{default}]") });
+    }
+    text += "\n\nExit codes: 0 stopped as asked, 2 configuration, 3 address taken, 4 data directory or sealing key unusable, 1 anything else.";
+    text
+}
+
+struct Source(HashMap<&'static str, String>);
+
+impl Source {
+    fn text(&self, name: &'static str) -> Result<String, ConfigError> {
+        let default = VARIABLES.iter().find(|(known, _, _)| *known == name).map(|(_, default, _)| *default);
+        let value = self.0.get(name).cloned().or_else(|| default.filter(|d| !d.is_empty()).map(str::to_owned));
+        value.ok_or(ConfigError::Missing(name))
+    }
+
+    fn parse<T: std::str::FromStr>(&self, name: &'static str, kind: &'static str) -> Result<T, ConfigError> {
+        let text = self.text(name)?;
+        text.parse().map_err(|_| ConfigError::Malformed(name, kind, text))
+    }
+
+    fn ms(&self, name: &'static str) -> Result<Duration, ConfigError> {
+        self.parse(name, "milliseconds").map(Duration::from_millis)
+    }
+
+    fn file(&self, name: &'static str) -> Result<Option<Vec<u8>>, ConfigError> {
+        self.0.get(name).map(|path| std::fs::read(path).map_err(|e| ConfigError::File(name, e))).transpose()
+    }
+
+    fn limits(&self) -> Result<Limits, ConfigError> {
+        let mut limits = Limits {
+            body_bytes_max: self.parse("TENON_GATEWAY_BODY_BYTES_MAX", "a number of bytes")?,
+            body_read: self.ms("TENON_GATEWAY_BODY_READ_MS")?,
+            connection_idle: self.ms("TENON_GATEWAY_CONNECTION_IDLE_MS")?,
+            connections_max_per_thread: self.parse("TENON_GATEWAY_CONNECTIONS_MAX", "a number")?,
+            staleness_max: self.ms("TENON_GATEWAY_STALENESS_MAX_MS")?,
+            ..Limits::default()
+        };
+        limits.upstream.connect = self.ms("TENON_GATEWAY_CONNECT_TIMEOUT_MS")?;
+        limits.upstream.headers = self.ms("TENON_GATEWAY_HEADERS_TIMEOUT_MS")?;
+        limits.upstream.first_token = self.ms("TENON_GATEWAY_FIRST_TOKEN_TIMEOUT_MS")?;
+        limits.upstream.idle = self.ms("TENON_GATEWAY_IDLE_TIMEOUT_MS")?;
+        limits.upstream.total = self.ms("TENON_GATEWAY_TOTAL_TIMEOUT_MS")?;
+        Ok(limits)
+    }
+
+    fn threads(&self) -> Result<usize, ConfigError> {
+        match self.text("TENON_GATEWAY_THREADS")?.as_str() {
+            "cores" => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+            text => {
+                let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
+                count.ok_or_else(|| ConfigError::Malformed("TENON_GATEWAY_THREADS", "a number from 1 to 1024", text.to_owned()))
+            }
+        }
+    }
+
+    fn config(&self) -> Result<Config, ConfigError> {
+        let token = self.text("TENON_GATEWAY_TOKEN_FILE").and_then(|_| self.file("TENON_GATEWAY_TOKEN_FILE"))?.unwrap_or_default();
+        let data_dir: PathBuf = self.text("TENON_GATEWAY_DATA_DIR")?.into();
+        let gateway_id = self.text("TENON_GATEWAY_ID")?;
+        let threads = self.threads()?;
+        let segment_bytes: usize = self.parse("TENON_GATEWAY_WAL_SEGMENT_BYTES", "a number of bytes")?;
+        let log = LogOptions {
+            root: data_dir.join("wal"),
+            gateway_id: gateway_id.clone(),
+            lanes: threads,
+            segment_bytes: segment_bytes.max(64 << 10).next_multiple_of(4096),
+            bytes_max: self.parse("TENON_GATEWAY_WAL_BYTES_MAX", "a number of bytes")?,
+            sync_every: self.ms("TENON_GATEWAY_WAL_SYNC_MS")?.max(Duration::from_millis(1)),
+        };
+        Ok(Config {
+            listen: self.parse("TENON_GATEWAY_LISTEN", "an address (host:port)")?,
+            admin_listen: self.parse("TENON_GATEWAY_ADMIN_LISTEN", "an address (host:port)")?,
+            control_url: self.text("TENON_GATEWAY_CONTROL_URL")?,
+            control_authority_pem: self.file("TENON_GATEWAY_CONTROL_CA_FILE")?,
+            gateway_id,
+            token: String::from_utf8_lossy(&token).trim().to_owned(),
+            sealing_key_file: self.text("TENON_GATEWAY_SEALING_KEY_FILE")?.into(),
+            data_dir,
+            upstream_authority_pem: self.file("TENON_GATEWAY_UPSTREAM_CA_FILE")?,
+            threads,
+            drain: self.ms("TENON_GATEWAY_DRAIN_MS")?,
+            limits: self.limits()?,
+            log,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(pairs: &[(&'static str, &str)]) -> Source {
+        Source(pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        assert_eq!(source(&[]).config().err().unwrap().to_string(), "TENON_GATEWAY_TOKEN_FILE must be set (see tenon-gateway --help)");
+        let wrong = source(&[("TENON_GATEWAY_THREADS", "0")]).threads().unwrap_err().to_string();
+        assert!(wrong.contains("TENON_GATEWAY_THREADS"), "{wrong}");
+    }
+
+    #[test]
+    fn every_variable_is_in_the_help_and_in_the_readme() {
+        let (help, readme) = (help(), include_str!("../../../README.md"));
+        for (name, _, _) in VARIABLES {
+            assert!(help.contains(name) && readme.contains(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Prometheus text (exposition format 0.0.4). Labels are fixed lists, so cardinality is bounded whatever callers do.
+
+use crate::admin::World;
+use std::fmt::Write;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, ThreadMetrics, TOKENS};
+
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = if labels.is_empty() { writeln!(self.0, "{name} {value}") } else { writeln!(self.0, "{name}{{{labels}}} {value}") };
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, kind, help);
+        self.line(name, "", value);
+    }
+}
+
+pub fn exposition(world: &World) -> String {
+    let threads = &world.shared.metrics;
+    let mut page = Page(String::with_capacity(16 << 10));
+    requests(&mut page, threads);
+    calls(&mut page, threads);
+    histogram(&mut page, threads, "tenon_gateway_call_duration_seconds", "From arrival to settlement of a call.", |t| &t.duration);
+    histogram(&mut page, threads, "tenon_gateway_first_token_seconds", "From arrival to the first byte of the answer's body.", |t| &t.first_token);
+    state(&mut page, world);
+    page.0
+}
+
+fn sum(threads: &[ThreadMetrics], of: impl Fn(&ThreadMetrics) -> &AtomicU64) -> u64 {
+    threads.iter().map(|thread| of(thread).load(Relaxed)).sum()
+}
+
+fn requests(page: &mut Page, threads: &[ThreadMetrics]) {
+    let name = "tenon_gateway_requests_total";
+    page.head(name, "counter", "Requests by operation and class of the answer's status.");
+    for (i, operation) in OPERATIONS.iter().enumerate() {
+        for (j, class) in CLASSES.iter().enumerate() {
+            page.line(name, &format!("operation=\"{operation}\",class=\"{class}\""), sum(threads, |t| &t.requests[i][j]));
+        }
+    }
+    labelled(page, threads, "tenon_gateway_refusals_total", "Refused requests by code.", "code", &CODES, |t| &t.refusals);
+}
+
+fn calls(page: &mut Page, threads: &[ThreadMetrics]) {
+    labelled(page, threads, "tenon_gateway_calls_total", "Settled calls by outcome.", "outcome", &OUTCOMES, |t| &t.outcomes);
+    labelled(page, threads, "tenon_gateway_tokens_total", "Tokens by kind, as engines count them.", "kind", &TOKENS, |t| &t.tokens);
+    let help = "Failed attempts at upstreams by what failed.";
+    labelled(page, threads, "tenon_gateway_upstream_failures_total", help, "at", &FAILURES, |t| &t.failures);
+    page.one("tenon_gateway_connections", "gauge", "Callers' connections.", sum(threads, |t| &t.connections));
+    page.one("tenon_gateway_calls_running", "gauge", "Calls that run.", sum(threads, |t| &t.calls));
+}
+
+fn labelled<const N: usize>(
+    page: &mut Page,
+    threads: &[ThreadMetrics],
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str; N],
+    of: impl Fn(&ThreadMetrics) -> &[AtomicU64; N],
+) {
+    page.head(name, "counter", help);
+    for (i, value) in values.iter().enumerate() {
+        page.line(name, &format!("{label}=\"{value}\""), sum(threads, |t| &of(t)[i]));
+    }
+}
+
+fn histogram(page: &mut Page, threads: &[ThreadMetrics], name: &str, help: &str, of: impl Fn(&ThreadMetrics) -> &Histogram) {
+    page.head(name, "histogram", help);
+    let mut count = 0;
+    for i in 0..=BUCKETS.len() {
+        count += sum(threads, |t| &of(t).buckets[i]);
+        let bound = BUCKETS.get(i).map_or("+Inf".to_owned(), f64::to_string);
+        page.line(&format!("{name}_bucket"), &format!("le=\"{bound}\""), count);
+    }
+    #[allow(clippy::cast_precision_loss)] // a sum of microseconds: the last digits do not matter
+    page.line(&format!("{name}_sum"), "", sum(threads, |t| &of(t).sum_us) as f64 / 1e6);
+    page.line(&format!("{name}_count"), "", count);
+}
+
+fn state(page: &mut Page, world: &World) {
+    let (shared, control) = (&world.shared, &world.control);
+    let stats = &shared.log.stats;
+    page.head("tenon_gateway_build_info", "gauge", "Always 1; the labels tell the build.");
+    page.line("tenon_gateway_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
+    page.one("tenon_gateway_start_time_seconds", "gauge", "When the process started, Unix time.", world.started_unix_ms / 1000);
+    page.one("tenon_gateway_revision", "gauge", "Revision that is served.", shared.snapshots.load().revision);
+    page.one("tenon_gateway_control_connected", "gauge", "1 while updates arrive.", u8::from(control.connected.load(Relaxed)));
+    let age = shared.freshness.age().map_or(-1.0, |age| age.as_secs_f64());
+    page.one("tenon_gateway_control_heard_age_seconds", "gauge", "Since the control plane was heard; -1 = never by this process.", age);
+    page.one("tenon_gateway_wal_bytes", "gauge", "Size of the usage log on disk.", shared.log.bytes());
+    page.one("tenon_gateway_wal_segments", "gauge", "Segments of the usage log on disk.", stats.segments.load(Relaxed));
+    page.one("tenon_gateway_wal_backlog_records", "gauge", "Settled calls that are not acknowledged.", shared.log.backlog());
+    page.one("tenon_gateway_wal_shipped_total", "counter", "Usage records acknowledged by the control plane.", stats.shipped.load(Relaxed));
+    page.one("tenon_gateway_wal_sync_errors_total", "counter", "Failed syncs of the log.", stats.sync_errors.load(Relaxed));
+    page.one("tenon_gateway_wal_allocation_errors_total", "counter", "Segments that could not be made.", stats.allocation_errors.load(Relaxed));
+}

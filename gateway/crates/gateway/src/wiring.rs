@@ -1,0 +1,131 @@
+//! Puts the parts together, in the order they need each other, and takes them apart in the other order.
+
+use crate::admin::{Admin, serve_admin};
+use crate::config::Config;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tenon_control::{Control, ControlError, Parts, Peer};
+use tenon_proxy::metrics::{Metrics, ThreadMetrics};
+use tenon_proxy::tls::{TlsError, client_config};
+use tenon_proxy::{ServerError, Servers, Shared, listen};
+use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
+use tenon_usage::{Log, LogError};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Shipping is worth waiting for, but not for long: what stays in the log ships after the next start.
+const SHIP_PATIENCE_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Seal(#[from] SealError),
+    #[error("the data directory {0} cannot be used: {1}")]
+    DataDir(PathBuf, io::Error),
+    #[error("{0}")]
+    Log(#[from] LogError),
+    #[error("{0}")]
+    Control(#[from] ControlError),
+    #[error("{0}")]
+    Server(#[from] ServerError),
+    #[error("cannot listen on {0} for administration: {1}")]
+    Admin(SocketAddr, io::Error),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("the main runtime could not be started: {0}")]
+    Runtime(io::Error),
+}
+
+impl StartError {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Server(ServerError::Listen(..)) | Self::Admin(..) => 3,
+            Self::DataDir(..) | Self::Log(_) | Self::Seal(_) => 4,
+            Self::Control(_) | Self::Tls(_) => 2,
+            Self::Server(ServerError::Thread(_)) | Self::Runtime(_) => 1,
+        }
+    }
+}
+
+/// Runs until a signal.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let sealing = Arc::new(SealingKey::read(&config.sealing_key_file)?);
+    let dir = config.data_dir.clone();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| StartError::DataDir(dir, e))?;
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let listeners = listen(config.listen, config.threads)?;
+    let admin = runtime.block_on(TcpListener::bind(config.admin_listen)).map_err(|e| StartError::Admin(config.admin_listen, e))?;
+    let tls = client_config(config.upstream_authority_pem.as_deref())?;
+    let (log, queue) = Log::start(config.log.clone())?;
+
+    let (snapshots, freshness) = (Snapshots::default(), Arc::new(Freshness::default()));
+    let disk = LastKnownGood::new(&config.data_dir, sealing.clone());
+    let mut store = Store::new(snapshots.clone(), sealing);
+    restore(&disk, &mut store, &freshness);
+    let peer = Peer {
+        url: config.control_url.clone(),
+        gateway_id: config.gateway_id.clone(),
+        token: config.token.clone(),
+        authority_pem: config.control_authority_pem.clone(),
+    };
+    let control = Control::start(peer, Parts { store, freshness: freshness.clone(), disk, queue })?;
+    let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
+    let shared = Shared { snapshots, freshness, asker: control.asker.clone(), log: log.clone(), limits: config.limits, tls, metrics };
+    let admin = Admin::new(&shared, control.status.clone(), admin);
+    let servers = Servers::start(&shared, listeners)?;
+    tracing::info!(listen = %config.listen, admin = %config.admin_listen, threads = config.threads, gateway_id = %config.gateway_id, "serving");
+
+    runtime.block_on(until_signalled(admin));
+    tracing::info!("stopping: finishing what runs");
+    servers.stop(config.drain);
+    control.stop(config.drain.min(SHIP_PATIENCE_MAX));
+    log.stop();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A start without control plane serves from what an earlier one left.
+fn restore(disk: &LastKnownGood, store: &mut Store, freshness: &Freshness) {
+    match disk.read() {
+        Ok(Some(saved)) => {
+            tracing::info!(revision = saved.update.revision, "last known good snapshot restored");
+            freshness.restore(saved.heard_unix_ms);
+            store.apply(saved.update);
+        }
+        Ok(None) => {}
+        Err(error) => tracing::error!("the last known good snapshot is not used: {error}"),
+    }
+}
+
+async fn until_signalled(admin: Admin) {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return tracing::error!("signals cannot be received");
+    };
+    tokio::select! {
+        () = serve_admin(admin) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// A stream is two descriptors; the usual soft limit of 1024 is five hundred streams.
+#[allow(unsafe_code)] // two plain system calls on a local struct
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid pointer to a struct of the right type.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+        }
+    };
+    if !raised {
+        tracing::warn!("the limit of open files could not be raised");
+    }
+}

@@ -1,0 +1,182 @@
+//! Streams: untouched, observed, and never looking complete when they are not.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use support::{BODY, DONE, House, STREAM_BODY, USAGE_FRAME, frame, model, table, whole_stream};
+use tenon_contract::{Outcome, UsageSource};
+use tenon_testkit::{Step, json_answer, sse_head, wait_for};
+
+fn text(parts: &[&[u8]]) -> String {
+    String::from_utf8(parts.concat()).unwrap()
+}
+
+#[test]
+fn usage_is_asked_for_and_taken_out_when_the_caller_did_not_ask() {
+    let house = House::new();
+    house.upstream.say(|_| whole_stream());
+    let answer = house.chat(STREAM_BODY);
+    assert_eq!(house.upstream.last().json()["stream_options"]["include_usage"], true);
+    assert_eq!(answer.text(), text(&[&frame("a"), &frame("b"), DONE]));
+    assert!(answer.complete && answer.header("content-type") == Some("text/event-stream"));
+    let usage = house.usage(&answer);
+    assert_eq!((usage.input_tokens, usage.output_tokens, usage.usage_source(), usage.outcome()), (9, 2, UsageSource::Engine, Outcome::Completed));
+    assert!(usage.streamed);
+}
+
+#[test]
+fn usage_stays_when_the_caller_asked() {
+    let house = House::new();
+    house.upstream.say(|_| whole_stream());
+    let body = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
+    let answer = house.chat(body);
+    assert_eq!(String::from_utf8(house.upstream.last().body).unwrap(), body, "nothing to splice");
+    assert_eq!(answer.text(), text(&[&frame("a"), &frame("b"), USAGE_FRAME, DONE]));
+    assert_eq!(house.usage(&answer).output_tokens, 2);
+}
+
+#[test]
+fn frames_arrive_as_they_come_and_split_ones_are_put_together() {
+    let house = House::new();
+    house.upstream.say(|_| {
+        let whole = [USAGE_FRAME, DONE].concat();
+        let mut steps = vec![Step::Send(sse_head()), Step::Send(frame("first")), Step::Wait(Duration::from_millis(300))];
+        for piece in whole.chunks(7) {
+            steps.extend([Step::Send(piece.to_vec()), Step::Wait(Duration::from_millis(2))]);
+        }
+        steps.push(Step::Close);
+        steps
+    });
+    let begun = Instant::now();
+    let mut client = house.open(STREAM_BODY);
+    let mut answer = client.head();
+    assert_eq!(client.chunk().unwrap().unwrap(), frame("first"));
+    assert!(begun.elapsed() < Duration::from_millis(250), "the first frame does not wait for the second");
+    client.read_body(&mut answer);
+    assert_eq!((answer.text(), answer.complete), (text(&[DONE]), true));
+    assert_eq!(house.usage(&answer).input_tokens, 9);
+}
+
+fn ends_with_error(answer: &tenon_testkit::Answer, code: &str) {
+    let last = answer.text();
+    let error = last.trim_end().rsplit("data: ").next().unwrap().to_owned();
+    let error: serde_json::Value = serde_json::from_str(&error).expect("an error frame");
+    assert_eq!((error["error"]["code"].as_str(), error["error"]["request_id"].as_str()), (Some(code), Some(&*answer.request_id())));
+    assert!(!last.contains("[DONE]"));
+}
+
+#[test]
+fn a_stream_that_breaks_off_ends_with_an_error_and_is_estimated() {
+    let house = House::new();
+    let chunked = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+    let broken = [chunked, chunk(&frame("a")), chunk(&frame("b")), chunk(b"data: {\"half")].concat();
+    house.upstream.say(move |_| vec![Step::Send(broken.clone()), Step::Wait(Duration::from_millis(20)), Step::Close]);
+    let answer = house.chat(STREAM_BODY);
+    ends_with_error(&answer, "upstream_cut");
+    let usage = house.usage(&answer);
+    assert_eq!((usage.outcome(), usage.usage_source(), usage.output_tokens), (Outcome::Cut, UsageSource::Estimated, 2));
+
+    // Closed in good order, but without the dialect's end: an engine that died.
+    house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Close]);
+    let answer = house.chat(STREAM_BODY);
+    ends_with_error(&answer, "upstream_cut");
+    assert_eq!(house.usage(&answer).outcome(), Outcome::Cut);
+}
+
+#[test]
+fn a_whole_answer_that_breaks_off_does_not_look_complete() {
+    let house = House::new();
+    house.upstream.say(|_| vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"cho".to_vec()), Step::Close]);
+    let answer = house.chat(BODY);
+    assert!(!answer.complete);
+    assert_eq!(house.usage(&answer).outcome(), Outcome::Cut);
+}
+
+#[test]
+fn a_caller_who_leaves_cancels_the_upstream_and_is_metered() {
+    let house = House::new();
+    house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Send(frame("b")), Step::UntilGone]);
+    let mut client = house.open(STREAM_BODY);
+    let answer = client.head();
+    let mut seen = Vec::new();
+    while seen.len() < frame("a").len() * 2 {
+        seen.extend(client.chunk().unwrap().unwrap());
+    }
+    drop(client);
+    wait_for("the cancel", || house.upstream.cancelled.load(Ordering::SeqCst) == 1);
+    let usage = house.usage(&answer);
+    assert_eq!((usage.outcome(), usage.usage_source(), usage.output_tokens, usage.http_status), (Outcome::ClientGone, UsageSource::Estimated, 2, 200));
+    // Before the answer has begun.
+    house.upstream.say(|_| vec![Step::UntilGone]);
+    let client = house.open(BODY);
+    wait_for("the call", || house.upstream.count() == 2);
+    drop(client);
+    wait_for("the cancel", || house.upstream.cancelled.load(Ordering::SeqCst) == 2);
+    wait_for("both records", || house.control.usage_count() == 2);
+    assert!(house.control.usage().iter().all(|r| r.outcome() == Outcome::ClientGone));
+    wait_for("nothing runs", || house.gateway.metric("tenon_gateway_calls_running") == 0.0);
+}
+
+#[test]
+fn a_running_stream_ends_when_its_key_is_revoked() {
+    let house = House::new();
+    house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::UntilGone]);
+    let mut client = house.open(STREAM_BODY);
+    let mut answer = client.head();
+    assert!(client.chunk().unwrap().is_some());
+    let begun = Instant::now();
+    house.control.revoke("keykeykey1");
+    client.read_body(&mut answer);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    ends_with_error(&answer, "key_revoked");
+    assert_eq!(house.usage(&answer).outcome(), Outcome::Cut);
+    assert_eq!(house.upstream.cancelled.load(Ordering::SeqCst), 1);
+    assert_eq!(house.chat(BODY).code(), "key_revoked");
+}
+
+#[test]
+fn a_stream_that_stands_still_or_takes_too_long_is_ended() {
+    let house = House::new();
+    house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::UntilGone]);
+    let mut e = support::endpoint("e1", &house.upstream.url());
+    e.idle_timeout_ms = 60;
+    house.gateway.wait_revision(house.control.put_routing(table(vec![e.clone()], vec![model("m", "e1")])));
+    let answer = house.chat(STREAM_BODY);
+    ends_with_error(&answer, "upstream_idle_timeout");
+    assert_eq!(house.usage(&answer).outcome(), Outcome::Timeout);
+    (e.idle_timeout_ms, e.first_token_timeout_ms) = (0, 60);
+    house.upstream.say(|_| vec![Step::Send(sse_head()), Step::UntilGone]);
+    house.gateway.wait_revision(house.control.put_routing(table(vec![e.clone()], vec![model("m", "e1")])));
+    ends_with_error(&house.chat(STREAM_BODY), "upstream_first_token_timeout");
+    (e.first_token_timeout_ms, e.total_timeout_ms) = (0, 150);
+    house.upstream.say(|_| {
+        let drip = (0..50).flat_map(|_| [Step::Send(frame("a")), Step::Wait(Duration::from_millis(20))]);
+        [Step::Send(sse_head())].into_iter().chain(drip).collect()
+    });
+    house.gateway.wait_revision(house.control.put_routing(table(vec![e], vec![model("m", "e1")])));
+    ends_with_error(&house.chat(STREAM_BODY), "upstream_total_timeout");
+}
+
+#[test]
+fn a_stream_that_was_asked_for_may_be_answered_whole() {
+    let house = House::new();
+    house.upstream.say(|_| vec![Step::Send(json_answer(200, support::ANSWER))]);
+    let answer = house.chat(STREAM_BODY);
+    assert_eq!((answer.text().as_str(), house.usage(&answer).input_tokens), (support::ANSWER, 11));
+}
+
+#[test]
+fn a_long_answer_in_many_chunks_is_still_metered() {
+    let house = House::new();
+    let filler = "x".repeat(200_000);
+    let body = format!(r#"{{"usage":{{"prompt_tokens":3,"completion_tokens":5}},"choices":[{{"message":{{"content":"{filler}"}}}}]}}"#);
+    let chunks: Vec<u8> = body.as_bytes().chunks(9000).flat_map(|c| [format!("{:x}\r\n", c.len()).as_bytes(), c, b"\r\n"].concat()).collect();
+    let raw = [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n".as_slice(), &chunks, b"0\r\n\r\n"].concat();
+    house.upstream.say(move |_| vec![Step::Send(raw.clone())]);
+    let answer = house.chat(BODY);
+    assert!(answer.complete && answer.text() == body);
+    assert_eq!(house.usage(&answer).output_tokens, 5);
+}

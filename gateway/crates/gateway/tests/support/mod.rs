@@ -1,0 +1,91 @@
+//! One tenant, one model, one upstream, one gateway: what most tests begin with.
+#![allow(dead_code)]
+
+use tenon_contract::{Endpoint, Model, Protocol, Route, RoutingTable};
+use tenon_testkit::{Answer, Client, Control, Gateway, Setup, Step, TestKey, Upstream, json_answer, post, seal, sse_head};
+
+pub const TENANT: &str = "019a0000-0000-7000-8000-0000000000a1";
+pub const CHAT: &str = "/v1/chat/completions";
+pub const BODY: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+pub const STREAM_BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+pub const ANSWER: &str =
+    r#"{"choices":[{"message":{"content":"yo"}}],"usage":{"prompt_tokens":11,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
+
+pub struct House {
+    pub control: Control,
+    pub upstream: Upstream,
+    pub key: TestKey,
+    pub setup: Setup,
+    pub gateway: Gateway,
+}
+
+pub fn endpoint(id: &str, url: &str) -> Endpoint {
+    Endpoint {
+        endpoint_id: id.into(),
+        base_url: url.into(),
+        protocol: Protocol::Openai as i32,
+        sealed_credential: seal("upstream-secret", id),
+        cleared_markings: vec!["pii".into()],
+        ..Endpoint::default()
+    }
+}
+
+pub fn model(name: &str, endpoint_id: &str) -> Model {
+    Model { name: name.into(), routes: vec![Route { endpoint_id: endpoint_id.into(), upstream_model: String::new(), weight: 1 }] }
+}
+
+pub fn table(endpoints: Vec<Endpoint>, models: Vec<Model>) -> RoutingTable {
+    RoutingTable { tenant_id: TENANT.into(), revision: 0, endpoints, models }
+}
+
+pub fn setup(control: &Control) -> Setup {
+    Setup::new(env!("CARGO_BIN_EXE_tenon-gateway"), control)
+}
+
+impl House {
+    pub fn new() -> Self {
+        Self::with(|setup| setup)
+    }
+
+    pub fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
+        let control = Control::start();
+        let upstream = Upstream::start(|_| vec![Step::Send(json_answer(200, ANSWER))]);
+        let key = TestKey::new("keykeykey1", TENANT);
+        control.put_key(key.record.clone());
+        control.put_routing(table(vec![endpoint("e1", &upstream.url())], vec![model("m", "e1")]));
+        let setup = change(setup(&control));
+        let gateway = setup.start();
+        Self { control, upstream, key, setup, gateway }
+    }
+
+    pub fn chat(&self, body: &str) -> Answer {
+        post(self.gateway.address, CHAT, &self.key.text, body)
+    }
+
+    pub fn open(&self, body: &str) -> Client {
+        Client::post(self.gateway.address, CHAT, &[("x-api-key", &self.key.text)], body)
+    }
+
+    pub fn put_key(&self, key: &TestKey) {
+        self.gateway.wait_revision(self.control.put_key(key.record.clone()));
+    }
+
+    /// The usage record of an answer, waited for.
+    pub fn usage(&self, answer: &Answer) -> tenon_contract::UsageRecord {
+        let id = answer.request_id();
+        tenon_testkit::wait_for("the usage record", || self.control.usage_of(&id).is_some());
+        self.control.usage_of(&id).expect("just seen")
+    }
+}
+
+pub fn frame(text: &str) -> Vec<u8> {
+    format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}],\"usage\":null}}\n\n").into_bytes()
+}
+
+pub const USAGE_FRAME: &[u8] = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\n";
+pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// A whole stream as an engine sends it when usage is asked for.
+pub fn whole_stream() -> Vec<Step> {
+    vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Send(frame("b")), Step::Send([USAGE_FRAME, DONE].concat()), Step::Close]
+}

@@ -1,0 +1,54 @@
+//! Every size, count and time.
+
+use std::time::Duration;
+use tenon_snapshot::Timeouts;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub body_bytes_max: usize,
+    /// From the first wait for the body to its end.
+    pub body_read: Duration,
+    /// A caller's connection that sends nothing, or half a head.
+    pub connection_idle: Duration,
+    pub connections_max_per_thread: usize,
+    /// Upstream connections kept for the next call, for each origin and thread.
+    pub pool_idle_max: usize,
+    pub upstream: Timeouts,
+    /// How long keys are believed without a word from the control plane.
+    pub staleness_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 20 << 20,
+            body_read: Duration::from_secs(30),
+            connection_idle: Duration::from_secs(75),
+            connections_max_per_thread: 20_000,
+            pool_idle_max: 256,
+            upstream: Timeouts {
+                connect: Duration::from_secs(5),
+                headers: Duration::from_secs(600),
+                first_token: Duration::from_secs(600),
+                idle: Duration::from_secs(120),
+                total: Duration::from_secs(3600),
+            },
+            staleness_max: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Limits {
+    /// The endpoint's timeouts, the gateway's where it has none.
+    #[must_use]
+    pub fn timeouts(&self, of: &Timeouts) -> Timeouts {
+        let or = |own: Duration, default: Duration| if own.is_zero() { default } else { own };
+        Timeouts {
+            connect: or(of.connect, self.upstream.connect),
+            headers: or(of.headers, self.upstream.headers),
+            first_token: or(of.first_token, self.upstream.first_token),
+            idle: or(of.idle, self.upstream.idle),
+            total: or(of.total, self.upstream.total),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Calls that run: what the sweep needs to end them from outside, by deadline or because their key was revoked.
+
+use crate::problem::Problem;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+use tenon_snapshot::{Key, Timeouts};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Connect,
+    Headers,
+    FirstToken,
+    Stream,
+}
+
+/// Why a call was ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    pub problem: Problem,
+    pub timeout: bool,
+}
+
+pub struct Live {
+    pub key: Arc<Key>,
+    pub started: Instant,
+    phase: Cell<(Phase, Instant)>,
+    timeouts: Cell<Timeouts>,
+    cut: Cell<Option<Cut>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Live {
+    pub fn new(key: Arc<Key>, started: Instant) -> Self {
+        let phase = Cell::new((Phase::Connect, started));
+        Self { key, started, phase, timeouts: Cell::default(), cut: Cell::new(None), waker: RefCell::new(None) }
+    }
+
+    pub fn limit(&self, timeouts: Timeouts) {
+        self.timeouts.set(timeouts);
+    }
+
+    /// A phase begins, or moved on. `now` may be some milliseconds old: deadlines are swept, not timed.
+    pub fn enter(&self, phase: Phase, now: Instant) {
+        self.phase.set((phase, now));
+    }
+
+    pub fn cut(&self) -> Option<Cut> {
+        self.cut.get()
+    }
+
+    /// A connect that took too long is forgiven when another route is tried.
+    pub fn forgive(&self) {
+        self.cut.set(None);
+    }
+
+    pub fn end(&self, cut: Cut) {
+        if self.cut.get().is_none() {
+            self.cut.set(Some(cut));
+            if let Some(waker) = self.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    pub fn park(&self, waker: &Waker) {
+        let mut parked = self.waker.borrow_mut();
+        if !parked.as_ref().is_some_and(|held| held.will_wake(waker)) {
+            *parked = Some(waker.clone());
+        }
+    }
+
+    /// The future, unless the call is ended first.
+    pub async fn race<F: Future>(&self, future: F) -> Result<F::Output, Cut> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            match self.cut.get() {
+                Some(cut) => Poll::Ready(Err(cut)),
+                None => {
+                    self.park(cx.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    pub fn overdue(&self, now: Instant) -> Option<Problem> {
+        let (phase, since) = self.phase.get();
+        let timeouts = self.timeouts.get();
+        let (limit, problem) = match phase {
+            Phase::Connect => (timeouts.connect, Problem::CONNECT_TIMEOUT),
+            Phase::Headers => (timeouts.headers, Problem::HEADERS_TIMEOUT),
+            Phase::FirstToken => (timeouts.first_token, Problem::FIRST_TOKEN_TIMEOUT),
+            Phase::Stream => (timeouts.idle, Problem::IDLE_TIMEOUT),
+        };
+        if !timeouts.total.is_zero() && now.saturating_duration_since(self.started) > timeouts.total {
+            return Some(Problem::TOTAL_TIMEOUT);
+        }
+        (!limit.is_zero() && now.saturating_duration_since(since) > limit).then_some(problem)
+    }
+}
+
+/// A list whose places are used again.
+pub struct Registry<T> {
+    places: RefCell<Vec<Option<Rc<T>>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
+        Self { places: RefCell::default(), free: RefCell::default() }
+    }
+}
+
+impl<T> Registry<T> {
+    pub fn insert(&self, item: Rc<T>) -> usize {
+        let mut places = self.places.borrow_mut();
+        if let Some(place) = self.free.borrow_mut().pop() {
+            places[place] = Some(item);
+            return place;
+        }
+        places.push(Some(item));
+        places.len() - 1
+    }
+
+    pub fn remove(&self, place: usize) {
+        if self.places.borrow_mut()[place].take().is_some() {
+            self.free.borrow_mut().push(place);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.places.borrow().len() - self.free.borrow().len()
+    }
+
+    /// `each` may wake tasks but not insert or remove: it runs on the list itself.
+    pub fn each(&self, each: impl FnMut(&Rc<T>)) {
+        self.places.borrow().iter().flatten().for_each(each);
+    }
+}

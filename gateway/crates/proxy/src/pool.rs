@@ -1,0 +1,72 @@
+//! Connections to upstreams: each thread's own, last used first.
+
+use crate::outgoing::Outgoing;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use std::cell::RefCell;
+use std::io;
+use tenon_snapshot::{Origin, Target};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+pub type Sender = SendRequest<Outgoing>;
+
+pub struct Pools {
+    idle: RefCell<Vec<Vec<Sender>>>,
+    tls: TlsConnector,
+    idle_max: usize,
+}
+
+impl Pools {
+    pub fn new(tls: TlsConnector, idle_max: usize) -> Self {
+        Self { idle: RefCell::default(), tls, idle_max }
+    }
+
+    /// A connection that was used before and still seems alive.
+    pub async fn checkout(&self, target: &Target) -> Option<Sender> {
+        loop {
+            let mut sender = self.idle.borrow_mut().get_mut(target.pool)?.pop()?;
+            if sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok()) {
+                return Some(sender);
+            }
+        }
+    }
+
+    pub fn give_back(&self, pool: usize, sender: Sender) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() <= pool {
+            idle.resize_with(pool + 1, Vec::new);
+        }
+        if idle[pool].len() < self.idle_max {
+            idle[pool].push(sender);
+        }
+    }
+
+    /// Lets go of connections the upstream has closed.
+    pub fn prune(&self) {
+        self.idle.borrow_mut().iter_mut().for_each(|pool| pool.retain(|sender| !sender.is_closed()));
+    }
+
+    pub async fn connect(&self, target: &Target) -> io::Result<Sender> {
+        let Origin { tls, host, port } = &target.origin;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        if !tls {
+            return handshake(stream).await;
+        }
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        handshake(self.tls.connect(name, stream).await?).await
+    }
+}
+
+async fn handshake(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Sender> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // Its errors come out of the sender or the body; here there is nobody to tell.
+    tokio::task::spawn_local(async move { drop(connection.await) });
+    Ok(sender)
+}

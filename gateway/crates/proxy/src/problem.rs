@@ -1,0 +1,108 @@
+//! What a caller gets instead of an answer.
+
+use crate::answer::{Reply, header_of};
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use tenon_dialects::openai::{ApiError, ScanError, error_body, error_frame};
+use tenon_policy::Refusal;
+use tenon_usage::RecordId;
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+#[derive(Clone, Copy, Debug)]
+pub struct Problem {
+    pub status: u16,
+    pub code: &'static str,
+    message: Message,
+    param: Option<&'static str>,
+    repair: Option<&'static str>,
+    should_retry: bool,
+    allow: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Message {
+    Fixed(&'static str),
+    Scan(ScanError),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let told = refusal.told();
+        let message = Message::Fixed(told.message);
+        Self { status: told.status, code: told.code, message, param: told.param, repair: told.repair, should_retry: told.should_retry, allow: None }
+    }
+}
+
+impl From<ScanError> for Problem {
+    fn from(error: ScanError) -> Self {
+        Self { message: Message::Scan(error), param: error.param(), ..Self::new(400, error.code(), "") }
+    }
+}
+
+impl Problem {
+    pub const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
+        let should_retry = status >= 500 || status == 408 || status == 429;
+        Self { status, code, message: Message::Fixed(message), param: None, repair: None, should_retry, allow: None }
+    }
+
+    pub const NOT_FOUND: Self = Self::new(404, "unknown_route", "There is no such route.");
+    pub const TOO_LARGE: Self = Self::new(413, "request_too_large", "The body is larger than this gateway accepts.");
+    pub const BODY_TIMEOUT: Self = Self::new(408, "body_timeout", "The body did not arrive in time.");
+    pub const BODY_BROKEN: Self = Self::new(400, "body_incomplete", "The body broke off.");
+    pub const UNMETERED: Self = Self::new(503, "metering_unavailable", "Usage cannot be recorded at the moment, so no call is made.");
+    pub const CONNECT: Self = Self::new(502, "upstream_unreachable", "No endpoint of this model could be reached.");
+    pub const UPSTREAM: Self = Self::new(502, "upstream_error", "The model's endpoint failed to answer.");
+    pub const PROTOCOL: Self = Self::new(502, "upstream_protocol", "The model's endpoint gave an answer that cannot be passed on.");
+    pub const CREDENTIAL: Self = Self::new(502, "upstream_refused_gateway", "The model's endpoint refused this gateway's credential.");
+    pub const CUT: Self = Self::new(502, "upstream_cut", "The model's endpoint broke off its answer.");
+    pub const CONNECT_TIMEOUT: Self = Self::new(504, "upstream_connect_timeout", "No connection to the model's endpoint in time.");
+    pub const HEADERS_TIMEOUT: Self = Self::new(504, "upstream_headers_timeout", "The model's endpoint did not begin to answer in time.");
+    pub const FIRST_TOKEN_TIMEOUT: Self = Self::new(504, "upstream_first_token_timeout", "The first token did not come in time.");
+    pub const IDLE_TIMEOUT: Self = Self::new(504, "upstream_idle_timeout", "The answer stood still for too long.");
+    pub const TOTAL_TIMEOUT: Self = Self::new(504, "upstream_total_timeout", "The answer took longer than allowed.");
+    pub const OVERLOADED: Self = Self::new(503, "upstream_unavailable", "The model's endpoint is not available at the moment.");
+
+    pub const fn wrong_method(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new(405, "method_not_allowed", "This route has another method.") }
+    }
+
+    fn with_api_error<T>(&self, tell: impl FnOnce(&ApiError<'_>) -> T) -> T {
+        let text;
+        let message = match &self.message {
+            Message::Fixed(message) => message,
+            Message::Scan(error) => {
+                text = error.to_string();
+                &*text
+            }
+        };
+        tell(&ApiError { status: self.status, code: self.code, message, param: self.param, repair: self.repair })
+    }
+
+    /// As the last frame of a stream that cannot go on.
+    pub fn frame(&self, id: RecordId) -> Bytes {
+        self.with_api_error(|error| error_frame(error, &id.text()))
+    }
+
+    pub fn response(&self, id: RecordId) -> Response<Reply> {
+        let body = self.with_api_error(|error| error_body(error, &id.text()));
+        let mut response = Response::new(Reply::full(body));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header_of::REQUEST_ID, header_of::request_id(id));
+        if !self.should_retry {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        } else if self.status == 503 {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.status == 401 {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,221 @@
+//! The answer on its way down: bytes pass, the observer looks, and the call is settled before its end is given away.
+
+use crate::answer::BrokenOff;
+use crate::call::{Call, Measured};
+use crate::live::Phase;
+use crate::pool::Sender;
+use crate::problem::Problem;
+use crate::upstream::Answering;
+use crate::worker::Worker;
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tenon_dialects::openai::{Observer, find_usage};
+use tenon_usage::Outcome;
+
+/// A whole answer up to this size is looked at for usage; what is longer is passed on and counts as unknown.
+const LOOKED_AT_MAX: usize = 64 << 20;
+/// Engines put usage last: the end of a long answer is looked at first.
+const TAIL: usize = 16 << 10;
+
+enum Kind {
+    /// One JSON text: its pieces are kept (by reference) until the end.
+    Whole { pieces: Vec<Bytes>, bytes: usize },
+    Events(Observer),
+    /// An upstream's refusal, passed on as it is.
+    Refused,
+}
+
+pub struct Relay {
+    worker: Rc<Worker>,
+    call: Call,
+    body: Incoming,
+    /// Goes back to the pool when the answer has been read to its end; dropped before that, the connection is closed: that is the cancel.
+    sender: Option<Sender>,
+    pool: usize,
+    kind: Kind,
+    queue: VecDeque<Bytes>,
+    over: bool,
+}
+
+impl Relay {
+    pub fn events(worker: &Rc<Worker>, call: Call, answering: Answering, take_usage_out: bool) -> Self {
+        Self::new(worker, call, answering, Kind::Events(Observer::new(take_usage_out)))
+    }
+
+    pub fn whole(worker: &Rc<Worker>, call: Call, answering: Answering) -> Self {
+        let refused = !answering.response.status().is_success();
+        let kind = if refused { Kind::Refused } else { Kind::Whole { pieces: Vec::new(), bytes: 0 } };
+        Self::new(worker, call, answering, kind)
+    }
+
+    fn new(worker: &Rc<Worker>, call: Call, answering: Answering, kind: Kind) -> Self {
+        call.live.enter(Phase::FirstToken, worker.clock());
+        let Answering { response, sender, pool } = answering;
+        Self { worker: worker.clone(), call, body: response.into_body(), sender: Some(sender), pool, kind, queue: VecDeque::new(), over: false }
+    }
+
+    /// The answer's length, where nothing can be added or taken out.
+    pub fn length(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Events(_) => None,
+            Kind::Whole { .. } | Kind::Refused => self.body.size_hint().exact(),
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over && self.queue.is_empty()
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        loop {
+            if let Some(bytes) = self.queue.pop_front() {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            if let Some(cut) = self.call.live.cut() {
+                let outcome = if cut.timeout { Outcome::Timeout } else { Outcome::Cut };
+                self.break_off(&cut.problem, outcome)?;
+                continue;
+            }
+            self.call.live.park(cx.waker());
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.pass(data);
+                    }
+                }
+                Some(Err(_)) => self.break_off(&Problem::CUT, Outcome::Cut)?,
+                None => self.end()?,
+            }
+        }
+    }
+
+    fn pass(&mut self, data: Bytes) {
+        self.call.first_token();
+        self.call.live.enter(Phase::Stream, self.worker.clock());
+        match &mut self.kind {
+            Kind::Events(observer) => {
+                observer.observe(data, |bytes| self.queue.push_back(bytes));
+                // Callers stop reading at `[DONE]`, so the record must stand before it leaves.
+                if observer.seen().done {
+                    self.settle_stream(Outcome::Completed);
+                }
+            }
+            Kind::Whole { pieces, bytes } => {
+                *bytes += data.len();
+                if *bytes <= LOOKED_AT_MAX {
+                    pieces.push(data.clone());
+                }
+                self.queue.push_back(data);
+                self.end_with_last_frame();
+            }
+            Kind::Refused => {
+                self.queue.push_back(data);
+                self.end_with_last_frame();
+            }
+        }
+    }
+
+    /// With a content-length the last frame is known to be the last: hyper will not ask again.
+    fn end_with_last_frame(&mut self) {
+        if self.body.is_end_stream() {
+            self.settle_whole();
+            self.finished();
+        }
+    }
+
+    fn end(&mut self) -> Result<(), BrokenOff> {
+        let Kind::Events(observer) = &mut self.kind else {
+            self.settle_whole();
+            self.finished();
+            return Ok(());
+        };
+        self.queue.extend(observer.finish());
+        if !observer.seen().done {
+            // An engine that died may well have closed its connection in good order.
+            return self.break_off(&Problem::CUT, Outcome::Cut);
+        }
+        self.settle_stream(Outcome::Completed);
+        self.finished();
+        Ok(())
+    }
+
+    /// Ends what cannot go on: a stream with an error frame, a whole answer by closing the connection.
+    fn break_off(&mut self, problem: &Problem, outcome: Outcome) -> Result<(), BrokenOff> {
+        self.over = true;
+        self.sender = None;
+        if !matches!(self.kind, Kind::Events(_)) {
+            self.call.settle(outcome, Measured::default());
+            return Err(BrokenOff);
+        }
+        tracing::warn!(request_id = &*self.call.subject.id.text(), "stream broke off: {}", problem.code);
+        let done = self.stream_is_done();
+        self.settle_stream(outcome);
+        if !done {
+            self.queue.push_back(problem.frame(self.call.subject.id));
+        }
+        Ok(())
+    }
+
+    fn stream_is_done(&self) -> bool {
+        matches!(&self.kind, Kind::Events(observer) if observer.seen().done)
+    }
+
+    fn settle_stream(&mut self, outcome: Outcome) {
+        if let Kind::Events(observer) = &self.kind {
+            let seen = *observer.seen();
+            // Frames are an estimate for what broke off; a complete stream without usage is not estimated.
+            let frames = if outcome == Outcome::Completed { 0 } else { seen.output_frames };
+            let outcome = if seen.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
+            self.call.settle(outcome, Measured { usage: seen.usage, output_frames: frames });
+        }
+    }
+
+    fn settle_whole(&mut self) {
+        let Kind::Whole { pieces, bytes } = &self.kind else {
+            return self.call.settle(Outcome::UpstreamError, Measured::default());
+        };
+        let usage = match &pieces[..] {
+            [one] => find_usage(one),
+            many if *bytes <= LOOKED_AT_MAX => find_usage(&join(many, TAIL)).or_else(|| find_usage(&join(many, *bytes))),
+            _ => None,
+        };
+        self.call.settle(Outcome::Completed, Measured { usage, output_frames: 0 });
+    }
+
+    fn finished(&mut self) {
+        self.over = true;
+        if let Some(sender) = self.sender.take() {
+            self.worker.pools.give_back(self.pool, sender);
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.call.live.enter(Phase::Stream, self.worker.clock());
+        // Settled already, unless the caller left in the middle.
+        if matches!(self.kind, Kind::Events(_)) {
+            self.settle_stream(Outcome::ClientGone);
+        }
+    }
+}
+
+/// The last pieces that hold at least `least` bytes, as one.
+fn join(pieces: &[Bytes], least: usize) -> BytesMut {
+    let mut held = 0;
+    let from = pieces.iter().rposition(|piece| {
+        held += piece.len();
+        held >= least
+    });
+    let mut joined = BytesMut::with_capacity(held);
+    pieces[from.unwrap_or(0)..].iter().for_each(|piece| joined.extend_from_slice(piece));
+    joined
+}

@@ -1,0 +1,186 @@
+//! The road of one request.
+
+use crate::answer::{Reply, header_of};
+use crate::authenticate::authenticate;
+use crate::call::{Call, Measured, Subject};
+use crate::live::Live;
+use crate::problem::Problem;
+use crate::receive::receive;
+use crate::relay::Relay;
+use crate::trace::Trace;
+use crate::upstream::{Answering, Prepared, call};
+use crate::worker::Worker;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tenon_dialects::openai::{Head, IncludeUsage, model_list, scan};
+use tenon_policy::{Refusal, admit, recheck};
+use tenon_snapshot::Key;
+use tenon_usage::{Operation, Outcome, RecordId};
+
+#[derive(Clone, Copy)]
+enum Door {
+    Call(Operation, &'static str),
+    Models,
+}
+
+impl Door {
+    fn of(method: &Method, path: &str) -> Result<Self, Problem> {
+        let (door, wanted, allow) = match path {
+            "/v1/chat/completions" => (Self::Call(Operation::Chat, "/v1/chat/completions"), Method::POST, "POST"),
+            "/v1/completions" => (Self::Call(Operation::Completion, "/v1/completions"), Method::POST, "POST"),
+            "/v1/embeddings" => (Self::Call(Operation::Embedding, "/v1/embeddings"), Method::POST, "POST"),
+            "/v1/models" => (Self::Models, Method::GET, "GET"),
+            _ => return Err(Problem::NOT_FOUND),
+        };
+        if *method == wanted { Ok(door) } else { Err(Problem::wrong_method(allow)) }
+    }
+
+    /// Index into the metrics' operations.
+    fn index(&self) -> usize {
+        match self {
+            Self::Call(Operation::Chat, _) => 0,
+            Self::Call(Operation::Completion, _) => 1,
+            Self::Call(..) => 2,
+            Self::Models => 3,
+        }
+    }
+}
+
+/// When and as what a request arrived.
+struct Arrival {
+    id: RecordId,
+    at: Instant,
+    unix_us: i64,
+}
+
+/// Answers one request. It never fails: what goes wrong is an answer too.
+pub async fn walk(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Reply> {
+    let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+    let arrival = Arrival { id: RecordId::mint(unix_us / 1000), at: Instant::now(), unix_us };
+    let id = arrival.id;
+    let door = Door::of(request.method(), request.uri().path());
+    let index = door.as_ref().map_or(4, Door::index);
+    let answer = match door {
+        Ok(Door::Models) => models(&worker, &request, id).await,
+        Ok(Door::Call(operation, path)) => Box::pin(model_call(&worker, request, arrival, operation, path)).await,
+        Err(problem) => Err(problem),
+    };
+    let response = answer.unwrap_or_else(|problem| {
+        tracing::debug!(request_id = &*id.text(), code = problem.code, "refused");
+        worker.metrics().refusal(problem.code);
+        problem.response(id)
+    });
+    worker.metrics().request(index, response.status().as_u16());
+    response
+}
+
+async fn models(worker: &Worker, request: &Request<Incoming>, id: RecordId) -> Result<Response<Reply>, Problem> {
+    let key = authenticate(worker, request.headers()).await?;
+    if !key.may_call_models() {
+        return Err(Refusal::MayNotCall.into());
+    }
+    let snapshot = worker.snapshots.load_full();
+    let routed = snapshot.routing(&key.record.tenant_id);
+    let names = routed.iter().flat_map(|routing| routing.models()).map(|model| &*model.name).filter(|name| key.allows(name));
+    let mut response = Response::new(Reply::full(model_list(names)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header_of::REQUEST_ID, header_of::request_id(id));
+    Ok(response)
+}
+
+async fn model_call(
+    worker: &Rc<Worker>,
+    request: Request<Incoming>,
+    arrival: Arrival,
+    operation: Operation,
+    path: &'static str,
+) -> Result<Response<Reply>, Problem> {
+    let (parts, body) = request.into_parts();
+    let key = authenticate(worker, &parts.headers).await?;
+    if !key.may_call_models() {
+        return Err(Refusal::MayNotCall.into());
+    }
+    let body = receive(body, &worker.limits).await?;
+    let head = scan(&body)?;
+    let streamed = head.stream && operation != Operation::Embedding;
+    let ask_usage = streamed && head.include_usage != IncludeUsage::Asked;
+    let trace = Trace::of(&parts.headers);
+    let prepared = Prepared { body: &body, head: &head, path, ask_usage, trace: &trace, headers: &parts.headers };
+    let subject =
+        Subject { id: arrival.id, trace_id: trace.id, started: arrival.at, started_unix_us: arrival.unix_us, operation, streamed };
+    let (call, answering) = admitted_call(worker, &key, &head, subject, &prepared).await?;
+    relay(worker, call, answering, ask_usage)
+}
+
+async fn admitted_call(
+    worker: &Rc<Worker>,
+    key: &Arc<Key>,
+    head: &Head<'_>,
+    subject: Subject,
+    prepared: &Prepared<'_>,
+) -> Result<(Call, Answering), Problem> {
+    // The world as it is now: the body may have taken its time, and the sweep looks only at registered calls.
+    let mut guard = Call::new(worker, Live::new(key.clone(), subject.started), subject);
+    let admitted = {
+        let snapshot = worker.snapshots.load();
+        recheck(&snapshot, key, &worker.moment())?;
+        admit(&snapshot, key, &head.model)?
+    };
+    let answering = call(worker, admitted, &mut guard, prepared).await?;
+    Ok((guard, answering))
+}
+
+/// The head of the answer. What the caller must not see of the upstream's refusals is told in our own words.
+fn relay(worker: &Rc<Worker>, mut call: Call, answering: Answering, ask_usage: bool) -> Result<Response<Reply>, Problem> {
+    let status = answering.response.status();
+    let headers = answering.response.headers();
+    let hidden = match status.as_u16() {
+        // Not understood: its usage could not be read either.
+        200..=299 if headers.contains_key(CONTENT_ENCODING) => Some(Problem::PROTOCOL),
+        200..=299 => None,
+        401 | 403 | 407 => Some(Problem::CREDENTIAL),
+        400..=499 => None,
+        503 | 529 => Some(Problem::OVERLOADED),
+        500..=599 => Some(Problem::UPSTREAM),
+        _ => Some(Problem::PROTOCOL),
+    };
+    if let Some(problem) = hidden {
+        tracing::warn!(request_id = &*call.subject.id.text(), status = status.as_u16(), "upstream refused: {}", problem.code);
+        call.http_status = problem.status;
+        call.settle(Outcome::UpstreamError, Measured::default());
+        return Err(problem);
+    }
+    let id = call.subject.id;
+    call.http_status = status.as_u16();
+    let content_type = headers.get(CONTENT_TYPE).cloned();
+    let retry_after = headers.get(RETRY_AFTER).cloned();
+    let events = status.is_success() && content_type.as_ref().is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let body = if events { Relay::events(worker, call, answering, ask_usage) } else { Relay::whole(worker, call, answering) };
+    Ok(respond(status, id, content_type, retry_after, events, body))
+}
+
+fn respond(
+    status: StatusCode,
+    id: RecordId,
+    content_type: Option<HeaderValue>,
+    retry_after: Option<HeaderValue>,
+    events: bool,
+    body: Relay,
+) -> Response<Reply> {
+    let mut response = Response::new(Reply::relay(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
+    headers.insert(header_of::REQUEST_ID, header_of::request_id(id));
+    if events {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    if let Some(retry_after) = retry_after {
+        headers.insert(RETRY_AFTER, retry_after);
+    }
+    response
+}

@@ -1,0 +1,174 @@
+//! The reactors: a listening socket, a runtime and a thread each (SO_REUSEPORT), and how they stop.
+
+use crate::connection::{Leave, Watch};
+use crate::road::walk;
+use crate::sweep::sweep_for_ever;
+use crate::worker::{Shared, Worker};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// 64 KB of head is more than any client sends; hyper's own limit is six times that.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    #[error("a reactor could not be started: {0}")]
+    Thread(io::Error),
+}
+
+/// When set, reactors stop accepting and finish what runs until the instant.
+pub type Drain = watch::Sender<Option<Instant>>;
+
+pub struct Servers {
+    threads: Vec<JoinHandle<()>>,
+    drain: Drain,
+}
+
+/// Binds one socket for each reactor.
+///
+/// # Errors
+/// When the address is taken. SO_REUSEPORT would let two gateways share it unnoticed, so a first socket is bound without.
+pub fn listen(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServerError> {
+    let fail = |e| ServerError::Listen(address, e);
+    let alone = bind(address, false).map_err(fail)?;
+    let address = alone.local_addr().map_err(fail)?;
+    drop(alone);
+    (0..count).map(|_| bind(address, true).map_err(fail)).collect()
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if shared {
+        socket.listen(4096)?;
+    }
+    Ok(socket.into())
+}
+
+impl Servers {
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Self, ServerError> {
+        let (drain, draining) = watch::channel(None);
+        let mut threads = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let (shared, draining) = (shared.clone(), draining.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
+            let body = move || {
+                let local = tokio::task::LocalSet::new();
+                let worker = Rc::new(Worker::new(&shared, index));
+                local.block_on(&runtime, serve(worker, listener, draining));
+            };
+            let thread = std::thread::Builder::new().name(format!("reactor-{index}")).spawn(body).map_err(ServerError::Thread)?;
+            threads.push(thread);
+        }
+        Ok(Self { threads, drain })
+    }
+
+    /// Stops accepting, lets answers finish for at most `patience`, then cuts what is left (it settles as left by the caller).
+    pub fn stop(self, patience: Duration) {
+        self.drain.send_replace(Some(Instant::now() + patience));
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a reactor ended badly");
+            }
+        }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, listener: TcpListener, mut draining: watch::Receiver<Option<Instant>>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!("a reactor cannot listen: {error}"),
+    };
+    tokio::task::spawn_local(sweep_for_ever(worker.clone()));
+    loop {
+        tokio::select! {
+            biased;
+            _ = draining.changed() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => accept(&worker, stream).await,
+                Err(error) => {
+                    // Out of descriptors, mostly: trying again at once would spin.
+                    tracing::error!("a connection could not be accepted: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    // What waits in the queue would be reset when the socket closes: take it in first.
+    while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        accept(&worker, stream).await;
+    }
+    drop(listener);
+    let deadline = (*draining.borrow()).unwrap_or_else(Instant::now);
+    worker.connections.each(|watch| watch.tell(Leave::Gracefully));
+    while worker.connections.len() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    worker.connections.each(|watch| watch.tell(Leave::Now));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+async fn accept(worker: &Rc<Worker>, stream: TcpStream) {
+    while worker.connections.len() >= worker.limits.connections_max_per_thread {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    if stream.set_nodelay(true).is_ok() {
+        // Registered here, not in the task: a drain must not miss a connection whose task has not run yet.
+        let watch = Rc::new(Watch::new(worker.clock()));
+        let place = worker.connections.insert(watch.clone());
+        tokio::task::spawn_local(converse(worker.clone(), stream, watch, place));
+    }
+}
+
+async fn converse(worker: Rc<Worker>, stream: TcpStream, watch: Rc<Watch>, place: usize) {
+    worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
+    let service = service_fn(|request| {
+        let (worker, busy) = (worker.clone(), watch.begin(worker.clock()));
+        async move {
+            let mut response = walk(worker, request).await;
+            response.body_mut().busy = Some(busy);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut connection = pin!(http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service));
+    let mut graceful = false;
+    poll_fn(|cx| {
+        match watch.told(cx.waker()) {
+            Some(Leave::Now) => return Poll::Ready(()),
+            Some(Leave::Gracefully) if !graceful => {
+                graceful = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ => {}
+        }
+        connection.as_mut().poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!("a connection ended: {error}");
+            }
+        })
+    })
+    .await;
+    worker.connections.remove(place);
+    worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
+}

@@ -1,0 +1,164 @@
+//! The call itself. Only with an `Admitted`; another route is tried only while nothing of the request was written.
+
+use crate::answer::header_of;
+use crate::call::{Call, Measured};
+use crate::live::{Cut, Phase};
+use crate::metrics::bump;
+use crate::outgoing::Outgoing;
+use crate::pool::Sender;
+use crate::problem::Problem;
+use crate::trace::Trace;
+use crate::worker::Worker;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use tenon_dialects::openai::{Head, splice};
+use tenon_policy::{Admitted, Chosen, Refusal};
+use tenon_snapshot::Target;
+use tenon_usage::{Outcome, random};
+
+/// What goes up, whichever route it takes.
+pub struct Prepared<'a> {
+    pub body: &'a Bytes,
+    pub head: &'a Head<'a>,
+    pub path: &'static str,
+    pub ask_usage: bool,
+    pub trace: &'a Trace,
+    pub headers: &'a HeaderMap,
+}
+
+/// An upstream that has begun to answer, and its connection.
+pub struct Answering {
+    pub response: Response<Incoming>,
+    pub sender: Sender,
+    pub pool: usize,
+}
+
+/// Why an attempt failed.
+enum Failed {
+    /// Nothing was written: another route may be tried.
+    Unsent(Problem),
+    Final(Problem, Outcome),
+}
+
+impl From<Cut> for Failed {
+    fn from(cut: Cut) -> Self {
+        Self::Final(cut.problem, if cut.timeout { Outcome::Timeout } else { Outcome::Cut })
+    }
+}
+
+/// Calls the routes of `admitted`, by weight, until one answers.
+///
+/// # Errors
+/// What the caller is told. The call is settled then, if it was opened.
+pub async fn call(worker: &Worker, mut admitted: Admitted, call: &mut Call, prepared: &Prepared<'_>) -> Result<Answering, Problem> {
+    let mut last = Problem::from(Refusal::NoUsableEndpoint);
+    while let Some(chosen) = admitted.choose(random()) {
+        let Some(target) = chosen.target() else {
+            continue;
+        };
+        if call.open(&chosen).is_err() {
+            last = Problem::UNMETERED;
+            break;
+        }
+        match attempt(worker, call, &chosen, target, prepared).await {
+            Ok(answering) => return Ok(answering),
+            Err(Failed::Unsent(problem)) => {
+                tracing::warn!(request_id = &*call.subject.id.text(), endpoint_id = %chosen.endpoint().id, "endpoint not reached: {}", problem.code);
+                bump(&worker.metrics().failures[0], 1);
+                last = problem;
+            }
+            Err(Failed::Final(problem, outcome)) => {
+                tracing::warn!(request_id = &*call.subject.id.text(), endpoint_id = %chosen.endpoint().id, "call failed: {}", problem.code);
+                bump(&worker.metrics().failures[if outcome == Outcome::Timeout { 3 } else { 2 }], 1);
+                call.http_status = problem.status;
+                call.settle(outcome, Measured::default());
+                return Err(problem);
+            }
+        }
+    }
+    call.http_status = last.status;
+    call.settle(Outcome::UpstreamError, Measured::default());
+    Err(last)
+}
+
+async fn attempt(worker: &Worker, call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepared<'_>) -> Result<Answering, Failed> {
+    let live = &call.live;
+    live.limit(worker.limits.timeouts(&chosen.endpoint().timeouts));
+    let mut request = request(call, chosen, target, prepared).ok_or(Failed::Final(Problem::PROTOCOL, Outcome::UpstreamError))?;
+    loop {
+        live.enter(Phase::Connect, worker.clock());
+        let kept = worker.pools.checkout(target).await;
+        let fresh = kept.is_none();
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => connect(worker, call, target).await?,
+        };
+        live.enter(Phase::Headers, worker.clock());
+        let error = match live.race(sender.try_send_request(request)).await? {
+            Ok(response) => return Ok(Answering { response, sender, pool: target.pool }),
+            Err(error) => error,
+        };
+        match take_back(error) {
+            // It died while it lay in the pool. Nothing was written, so the call may go again.
+            Some(unsent) if !fresh => {
+                bump(&worker.metrics().failures[1], 1);
+                request = unsent;
+            }
+            Some(_) => return Err(Failed::Unsent(Problem::CONNECT)),
+            None => return Err(Failed::Final(Problem::UPSTREAM, Outcome::UpstreamError)),
+        }
+    }
+}
+
+fn take_back(mut error: hyper::client::conn::TrySendError<Request<Outgoing>>) -> Option<Request<Outgoing>> {
+    error.take_message()
+}
+
+async fn connect(worker: &Worker, call: &Call, target: &Target) -> Result<Sender, Failed> {
+    match call.live.race(worker.pools.connect(target)).await {
+        Ok(Ok(sender)) => Ok(sender),
+        Ok(Err(error)) => {
+            tracing::warn!(request_id = &*call.subject.id.text(), "no connection: {error}");
+            Err(Failed::Unsent(Problem::CONNECT))
+        }
+        Err(cut) if cut.problem.code == Problem::CONNECT_TIMEOUT.code => {
+            call.live.forgive();
+            Err(Failed::Unsent(cut.problem))
+        }
+        Err(cut) => Err(cut.into()),
+    }
+}
+
+/// Headers are written anew, from a list: whatever a caller sends beside (credentials, hop-by-hop, cookies) ends here.
+fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepared<'_>) -> Option<Request<Outgoing>> {
+    let path: Uri = if target.path_prefix == "/v1" {
+        Uri::from_static(prepared.path)
+    } else {
+        format!("{}{}", target.path_prefix, &prepared.path["/v1".len()..]).parse().ok()?
+    };
+    let body = Outgoing(splice(prepared.body, prepared.head, chosen.upstream_model(), prepared.ask_usage));
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = path;
+    let headers = request.headers_mut();
+    headers.reserve(8);
+    headers.insert(HOST, target.host_header.clone());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("tenon-gateway"));
+    headers.insert(header_of::REQUEST_ID, header_of::request_id(call.subject.id));
+    if let Some(authorization) = &target.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    if let Some(accept) = prepared.headers.get(ACCEPT) {
+        headers.insert(ACCEPT, accept.clone());
+    }
+    if let Some(traceparent) = &prepared.trace.header {
+        headers.insert(header_of::TRACEPARENT, traceparent.clone());
+        if let Some(state) = prepared.headers.get(header_of::TRACESTATE) {
+            headers.insert(header_of::TRACESTATE, state.clone());
+        }
+    }
+    Some(request)
+}

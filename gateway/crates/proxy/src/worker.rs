@@ -1,0 +1,78 @@
+//! What one reactor holds. Nothing in it is shared with another thread but through atomics.
+
+use crate::connection::Watch;
+use crate::limits::Limits;
+use crate::live::{Live, Registry};
+use crate::metrics::{Metrics, ThreadMetrics};
+use crate::pool::Pools;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Instant;
+use tenon_control::Asker;
+use tenon_policy::Moment;
+use tenon_snapshot::{Freshness, Shared as Snapshots, unix_ms};
+use tenon_usage::{Lane, Log};
+use tokio_rustls::TlsConnector;
+
+/// What all reactors share.
+#[derive(Clone)]
+pub struct Shared {
+    pub snapshots: Snapshots,
+    pub freshness: Arc<Freshness>,
+    pub asker: Asker,
+    pub log: Arc<Log>,
+    pub limits: Limits,
+    pub tls: Arc<rustls::ClientConfig>,
+    pub metrics: Metrics,
+}
+
+pub struct Worker {
+    pub snapshots: Snapshots,
+    pub freshness: Arc<Freshness>,
+    pub asker: Asker,
+    pub lane: Lane,
+    pub limits: Limits,
+    pub pools: Pools,
+    pub live: Registry<Live>,
+    pub connections: Registry<Watch>,
+    metrics: Metrics,
+    index: usize,
+    /// Set by the sweep: some milliseconds old, free to read.
+    clock: Cell<Instant>,
+}
+
+impl Worker {
+    pub fn new(shared: &Shared, index: usize) -> Self {
+        Self {
+            snapshots: shared.snapshots.clone(),
+            freshness: shared.freshness.clone(),
+            asker: shared.asker.clone(),
+            lane: shared.log.lane(),
+            limits: shared.limits,
+            pools: Pools::new(TlsConnector::from(shared.tls.clone()), shared.limits.pool_idle_max),
+            live: Registry::default(),
+            connections: Registry::default(),
+            metrics: shared.metrics.clone(),
+            index,
+            clock: Cell::new(Instant::now()),
+        }
+    }
+
+    pub fn metrics(&self) -> &ThreadMetrics {
+        &self.metrics[self.index]
+    }
+
+    pub fn clock(&self) -> Instant {
+        self.clock.get()
+    }
+
+    pub fn tick(&self) -> Instant {
+        let now = Instant::now();
+        self.clock.set(now);
+        now
+    }
+
+    pub fn moment(&self) -> Moment {
+        Moment::now(&self.freshness, unix_ms(), self.limits.staleness_max)
+    }
+}

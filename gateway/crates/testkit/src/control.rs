@@ -1,0 +1,244 @@
+//! A control plane in memory: the port's second implementation.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tenon_contract::gateway_control_server::{GatewayControl, GatewayControlServer};
+use tenon_contract::update::Change;
+use tenon_contract::{
+    Heartbeat, KeyRecord, ResolveKeyRequest, ResolveKeyResponse, RoutingTable, Snapshot, SubscribeRequest, Update, UsageAck, UsageBatch, UsageRecord,
+};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnboundedReceiverStream};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+pub const TOKEN: &str = "enrolment-token-for-tests";
+
+#[derive(Default)]
+struct State {
+    revision: u64,
+    keys: HashMap<String, KeyRecord>,
+    /// Known to `ResolveKey` only.
+    hidden: HashMap<String, ResolveKeyResponse>,
+    routing: HashMap<String, RoutingTable>,
+    subscribers: Vec<mpsc::UnboundedSender<Result<Update, Status>>>,
+    usage: HashMap<Vec<u8>, UsageRecord>,
+    duplicates: u64,
+    acknowledge: bool,
+    resolve_delay: Duration,
+    resolves: u64,
+}
+
+#[derive(Clone)]
+pub struct Control {
+    state: Arc<Mutex<State>>,
+    pub address: SocketAddr,
+    stop: Arc<Mutex<Option<(oneshot::Sender<()>, std::thread::JoinHandle<()>)>>>,
+}
+
+impl Control {
+    pub fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    pub fn start_at(address: SocketAddr) -> Self {
+        let state = State { revision: 1, acknowledge: true, ..State::default() };
+        let mut control = Self { state: Arc::new(Mutex::new(state)), address, stop: Arc::default() };
+        control.resume();
+        control
+    }
+
+    /// Listens again, at the same address once it has one.
+    pub fn resume(&mut self) {
+        let listener = std::net::TcpListener::bind(self.address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        self.address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let service = Service(self.state.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
+                let server = tonic::transport::Server::builder().add_service(GatewayControlServer::new(service)).serve_with_incoming(incoming);
+                // Dropped, not drained: a control plane that dies does not say goodbye.
+                tokio::select! { _ = server => {}, _ = stopped => {} }
+            });
+        });
+        *self.stop.lock().unwrap() = Some((stop, thread));
+    }
+
+    pub fn stop(&self) {
+        if let Some((stop, thread)) = self.stop.lock().unwrap().take() {
+            let _ = stop.send(());
+            thread.join().unwrap();
+        }
+        self.state.lock().unwrap().subscribers.clear();
+    }
+
+    /// Sends a change as the next revision and gives that.
+    fn change(&self, change: impl FnOnce(&mut State, u64) -> Change) -> u64 {
+        let mut state = self.state.lock().unwrap();
+        state.revision += 1;
+        let revision = state.revision;
+        let change = change(&mut state, revision);
+        let update = Update { revision, change: Some(change) };
+        state.subscribers.retain(|to| to.send(Ok(update.clone())).is_ok());
+        revision
+    }
+
+    pub fn put_key(&self, mut record: KeyRecord) -> u64 {
+        self.change(|state, revision| {
+            record.revision = revision;
+            state.keys.insert(record.key_id.clone(), record.clone());
+            Change::Key(record)
+        })
+    }
+
+    pub fn revoke(&self, key_id: &str) -> u64 {
+        let mut record = self.state.lock().unwrap().keys[key_id].clone();
+        record.revoked = true;
+        self.put_key(record)
+    }
+
+    pub fn put_routing(&self, mut table: RoutingTable) -> u64 {
+        self.change(|state, revision| {
+            table.revision = revision;
+            state.routing.insert(table.tenant_id.clone(), table.clone());
+            Change::Routing(table)
+        })
+    }
+
+    /// A key that only `ResolveKey` tells of, with the answer as given.
+    pub fn hide_key(&self, record: KeyRecord, read_at: u64) {
+        let answer = ResolveKeyResponse { found: true, revision: read_at, key: Some(record.clone()) };
+        self.state.lock().unwrap().hidden.insert(record.key_id, answer);
+    }
+
+    pub fn delay_resolves(&self, delay: Duration) {
+        self.state.lock().unwrap().resolve_delay = delay;
+    }
+
+    pub fn acknowledge(&self, acknowledge: bool) {
+        self.state.lock().unwrap().acknowledge = acknowledge;
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.state.lock().unwrap().revision
+    }
+
+    pub fn resolves(&self) -> u64 {
+        self.state.lock().unwrap().resolves
+    }
+
+    pub fn usage(&self) -> Vec<UsageRecord> {
+        self.state.lock().unwrap().usage.values().cloned().collect()
+    }
+
+    pub fn usage_count(&self) -> usize {
+        self.state.lock().unwrap().usage.len()
+    }
+
+    pub fn usage_of(&self, request_id: &str) -> Option<UsageRecord> {
+        self.state.lock().unwrap().usage.values().find(|record| record.request_id == request_id).cloned()
+    }
+
+    pub fn duplicates(&self) -> u64 {
+        self.state.lock().unwrap().duplicates
+    }
+}
+
+struct Service(Arc<Mutex<State>>);
+
+fn check(metadata: &tonic::metadata::MetadataMap) -> Result<(), Status> {
+    let told = metadata.get("authorization").and_then(|value| value.to_str().ok());
+    let id = metadata.get("tenon-gateway-id").is_some();
+    if told == Some(&format!("Bearer {TOKEN}")) && id { Ok(()) } else { Err(Status::unauthenticated("unknown gateway")) }
+}
+
+type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl GatewayControl for Service {
+    type SubscribeStream = Outgoing<Update>;
+    type ShipUsageStream = Outgoing<UsageAck>;
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
+        check(request.metadata())?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.0.lock().unwrap();
+        let full = Snapshot {
+            origin: "testkit".into(),
+            keys: state.keys.values().cloned().collect(),
+            routing: state.routing.values().cloned().collect(),
+            markings: vec![],
+        };
+        let revision = state.revision;
+        let _ = sender.send(Ok(Update { revision, change: Some(Change::Snapshot(full)) }));
+        state.subscribers.push(sender.clone());
+        drop(state);
+        let shared = self.0.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let revision = shared.lock().unwrap().revision;
+                let beat = Change::Heartbeat(Heartbeat { server_time_unix_ms: 0 });
+                if sender.send(Ok(Update { revision, change: Some(beat) })).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(receiver))))
+    }
+
+    async fn resolve_key(&self, request: Request<ResolveKeyRequest>) -> Result<Response<ResolveKeyResponse>, Status> {
+        check(request.metadata())?;
+        let id = request.into_inner().key_id;
+        let (answer, delay) = {
+            let mut state = self.0.lock().unwrap();
+            state.resolves += 1;
+            let known = state.keys.get(&id).cloned();
+            let revision = state.revision;
+            let known = known.map(|key| ResolveKeyResponse { found: true, key: Some(key), revision });
+            let answer = state.hidden.get(&id).cloned().or(known);
+            (answer.unwrap_or(ResolveKeyResponse { found: false, key: None, revision }), state.resolve_delay)
+        };
+        tokio::time::sleep(delay).await;
+        Ok(Response::new(answer))
+    }
+
+    async fn ship_usage(&self, request: Request<Streaming<UsageBatch>>) -> Result<Response<Self::ShipUsageStream>, Status> {
+        check(request.metadata())?;
+        let (sender, receiver) = mpsc::channel(64);
+        let shared = self.0.clone();
+        let mut batches = request.into_inner();
+        tokio::spawn(async move {
+            while let Some(Ok(batch)) = batches.next().await {
+                if let Some(ack) = store(&mut shared.lock().unwrap(), batch) {
+                    if sender.try_send(Ok(ack)).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Keeps each record id once, as PostgreSQL does.
+fn store(state: &mut State, batch: UsageBatch) -> Option<UsageAck> {
+    let mut ack = UsageAck { batch_id: batch.batch_id, ..UsageAck::default() };
+    for record in batch.records {
+        if state.usage.contains_key(&record.record_id) {
+            ack.duplicates += 1;
+            state.duplicates += 1;
+        } else {
+            ack.stored += 1;
+            state.usage.insert(record.record_id.clone(), record);
+        }
+    }
+    state.acknowledge.then_some(ack)
+}
