@@ -98,7 +98,7 @@ class _Queue:
 
 
 class Lane:
-    """A bounded set of connections of login `api`. Make it inside a running event loop; `close` it before the loop ends."""
+    """A bounded set of connections of login `api`, of the event loop of its first read; `close` it before that loop ends."""
 
     def __init__(self, settings: DatabaseSettings, limits: LaneLimits | None = None) -> None:
         self.limits = limits or LaneLimits()
@@ -106,7 +106,8 @@ class Lane:
         self._names = RoleNames(settings.installation)
         self._conninfo = settings.conninfo(self._names.login("api"))
         self._role = lru_cache(maxsize=10_000)(lambda tenant: self._names.tenant(tenant).encode())
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop
+        self._sweeper: asyncio.TimerHandle | None = None  # None until the first read
         self._idle: list[LaneConnection] = []  # most recently used last
         self._all: set[LaneConnection] = set()
         self._opening = 0
@@ -115,7 +116,6 @@ class Lane:
         self._queue = _Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._sweeper = self._loop.call_later(self.limits.idle_seconds_max / 4, self._sweep)
 
     async def fetch_json(
         self, identity: Identity, sql: str, params: Sequence[bytes | None] = (), timeout_ms: int = TIMEOUT_MS_DEFAULT
@@ -124,6 +124,9 @@ class Lane:
 
         Raises Unavailable (`overloaded`, `database_unavailable`), TooMuch (`query_timeout`, `result_too_large`), QueryFailed.
         """
+        if self._sweeper is None:
+            self._loop = asyncio.get_running_loop()
+            self._sweep()
         tenant = identity.tenant
         request = Request(self._role(tenant), str(identity.principal).encode(), b"%d" % timeout_ms, sql, params)
         may_retry = True
@@ -185,7 +188,7 @@ class Lane:
         waiter: asyncio.Future[LaneConnection] = self._loop.create_future()
         self._queue.add(tenant, waiter)
         self._hand_out()
-        alarm = self._loop.call_later(self.limits.wait_seconds_max, lambda: waiter.done() or waiter.set_exception(self._overloaded()))
+        alarm = self._loop.call_later(self.limits.wait_seconds_max, self._give_up, waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -195,6 +198,10 @@ class Lane:
         finally:
             alarm.cancel()
             self._queue.remove(tenant, waiter)
+
+    def _give_up(self, waiter: asyncio.Future[LaneConnection]) -> None:
+        if not waiter.done():
+            waiter.set_exception(self._overloaded())
 
     def _overloaded(self) -> Unavailable:
         self.counts.refused += 1
@@ -252,7 +259,7 @@ class Lane:
         """Open one connection for those who wait; after failures only slowly, so a restarting server is not stormed."""
         try:
             if self._failures:
-                await asyncio.sleep(min(self.limits.reconnect_seconds_max, 0.05 * 2**self._failures) * (0.5 + random() / 2))
+                await asyncio.sleep(min(self.limits.reconnect_seconds_max, 0.05 * 2**self._failures) * (0.5 + random() / 2))  # noqa: S311 (jitter)
             pgconn = await self._loop.run_in_executor(None, open_connection, self._conninfo)
         except (ConnectionBroken, OperationalError):
             self._failures = min(self._failures + 1, 10)
@@ -307,9 +314,11 @@ class Lane:
     async def close(self) -> None:
         """Refuse new reads, let running ones end (at most as long as settling may take), close every connection."""
         self._closed = True
+        if self._sweeper is None:
+            return
         self._sweeper.cancel()
         deadline = self._loop.time() + self.limits.settle_seconds_max
-        while (self._running or self._opening or self._tasks) and self._loop.time() < deadline:
+        while (self._running or self._opening or self._tasks) and self._loop.time() < deadline:  # noqa: ASYNC110 (once, at shutdown)
             await asyncio.sleep(0.01)
         for task in list(self._tasks):
             task.cancel()

@@ -1,0 +1,47 @@
+"""Refusals of reads. What may not be seen is worded exactly like what does not exist."""
+
+from __future__ import annotations
+
+from tenon.kit.errors import Invalid, NotFound, TooMuch
+
+
+def unknown_type(name: str) -> NotFound:
+    """No such object type, or none this caller may read."""
+    return NotFound("object_type_not_found", f"There is no object type `{_short(name)}`.", path="type",
+                    repair="Call GET /v1/ontology for the types there are.")  # fmt: skip
+
+
+def object_not_found() -> NotFound:
+    """No such object in this tenant."""
+    return NotFound("object_not_found", "There is no such object.")
+
+
+def unknown_property(kind: str, name: str, where: str) -> Invalid:
+    """No such property, or none this caller may see."""
+    return Invalid("unknown_property", f"`{kind}` has no property `{_short(name)}`.", path=where,
+                   repair="Call GET /v1/ontology for the properties there are.")  # fmt: skip
+
+
+def unknown_link(kind: str, name: str) -> NotFound:
+    """No such link, or none this caller may follow."""
+    return NotFound("link_not_found", f"`{kind}` has no link `{_short(name)}`.", path="link")
+
+
+def bad_value(where: str, message: str) -> Invalid:
+    """A value that is not of its property's type."""
+    return Invalid("invalid_value", message, path=where)
+
+
+def bad_request(where: str, message: str, *, code: str = "invalid_query", repair: str | None = None) -> Invalid:
+    """A query that makes no sense."""
+    return Invalid(code, message, path=where, repair=repair)
+
+
+def too_much(code: str, message: str, where: str) -> TooMuch:
+    """A query beyond a limit."""
+    return TooMuch(code, message, path=where)
+
+
+def _short(name: str) -> str:
+    """A caller's word, cut so that it cannot flood logs."""
+    return name if len(name) <= 64 else name[:64] + "…"

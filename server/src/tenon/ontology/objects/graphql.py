@@ -1,0 +1,141 @@
+"""The GraphQL door: POST /v1/graphql, one operation a request, read only. Needs `app.state.lane`,
+`app.state.ontologies`, and authentication in front."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import Any
+
+from graphql import GraphQLError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from tenon.core.context import context_of
+from tenon.kit.errors import Invalid, Kind, TenonError
+from tenon.ontology.objects.errors import bad_request, too_much
+from tenon.ontology.objects.graphql_documents import InvalidDocument
+from tenon.ontology.objects.graphql_query import FieldRefused
+from tenon.ontology.objects.graphql_service import Asked, GraphQL
+from tenon.ontology.objects.limits import GRAPHQL_BYTES_MAX
+from tenon.ontology.objects.serving import cancelled_on_disconnect, objects_of, send_json
+
+_STATUS = {
+    Kind.INVALID: 400,
+    Kind.UNAUTHENTICATED: 401,
+    Kind.FORBIDDEN: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.CONFLICT: 409,
+    Kind.TOO_MUCH: 429,
+    Kind.UNAVAILABLE: 503,
+}
+
+
+def routes(*, development: bool = False) -> list[Route]:
+    """The endpoint, where GET is 405; in development also a page to try it from."""
+    found = [Route("/v1/graphql", _Endpoint(), methods=["POST"])]
+    if development:
+        found.append(Route("/v1/graphiql", _page, methods=["GET"]))
+    return found
+
+
+async def _page(_request: Request) -> Response:
+    """A small page of our own: write a query, see the answer and the types. It holds no key; the caller pastes one."""
+    html = (files("tenon.ontology.objects") / "graphiql.html").read_bytes()
+    return Response(html, media_type="text/html", headers={"content-security-policy": _PAGE_POLICY, "cache-control": "no-store"})
+
+
+# Nothing from elsewhere, and it cannot be framed.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none';"
+    " base-uri 'none'"
+)
+
+
+def _service(scope: Scope) -> GraphQL:
+    state = scope["app"].state
+    if not hasattr(state, "graphql"):
+        state.graphql = GraphQL(objects_of(scope))
+    found: GraphQL = state.graphql
+    return found
+
+
+class _Endpoint:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ctx = context_of(scope)
+        service = _service(scope)
+        body, status = b"", 200
+        with cancelled_on_disconnect(receive) as caller:
+            try:
+                body = await service.execute(ctx, _asked(scope, await _body(receive)))
+            except InvalidDocument as error:
+                status, body = 400, _errors(_of_document(error.errors), ctx.request_id)
+            except FieldRefused as error:
+                status, body = _STATUS[error.error.kind], _errors([_of_tenon(error.error, error.path)], ctx.request_id)
+            except TenonError as error:
+                status, body = _STATUS[error.kind], _errors([_of_tenon(error)], ctx.request_id)
+        if not caller.gone:
+            await send_json(send, body, status=status)
+
+
+async def _body(receive: Receive) -> bytes:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Invalid("incomplete_body", "The request ended before its body did.")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > GRAPHQL_BYTES_MAX:
+            raise too_much("body_too_large", f"A GraphQL request has at most {GRAPHQL_BYTES_MAX} bytes.", "body")
+        parts.append(part)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _asked(scope: Scope, body: bytes) -> Asked:
+    content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    if content_type.partition(b";")[0].strip().lower() != b"application/json":
+        raise bad_request("content-type", "Send `Content-Type: application/json`.", code="unsupported_media_type")
+    try:
+        document = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise bad_request("body", "The body is not JSON.", code="invalid_json") from None
+    if isinstance(document, list):
+        raise bad_request("body", "One operation a request. Several root fields of one operation are still one statement.", code="batching_refused")
+    if not isinstance(document, dict) or not isinstance(document.get("query"), str):
+        raise bad_request("query", "`query` is the GraphQL text.")
+    variables, operation = document.get("variables") or {}, document.get("operationName")
+    if not isinstance(variables, dict):
+        raise bad_request("variables", "`variables` is an object.")
+    if operation is not None and not isinstance(operation, str):
+        raise bad_request("operationName", "`operationName` is a string.")
+    return Asked(document["query"], variables, operation or None)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _of_tenon(error: TenonError, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The same code, sentence and repair as in every door; `argument` is the path inside the request."""
+    parts = error.as_dict()
+    found: dict[str, Any] = {"message": parts.pop("message")}
+    if path:
+        found["path"] = list(path)
+    argument = parts.pop("path", None)
+    found["extensions"] = {**parts, **({"argument": argument} if argument else {})}
+    return found
+
+
+def _of_document(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
+    return [{**error.formatted, "extensions": {"code": "invalid_graphql"}} for error in errors]
+
+
+def _errors(errors: list[dict[str, Any]], request_id: str) -> bytes:
+    for error in errors:
+        error["extensions"]["request_id"] = request_id
+    return json.dumps({"errors": errors}).encode()

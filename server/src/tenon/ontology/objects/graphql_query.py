@@ -1,0 +1,339 @@
+"""A valid GraphQL operation as the query's types. Our own walk: graphql-core's executor never sees object reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from graphql import (
+    BooleanValueNode,
+    DirectiveNode,
+    EnumValueNode,
+    FieldNode,
+    FloatValueNode,
+    FragmentSpreadNode,
+    InlineFragmentNode,
+    IntValueNode,
+    ListValueNode,
+    NullValueNode,
+    ObjectValueNode,
+    SelectionSetNode,
+    StringValueNode,
+    ValueNode,
+    VariableNode,
+)
+
+from tenon.kit.errors import TenonError
+from tenon.ontology.objects import limits
+from tenon.ontology.objects.building import group_keys, group_sort, key_values, measurable, with_cursor
+from tenon.ontology.objects.contracts import (
+    Aggregation,
+    ConstantField,
+    CountPart,
+    Field,
+    GroupKey,
+    GroupsPart,
+    ItemsPart,
+    KeyPart,
+    ManyField,
+    Measure,
+    MeasurePart,
+    MorePart,
+    NextPart,
+    One,
+    OneField,
+    Page,
+    PropertyField,
+    Root,
+    Selection,
+    SystemField,
+    Value,
+)
+from tenon.ontology.objects.errors import bad_request, too_much
+from tenon.ontology.objects.graphql_documents import Document
+from tenon.ontology.objects.graphql_schema import RootField
+from tenon.ontology.objects.reading import Budget, Given, check_depth, condition, given, group_count, page_size, sort_keys
+from tenon.ontology.objects.visibility import View, VisibleType
+from tenon.ontology.schema.contracts import LinkType, Property
+
+
+class FieldRefused(Exception):
+    """A refusal and the answer's field it belongs to."""
+
+    def __init__(self, path: tuple[str, ...], error: TenonError) -> None:
+        super().__init__(error.message)
+        self.path = path
+        self.error = error
+
+
+def read_operation(view: View, document: Document, variables: Mapping[str, Any]) -> tuple[Root, ...]:
+    """The operation's root fields as queries. Raises FieldRefused."""
+    return _Reader(view, document, variables).roots()
+
+
+Fields = dict[str, list[FieldNode]]
+
+
+class _Reader:
+    """Walks one operation. `_path` is where in the answer it is."""
+
+    def __init__(self, view: View, document: Document, variables: Mapping[str, Any]) -> None:
+        self._view = view
+        self._document = document
+        self._variables = variables
+        self._defaults = {node.variable.name.value: node.default_value for node in document.operation.variable_definitions or ()}
+        self._budget = Budget()
+        self._path: list[str] = []
+
+    def roots(self) -> tuple[Root, ...]:
+        try:
+            found = self._collect([self._document.operation.selection_set])
+            if len(found) > limits.ROOTS_MAX:
+                raise too_much("too_many_roots", f"A query has at most {limits.ROOTS_MAX} root fields.", "query")
+            return tuple(self._within(output, nodes, self._root) for output, nodes in found.items())
+        except TenonError as error:
+            raise FieldRefused(tuple(self._path), error) from None
+
+    def _within(self, output: str, nodes: list[FieldNode], read: Any, *more: Any) -> Any:
+        """Read a field with its name on the path; the name stays there when it is refused."""
+        self._path.append(output)
+        self._budget.take_fields(1, output)
+        made = read(output, nodes, *more)
+        self._path.pop()
+        return made
+
+    # -- fields -----------------------------------------------------------------------------------------------------------------------
+
+    def _root(self, output: str, nodes: list[FieldNode]) -> Root:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return Root(output, ConstantField(output, "Query"))
+        root: RootField = self._document.api.roots[name]
+        match root.kind:
+            case "one":
+                return Root(output, self._one(root.type, nodes))
+            case "page":
+                return Root(output, self._page(root.type, nodes, rows=1, depth=1))
+            case _:
+                return Root(output, self._groups(root.type, nodes))
+
+    def _one(self, kind: VisibleType, nodes: list[FieldNode]) -> One:
+        arguments = self._arguments(nodes[0])
+        by_id, by_key = arguments.get("id"), arguments.get("key")
+        if (by_id is None) == (by_key is None):
+            raise bad_request(kind.name, "Give either `id` or `key`.")
+        self._budget.take_objects(1, kind.name)
+        selection = self._selection(kind, nodes, rows=1, depth=1)
+        if by_id is not None:
+            return One(selection, ((None, by_id.value),))
+        assert by_key is not None
+        parts: Mapping[str, Given] = by_key.raw
+        checked = key_values(kind, {name: part.raw for name, part in parts.items()})
+        return One(selection, tuple((item, parts[item.name].value) for item, _ in checked if item is not None))
+
+    def _selection(self, kind: VisibleType, nodes: list[FieldNode], *, rows: int, depth: int) -> Selection:
+        check_depth(depth, self._path[-1])
+        found = self._collect(node.selection_set for node in nodes)
+        fields = [self._within(output, inner, self._field, kind, rows, depth) for output, inner in found.items()]
+        return Selection(kind.type, tuple(fields))
+
+    def _field(self, output: str, nodes: list[FieldNode], kind: VisibleType, rows: int, depth: int) -> Field:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return ConstantField(output, self._document.api.type_names[kind.name])
+        if name in ("id", "version"):
+            return SystemField(output, "id" if name == "id" else "version")
+        if name in kind.properties:
+            return PropertyField(output, kind.properties[name])
+        link = kind.link(name)
+        if name in kind.ones:
+            self._budget.take_objects(rows, name)
+            return OneField(output, link, self._selection(self._view.types[link.target], nodes, rows=rows, depth=depth + 1))
+        return self._many(output, nodes, link, rows, depth)
+
+    def _many(self, output: str, nodes: list[FieldNode], link: LinkType, rows: int, depth: int) -> ManyField:
+        return ManyField(output, link, self._page(self._view.types[link.source], nodes, rows=rows, depth=depth + 1))
+
+    # -- pages ------------------------------------------------------------------------------------------------------------------------
+
+    def _page(self, kind: VisibleType, nodes: list[FieldNode], *, rows: int, depth: int) -> Page:
+        """A page under `rows` objects; depth 1 is a root's."""
+        arguments = self._arguments(nodes[0])
+        size = page_size(_raw(arguments.get("first")), "first", nested=depth > 1)
+        self._budget.take_objects(rows * size, "first")
+        found = self._collect(node.selection_set for node in nodes)
+        parts = tuple(self._within(output, inner, self._page_part, kind, rows * size, depth) for output, inner in found.items())
+        if sum(isinstance(part, ItemsPart) for part in parts) > 1:
+            raise bad_request("items", "Ask for `items` once in a page.")
+        filter_, after = arguments.get("filter"), arguments.get("after")
+        page = Page(
+            kind.type, parts, size, sort_keys(kind, _texts(arguments.get("sort"))),
+            None if filter_ is None else condition(kind, filter_, self._budget),
+        )  # fmt: skip
+        return page if after is None else with_cursor(page, after.raw, Value(after.raw, "after", after.path))
+
+    def _page_part(
+        self, output: str, nodes: list[FieldNode], kind: VisibleType, rows: int, depth: int
+    ) -> ItemsPart | NextPart | ConstantField:
+        match nodes[0].name.value:
+            case "items":
+                return ItemsPart(output, self._selection(kind, nodes, rows=rows, depth=depth))
+            case "next":
+                return NextPart(output)
+            case _:
+                return ConstantField(output, f"{self._document.api.type_names[kind.name]}_Page")
+
+    # -- groups -----------------------------------------------------------------------------------------------------------------------
+
+    def _groups(self, kind: VisibleType, nodes: list[FieldNode]) -> Aggregation:
+        arguments = self._arguments(nodes[0])
+        keys = group_keys(kind, [self._group_value(kind, name) for name in _texts(arguments.get("group_by"))])
+        found = self._collect(node.selection_set for node in nodes)
+        parts = tuple(self._within(output, inner, self._groups_part, kind, keys) for output, inner in found.items())
+        filter_ = arguments.get("filter")
+        return Aggregation(
+            kind.type, keys, parts, group_count(_raw(arguments.get("first")), "first"), group_sort(kind, keys, _texts(arguments.get("sort"))),
+            None if filter_ is None else condition(kind, filter_, self._budget),
+        )  # fmt: skip
+
+    def _group_value(self, kind: VisibleType, name: str) -> str:
+        """`scheduled_departure_DAY` -> `scheduled_departure:day`."""
+        bare, _, last = name.rpartition("_")
+        return f"{bare}:{last.lower()}" if last.isupper() else name
+
+    def _groups_part(
+        self, output: str, nodes: list[FieldNode], kind: VisibleType, keys: tuple[GroupKey, ...]
+    ) -> GroupsPart | MorePart | ConstantField:
+        match nodes[0].name.value:
+            case "groups":
+                found = self._collect(node.selection_set for node in nodes)
+                return GroupsPart(output, tuple(self._within(name, inner, self._group_part, kind, keys) for name, inner in found.items()))
+            case "more":
+                return MorePart(output)
+            case _:
+                return ConstantField(output, f"{self._document.api.type_names[kind.name]}_Groups")
+
+    def _group_part(
+        self, output: str, nodes: list[FieldNode], kind: VisibleType, keys: tuple[GroupKey, ...]
+    ) -> KeyPart | CountPart | MeasurePart | ConstantField:
+        name, prefix = nodes[0].name.value, self._document.api.type_names[kind.name]
+        if name == "count":
+            return CountPart(output)
+        if name == "__typename":
+            return ConstantField(output, f"{prefix}_Group")
+        found = self._collect(node.selection_set for node in nodes)
+        self._budget.take_fields(len(found), name)
+        if name == "key":
+            grouped = {key.property.name: key for key in keys}
+            return KeyPart(output, tuple(_key_field(each, inner[0].name.value, grouped, prefix) for each, inner in found.items()))
+        measure = Measure(name)
+        typename = f"{prefix}_{measure.value.capitalize()}"
+        return MeasurePart(output, measure, tuple(_figure_field(each, inner[0].name.value, kind, measure, typename) for each, inner in found.items()))
+
+    # -- selections and arguments -----------------------------------------------------------------------------------------------------
+
+    def _collect(self, sets: Iterable[SelectionSetNode | None]) -> Fields:
+        """Fields by their key in the answer, fragments spread, @skip and @include decided. Types need no check: there are no interfaces."""
+        found: Fields = {}
+        seen: set[str] = set()
+        for selection_set in sets:
+            if selection_set is not None:
+                self._collect_into(found, selection_set, seen)
+        return found
+
+    def _collect_into(self, found: Fields, selection_set: SelectionSetNode, seen: set[str]) -> None:
+        for node in selection_set.selections:
+            if not self._is_included(node.directives):
+                continue
+            if isinstance(node, FieldNode):
+                found.setdefault((node.alias or node.name).value, []).append(node)
+            elif isinstance(node, InlineFragmentNode):
+                self._collect_into(found, node.selection_set, seen)
+            elif isinstance(node, FragmentSpreadNode) and node.name.value not in seen:
+                seen.add(node.name.value)
+                self._collect_into(found, self._document.fragments[node.name.value].selection_set, seen)
+
+    def _is_included(self, directives: tuple[DirectiveNode, ...] | None) -> bool:
+        for directive in directives or ():
+            if directive.name.value in ("skip", "include"):
+                condition_ = self._given((directive.arguments or ())[0].value, "if")
+                if bool(_raw(condition_)) == (directive.name.value == "skip"):
+                    return False
+        return True
+
+    def _arguments(self, node: FieldNode) -> dict[str, Given]:
+        """The arguments that were given and are not null."""
+        found = {}
+        for argument in node.arguments or ():
+            made = self._given(argument.value, argument.name.value)
+            if made is not None and made.raw is not None:
+                found[argument.name.value] = made
+        return found
+
+    def _given(self, node: ValueNode, where: str) -> Given | None:
+        """A literal with the variables in it; None for a variable that was left out."""
+        match node:
+            case VariableNode():
+                return self._variable(node.name.value, where)
+            case ObjectValueNode():
+                parts = {field.name.value: self._given(field.value, f"{where}.{field.name.value}") for field in node.fields or ()}
+                return Given({name: part for name, part in parts.items() if part is not None}, where)
+            case ListValueNode():
+                items = [self._given(item, f"{where}[{at}]") for at, item in enumerate(node.values or ())]
+                whole = all(item is not None and item.path is None and not isinstance(item.raw, dict) for item in items)
+                return Given([item.raw if whole and item else item for item in items if item is not None], where)
+            case _:
+                return Given(_plain(node, where), where)
+
+    def _variable(self, name: str, where: str) -> Given | None:
+        if name in self._variables:
+            return given(self._variables[name], where, (name,))
+        default = self._defaults.get(name)
+        return None if default is None else self._given(default, where)
+
+
+def _plain(node: ValueNode, where: str) -> Any:
+    """A literal without variables."""
+    match node:
+        case IntValueNode(value=text):
+            if len(text) > 40:
+                raise bad_request(where, "This number has too many digits.")
+            return int(text)
+        case FloatValueNode(value=text):
+            return float(text)
+        case StringValueNode() | EnumValueNode() | BooleanValueNode():
+            return node.value
+        case NullValueNode():
+            return None
+        case _:
+            raise bad_request(where, "This value cannot be read.")
+
+
+def _raw(argument: Given | None) -> Any:
+    return None if argument is None else argument.raw
+
+
+def _texts(argument: Given | None) -> list[str]:
+    """A list of enum values or strings; one stands for a list of one."""
+    raw = _raw(argument)
+    several = raw if isinstance(raw, list) else [] if raw is None else [raw]
+    return [_sort_text(str(item.raw if isinstance(item, Given) else item)) for item in several]
+
+
+def _sort_text(text: str) -> str:
+    """`carrier_DESC` -> `-carrier`, `carrier_ASC` -> `carrier`; property names have no capitals."""
+    if text.endswith("_DESC"):
+        return f"-{text.removesuffix('_DESC')}"
+    return text.removesuffix("_ASC")
+
+
+def _key_field(output: str, name: str, grouped: Mapping[str, GroupKey], prefix: str) -> tuple[str, GroupKey] | ConstantField:
+    if name == "__typename":
+        return ConstantField(output, f"{prefix}_GroupKey")
+    if name not in grouped:
+        raise bad_request(output, f"`{name}` is not in `group_by`.")
+    return output, grouped[name]
+
+
+def _figure_field(output: str, name: str, kind: VisibleType, measure: Measure, typename: str) -> tuple[str, Property] | ConstantField:
+    return ConstantField(output, typename) if name == "__typename" else (output, measurable(kind, measure, name, output))

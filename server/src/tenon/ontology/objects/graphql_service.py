@@ -1,0 +1,93 @@
+"""GraphQL reads: from a request's text and variables to the answer's bytes, with what was made before remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import GraphQLError, execute_sync, get_variable_values
+
+from tenon.core.context import Context
+from tenon.kit.errors import Invalid
+from tenon.ontology.objects import graphql_schema
+from tenon.ontology.objects.compiler import compile_roots
+from tenon.ontology.objects.graphql_documents import Document, Documents, InvalidDocument
+from tenon.ontology.objects.graphql_query import read_operation
+from tenon.ontology.objects.graphql_schema import ApiSchema
+from tenon.ontology.objects.plans import Plan
+from tenon.ontology.objects.remembering import Remembered
+from tenon.ontology.objects.service import Objects
+from tenon.ontology.objects.visibility import View
+
+SCHEMAS_MAX = 64  # each 2 MB for a hundred object types
+INTROSPECTIONS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked. `operation` picks one of several in the text."""
+
+    text: str
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    operation: str | None = None
+
+
+class GraphQL:
+    """Reads through GraphQL for one process."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._schemas: Remembered[str, ApiSchema] = Remembered(SCHEMAS_MAX)
+        self._documents = Documents()
+        self._introspections: Remembered[tuple[Document, str], bytes] = Remembered(INTROSPECTIONS_MAX)
+
+    async def execute(self, ctx: Context, asked: Asked) -> bytes:
+        """`{"data": {…}}` for a whole operation, in one statement. Raises InvalidDocument, FieldRefused, TenonError."""
+        view = await self._objects.view(ctx)
+        document = self._document(view, asked)
+        if document.is_introspection:
+            return await self._introspect(document, asked)
+
+        def make(current: View) -> Plan:
+            known = document if current.key == view.key else self._document(current, asked)
+            _check_variables(known, asked)
+            return compile_roots(current.ontology.schema, read_operation(current, known, asked.variables))
+
+        shape = (document, document.shape(asked.variables))
+        return await self._objects.run(ctx, shape, asked.variables, make)
+
+    def schema(self, view: View) -> ApiSchema:
+        """The schema of what exists for a caller."""
+        return self._schemas.get(view.key) or self._schemas.put(view.key, graphql_schema.build(view))
+
+    def _document(self, view: View, asked: Asked) -> Document:
+        known = self._documents.get(asked.text, asked.operation, view.key)
+        return known or self._documents.read(asked.text, asked.operation, view.key, self.schema(view))
+
+    async def _introspect(self, document: Document, asked: Asked) -> bytes:
+        key = (document, json.dumps(asked.variables, sort_keys=True))
+        known = self._introspections.get(key)
+        if known is None:
+            # A quarter of a second for a hundred types: in a thread, so that reads go on.
+            known = self._introspections.put(key, await asyncio.to_thread(_execute_introspection, document, asked))
+        return known
+
+
+def _execute_introspection(document: Document, asked: Asked) -> bytes:
+    result = execute_sync(document.api.schema, document.ast, variable_values=dict(asked.variables), operation_name=asked.operation)
+    if result.errors:
+        raise InvalidDocument(list(result.errors))
+    return json.dumps({"data": result.data}, ensure_ascii=False).encode()
+
+
+def _check_variables(document: Document, asked: Asked) -> None:
+    """Types, nulls and unknown fields of the variables; plain values are checked again whenever the plan is used."""
+    try:
+        checked = get_variable_values(document.api.schema, document.operation.variable_definitions or (), dict(asked.variables), max_errors=5)
+    except (RecursionError, OverflowError):
+        raise Invalid("invalid_variables", "The variables are nested too deep.", path="variables") from None
+    if isinstance(checked, list):
+        raise InvalidDocument([error for error in checked if isinstance(error, GraphQLError)])
