@@ -87,39 +87,50 @@ def _bound(item: Property, value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One index of an object table."""
+    """One index of an object table. `present` leaves out rows whose columns are all null: no link follows them."""
 
-    name: str
     table: str
     columns: tuple[str, ...]
     unique: bool = False
+    present: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name, which tells what it holds: the same name is the same index."""
+        kind = "key" if self.unique else "present" if self.present else "index"
+        return f"{self.table}_{'_'.join(self.columns)}_{kind}"
 
     def create(self, schema: str) -> str:
         """Its CREATE statement."""
         kind = "unique index" if self.unique else "index"
-        return f"create {kind} {self.name} on {schema}.{self.table} ({', '.join(self.columns)})"
+        where = f" where {' and '.join(f'{column} is not null' for column in self.present)}" if self.present else ""
+        return f"create {kind} {self.name} on {schema}.{self.table} ({', '.join(self.columns)}){where}"
 
 
 def indexes(ontology: Ontology, kind: ObjectType) -> dict[str, Index]:
-    """Every index of the table besides its primary key's: the natural key, links' properties, `indexed` and `indexes`."""
-    wanted = [Index(f"{kind.table}_key", kind.table, _columns(kind, kind.primary_key), unique=True)]
-    wanted += [_index(kind, tuple(ours for ours, _ in link.via)) for link in ontology.links_from[kind.name].values()]
-    # (property, id): the order of keyset pages.
-    wanted += [_index(kind, (name, "id")) for name, item in kind.properties.items() if item.indexed]
-    wanted += [_index(kind, columns) for columns in kind.indexes]
-    by_columns: dict[tuple[str, ...], Index] = {}
+    """Every index of the table besides that of `id`: the natural key, `indexed` and `indexes`, links' properties.
+
+    One column each where one is asked for: pages are ordered by (property, id), and sorting the few equal values of a page costs less
+    than a wide index costs each insert. An index that begins another one is left out.
+    """
+    key = Index(kind.table, _columns(kind, kind.primary_key), unique=True)
+    wanted = [Index(kind.table, _columns(kind, columns)) for columns in kind.indexes]
+    wanted += [Index(kind.table, (item.column,)) for item in kind.properties.values() if item.indexed]
+    whole = [key, *wanted]
+    for link in ontology.links_from[kind.name].values():
+        members = tuple(kind.properties[ours] for ours, _ in link.via)
+        optional = tuple(item.column for item in members if not item.required)
+        wanted.append(Index(kind.table, tuple(item.column for item in members), present=optional))
+    found = {key.columns: key}
     for index in wanted:
-        by_columns.setdefault(index.columns, index)
-    return {index.name: index for index in by_columns.values()}
+        longer = [other for other in (whole if index.present else [*whole, *wanted]) if not other.present]
+        if not any(other.columns != index.columns and other.columns[: len(index.columns)] == index.columns for other in longer):
+            found.setdefault(index.columns, index)
+    return {index.name: index for index in found.values()}
 
 
 def _columns(kind: ObjectType, members: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple("id" if name == "id" else kind.properties[name].column for name in members)
-
-
-def _index(kind: ObjectType, members: tuple[str, ...]) -> Index:
-    columns = _columns(kind, members)
-    return Index(f"{kind.table}_{'_'.join(columns)}", kind.table, columns)
+    return tuple(kind.properties[name].column for name in members)
 
 
 def _wall(table: str, name: str, names: RoleNames, ontology: Ontology, privileges: str) -> list[str]:
