@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import replace
 
@@ -12,7 +13,8 @@ from tenon.core.context import Context, PrincipalId, PrincipalKind
 from tenon.core.identity import KeyKind, KeyRequest
 from tenon.entrypoints.cli import installation as installations
 from tenon.entrypoints.cli.demo_model import ensure_model
-from tenon.entrypoints.cli.installation import CHECKOUT, Installation
+from tenon.entrypoints.cli.installation import Installation
+from tenon.entrypoints.cli.loading import AIRLINE, fetch_airline, run_loads, show_reports
 from tenon.entrypoints.cli.operate import OPERATOR, Desk, at_desk
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import NotFound
@@ -22,7 +24,6 @@ from tenon.ontology.schema import service as schema
 
 TENANT = "demo"
 CLEARANCE = frozenset({"fleet_confidential"})
-AIRLINE = CHECKOUT / "examples" / "airline"
 ROLES = ("viewer", "editor", "approver")
 
 
@@ -42,9 +43,19 @@ def prepare_demo(place: Installation, settings: Settings, console: Console, stop
         console.print(f"[green]✓[/] Tenant {TENANT}, ontology version {done.ontology.version}", highlight=False)
         return 0
 
+    async def fill(desk: Desk) -> int:
+        try:
+            reports = await run_loads(desk.settings, await _tenant(desk), AIRLINE / "mapping.yaml", fetch_airline(), console)
+        except asyncio.CancelledError:
+            stop.set()
+            return 130
+        show_reports(console, [report for report in reports if not report.skipped])
+        console.print(f"[green]✓[/] {sum(report.accepted for report in reports):,} objects of the airline example", highlight=False)
+        return 0
+
     at_desk(settings, work)
     if not stop.is_set():
-        load_airline(settings, console, stop)
+        at_desk(settings, fill)
     return keys
 
 

@@ -45,12 +45,15 @@ def reset() -> None:
 
 @app.command()
 def load(
-    mapping: Path, tenant_name: TenantName = "demo", data: Annotated[Path | None, typer.Option(help="Folder of the source files.")] = None
+    mapping: Path,
+    tenant_name: TenantName = "demo",
+    data: Annotated[Path | None, typer.Option(help="Folder of the source files.")] = None,
+    again: Annotated[bool, typer.Option(help="Load files that were loaded before once more.")] = False,
 ) -> None:
     """Load a mapping's files; Ctrl-C interrupts, the same command resumes."""
     from tenon.entrypoints.cli import operate
 
-    sys.exit(operate.load(mapping, tenant_name, data))
+    sys.exit(operate.load(mapping, tenant_name, data, again=again))
 
 
 @ontology.command("plan")

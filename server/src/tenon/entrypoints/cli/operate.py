@@ -14,6 +14,7 @@ from tenon.core import identity, tenancy
 from tenon.core.context import Context
 from tenon.core.identity import KeyKind, KeyRequest
 from tenon.entrypoints.cli import installation as installations
+from tenon.entrypoints.cli import loading
 from tenon.kit.database import Database, RoleNames
 from tenon.kit.errors import NotFound, TenonError
 from tenon.kit.settings import Settings, load_settings
@@ -118,6 +119,23 @@ def create_tenant(name: str) -> int:
         async with desk.api.tenant(ctx.identity) as session:
             key = await identity.create_key(session, ctx, KeyRequest(ctx.principal, tenant.project, KeyKind.USER, "first key"))
         console.print(f"Tenant {name} ({tenant.id}). The operator's key, shown this once:\n{key.text}", highlight=False, soft_wrap=True)
+        return 0
+
+    return _command(work)
+
+
+def load(mapping: Path, tenant_name: str, data: Path | None, *, again: bool = False) -> int:
+    """Run a mapping's loads; the airline example fetches its own files."""
+
+    async def work(desk: Desk) -> int:
+        ctx = await desk.operator_of(tenant_name)
+        folder = data or (loading.fetch_airline() if mapping.resolve().parent == loading.AIRLINE else mapping.resolve().parent)
+        try:
+            reports = await loading.run_loads(desk.settings, ctx, mapping, folder, console, again=again)
+        except asyncio.CancelledError:
+            console.print("Interrupted; what was committed stays. The same command goes on from there.")
+            return 130
+        loading.show_reports(console, reports)
         return 0
 
     return _command(work)

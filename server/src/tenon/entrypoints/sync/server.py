@@ -1,0 +1,72 @@
+"""Wire the feed, the usage store and the gate into one gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+
+from tenon.inference.gateway_sync import Enrolment, Feed, Gatekeeper, GatewayControl
+from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import add_GatewayControlServicer_to_server
+from tenon.inference.usage import UsageStore
+from tenon.kit.database import Database
+from tenon.kit.errors import Conflict, Unavailable
+from tenon.kit.settings import Settings
+
+STOP_SECONDS_MAX = 5
+MESSAGE_BYTES_MAX = 16 << 20
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", -1),  # a snapshot may be large
+    ("grpc.so_reuseport", 0),  # a second process on the port is a mistake that must be heard
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 4_000),  # gateways ping every 5 s
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[int]:
+    """Serve while the block runs; the port. Raises Conflict `port_taken`, Unavailable `sync_needs_loopback`."""
+    _check_address(settings)
+    sync, usage = Database(settings.database, "sync", pool_size=4), Database(settings.database, "usage", pool_size=8)
+    feed, store = Feed(sync), UsageStore(usage)
+    server = grpc.aio.server(interceptors=[Gatekeeper(Enrolment(settings.gateway_tokens))], options=_OPTIONS)
+    add_GatewayControlServicer_to_server(GatewayControl(feed, store), server)
+    port = _bind(server, settings.sync_listen)
+    polling = asyncio.create_task(feed.run())
+    try:
+        await server.start()
+        yield port
+    finally:
+        feed.close()
+        await server.stop(STOP_SECONDS_MAX)
+        await polling
+        await sync.close()
+        await usage.close()
+
+
+def _bind(server: grpc.aio.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError:
+        raise Conflict("port_taken", f"{address} cannot be listened on: something else does.", path="sync_listen") from None
+
+
+def _check_address(settings: Settings) -> None:
+    """This server speaks no TLS yet, so in production tokens and key hashes must not leave the machine on their own."""
+    host = settings.sync_listen.rpartition(":")[0].strip("[]")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if settings.environment == "production" and not loopback:
+        raise Unavailable(
+            "sync_needs_loopback",
+            f"In production sync_listen must be a loopback address, with a TLS proxy in front; it is {settings.sync_listen}.",
+        )
