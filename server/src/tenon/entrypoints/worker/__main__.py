@@ -25,7 +25,7 @@ async def run() -> None:
     async with AsyncExitStack() as opened:
         telemetry.logger().info("worker.started")
         async with asyncio.TaskGroup() as group:
-            for loop in await loops(settings, opened):
+            for loop in loops(settings, opened):
                 group.create_task(loop.run(stopping))
 
 

@@ -1,0 +1,33 @@
+"""Every background loop there is."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from tenon.core.audit.tasks import REST_SECONDS as SEQUENCER_REST_SECONDS
+from tenon.core.audit.tasks import sequencer_task
+from tenon.core.events.tasks import REST_SECONDS as OUTBOX_REST_SECONDS
+from tenon.core.events.tasks import outbox_task
+from tenon.entrypoints.worker.housekeeping import Housekeeping
+from tenon.entrypoints.worker.loops import Loop
+from tenon.kit.database import Database
+from tenon.kit.settings import Settings
+from tenon.ontology.actions.tasks import REST_SECONDS as PROPOSALS_REST_SECONDS
+from tenon.ontology.actions.tasks import proposals_task
+
+
+def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
+    """The loops, on logins that `opened` closes."""
+
+    def login(name: str) -> Database:
+        database = Database(settings.database, name, pool_size=3)
+        opened.push_async_callback(database.close)
+        return database
+
+    relay = login("relay")
+    return [
+        Loop("audit.sequence", sequencer_task(login("sequencer"), settings), SEQUENCER_REST_SECONDS),
+        Loop("events.outbox", outbox_task(relay, settings), OUTBOX_REST_SECONDS),
+        Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_REST_SECONDS),
+        Loop("housekeeping", Housekeeping(login("migrate")), 60.0),
+    ]
