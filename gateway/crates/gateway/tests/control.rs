@@ -93,7 +93,8 @@ fn a_start_without_the_control_plane_uses_what_was_last_known() {
 fn with_nothing_known_it_is_not_ready() {
     let control = Control::start();
     control.stop();
-    let gateway = setup(&control).spawn();
+    let setup = setup(&control);
+    let gateway = setup.spawn();
     assert_eq!(gateway.readiness().0, 503);
     assert_eq!(get(gateway.admin, "/livez", "").status, 200);
     assert_eq!(post(gateway.address, CHAT, &TestKey::new("keykeykey1", TENANT).text, BODY).code(), "key_unresolvable");

@@ -41,11 +41,20 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn connect(to: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(to)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(Self { reader: BufReader::new(stream) })
+    }
+
     pub fn send(to: SocketAddr, raw: &[u8]) -> Self {
-        let mut stream = TcpStream::connect(to).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(raw).unwrap();
-        Self { reader: BufReader::new(stream) }
+        let mut client = Self::connect(to).unwrap();
+        client.write(raw).unwrap();
+        client
+    }
+
+    pub fn write(&mut self, raw: &[u8]) -> std::io::Result<()> {
+        self.reader.get_mut().write_all(raw)
     }
 
     pub fn post(to: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Self {
@@ -55,15 +64,21 @@ impl Client {
     }
 
     pub fn head(&mut self) -> Answer {
+        self.try_head().unwrap()
+    }
+
+    pub fn try_head(&mut self) -> std::io::Result<Answer> {
         let mut line = String::new();
-        self.reader.read_line(&mut line).unwrap();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         let mut answer = Answer { status, headers: Vec::new(), body: Vec::new(), complete: false };
         loop {
             let mut header = String::new();
-            self.reader.read_line(&mut header).unwrap();
+            self.reader.read_line(&mut header)?;
             let Some((name, value)) = header.trim_end().split_once(": ") else {
-                return answer;
+                return Ok(answer);
             };
             answer.headers.push((name.to_owned(), value.to_owned()));
         }

@@ -1,6 +1,6 @@
 //! A control plane in memory: the port's second implementation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,9 @@ struct State {
     usage: HashMap<Vec<u8>, UsageRecord>,
     duplicates: u64,
     acknowledge: bool,
+    /// Ids alone are kept: for load, where whole records would cost more than the gateway.
+    ids_only: bool,
+    ids: HashSet<Vec<u8>>,
     resolve_delay: Duration,
     resolves: u64,
 }
@@ -138,8 +141,13 @@ impl Control {
         self.state.lock().unwrap().usage.values().cloned().collect()
     }
 
+    pub fn keep_ids_only(&self) {
+        self.state.lock().unwrap().ids_only = true;
+    }
+
     pub fn usage_count(&self) -> usize {
-        self.state.lock().unwrap().usage.len()
+        let state = self.state.lock().unwrap();
+        state.usage.len() + state.ids.len()
     }
 
     pub fn usage_of(&self, request_id: &str) -> Option<UsageRecord> {
@@ -232,7 +240,11 @@ impl GatewayControl for Service {
 fn store(state: &mut State, batch: UsageBatch) -> Option<UsageAck> {
     let mut ack = UsageAck { batch_id: batch.batch_id, ..UsageAck::default() };
     for record in batch.records {
-        if state.usage.contains_key(&record.record_id) {
+        if state.ids_only {
+            let new = state.ids.insert(record.record_id);
+            ack.stored += u32::from(new);
+            ack.duplicates += u32::from(!new);
+        } else if state.usage.contains_key(&record.record_id) {
             ack.duplicates += 1;
             state.duplicates += 1;
         } else {
