@@ -10,11 +10,14 @@ from tenon.core.context import Context
 from tenon.core.policy import Action, authorize
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
+from tenon.kit.errors import Invalid
 from tenon.ontology.actions import authority, diffs, errors, repository
-from tenon.ontology.actions.contracts import Proposal, State
+from tenon.ontology.actions.contracts import Proposal, Reason, State
 from tenon.ontology.actions.service import find, tell
 from tenon.ontology.schema import Ontology
 from tenon.ontology.schema import service as schema
+
+COMMENT_LENGTH_MAX = 2_000
 
 
 async def approve(session: WriteSession, ctx: Context, proposal_id: UUID, seen_hash: bytes, comment: str = "") -> Proposal:
@@ -22,7 +25,7 @@ async def approve(session: WriteSession, ctx: Context, proposal_id: UUID, seen_h
 
     Raises Forbidden (`not_permitted`, `cannot_see_diff`), Conflict (`not_pending`, `already_decided`, `proposal_expired`, `hash_mismatch`).
     """
-    proposal, policy_ids, ontology = await _open_for(session, ctx, proposal_id)
+    proposal, policy_ids, ontology = await _open_for(session, ctx, proposal_id, comment)
     if proposal.expires_at <= clock.now():
         raise errors.expired()
     if not hmac.compare_digest(proposal.hash, seen_hash):
@@ -43,21 +46,23 @@ async def approve(session: WriteSession, ctx: Context, proposal_id: UUID, seen_h
 
 async def reject(session: WriteSession, ctx: Context, proposal_id: UUID, comment: str = "") -> Proposal:
     """Say no: the proposal ends. Raises Forbidden, Conflict as `approve` does."""
-    proposal, policy_ids, ontology = await _open_for(session, ctx, proposal_id)
+    proposal, policy_ids, ontology = await _open_for(session, ctx, proposal_id, comment)
     now = clock.now()
     await repository.decide(
         session, ctx.tenant, proposal.id, ctx.principal, verdict="reject", hash=proposal.hash, comment=comment, at=now
     )  # fmt: skip
-    reason = {"code": "rejected", "message": comment or "An approver said no.", "details": {}}
-    await repository.move(session, ctx.tenant, proposal.id, State.PENDING_APPROVAL, State.REJECTED, reason=reason)
+    reason = Reason("rejected", comment or "An approver said no.")
+    await repository.move(session, ctx.tenant, proposal.id, State.PENDING_APPROVAL, State.REJECTED, reason=reason.as_dict())
     await repository.step(session, ctx.tenant, proposal.id, State.REJECTED, ctx.principal, now)
-    proposal = dataclasses.replace(proposal, state=State.REJECTED)
+    proposal = dataclasses.replace(proposal, state=State.REJECTED, reason=reason)
     await tell(session, ctx, ontology, proposal, "proposal.reject", "rejected", policy_ids, comment=comment)
     return proposal
 
 
-async def _open_for(session: WriteSession, ctx: Context, proposal_id: UUID) -> tuple[Proposal, tuple[str, ...], Ontology]:
+async def _open_for(session: WriteSession, ctx: Context, proposal_id: UUID, comment: str) -> tuple[Proposal, tuple[str, ...], Ontology]:
     """The proposal, locked and waiting, if this caller may decide on it and has not."""
+    if len(comment) > COMMENT_LENGTH_MAX or not comment.replace("\n", "").isprintable():
+        raise Invalid("invalid_comment", f"A comment is printable text of at most {COMMENT_LENGTH_MAX:,} characters.", path="comment")
     proposal = await find(session, ctx, proposal_id, lock=True)
     rule = proposal.approval
     if rule is None:

@@ -16,7 +16,7 @@ from tenon.kit import canonical
 from tenon.kit.database import Database, WriteSession
 from tenon.kit.database.idempotency import once
 from tenon.kit.database.sessions import Isolation
-from tenon.kit.errors import Conflict, Kind, TenonError
+from tenon.kit.errors import Conflict, Invalid, Kind, TenonError
 from tenon.kit.pagination import PAGE_SIZE_DEFAULT, decode_cursor, encode_cursor
 from tenon.ontology.actions import approval, authority, errors, execution, repository, service, views
 from tenon.ontology.actions.contracts import ActionRequest, Proposal, State
@@ -163,8 +163,10 @@ async def _once(
 def _digest(asked: dict[str, Any]) -> bytes:
     try:
         return canonical.digest(asked)
-    except TypeError:  # not plain JSON: refused by the validation of parameters, whatever its digest
-        return canonical.digest(repr(asked))
+    except (TypeError, ValueError):  # not plain JSON: refused by the validation of parameters, whatever its digest
+        return canonical.digest(ascii(asked))
+    except RecursionError:
+        raise Invalid("invalid_parameter", "The parameters are nested too deeply.", path="parameters") from None
 
 
 async def _settled(database: Database, ctx: Context, answer: Answer) -> Answer:

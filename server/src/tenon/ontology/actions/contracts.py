@@ -176,6 +176,10 @@ class Reason:
     message: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def as_dict(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {"code": self.code, "message": self.message, "details": dict(self.details)}
+
 
 @dataclass(frozen=True)
 class Proposal:

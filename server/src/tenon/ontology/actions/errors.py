@@ -3,7 +3,7 @@
 TenonError
 ├── NotFound    action_type_not_found, object_not_found, proposal_not_found
 ├── Invalid     unknown_parameter, missing_parameter, invalid_parameter, parameters_too_large, invalid_value, expression_failed,
-│               selection_too_large, too_many_objects
+│               selection_too_large, too_many_objects, invalid_comment
 ├── Forbidden   not_permitted, cannot_see_diff, would_lose_sight
 └── Conflict    precondition_failed, conflicting_edits, nothing_changes, link_target_missing, dependents_exist, object_exists,
                 object_changed, objects_busy, not_pending, already_decided, hash_mismatch, proposal_expired, not_executable,

@@ -133,7 +133,7 @@ async def _keep(
 
 async def end(session: WriteSession, ctx: Context, ontology: Ontology, proposal: Proposal, state: State, reason: Reason) -> Proposal:
     """End a proposal without effect: stale, expired or failed, with the reason."""
-    stored = {"code": reason.code, "message": reason.message, "details": dict(reason.details)}
+    stored = reason.as_dict()
     await repository.move(session, ctx.tenant, proposal.id, proposal.state, state, reason=stored)
     await repository.step(session, ctx.tenant, proposal.id, state, ctx.principal, clock.now())
     ended = dataclasses.replace(proposal, state=state, reason=reason)
