@@ -73,6 +73,7 @@ check-python: $(INSTALLED)
 	cd server && PYTHONPATH=.. ../$(RUN)lint-imports
 	$(RUN)python tools/lints/tidy.py
 	$(RUN)python tools/generate_grpc.py --check
+	$(RUN)python tools/generate_openapi.py --check
 
 check-rust:
 	cargo fmt --manifest-path gateway/Cargo.toml --all --check
@@ -111,8 +112,10 @@ bench-ingestion: $(INSTALLED) ## The flights' load beside a raw COPY
 # --- contracts and locks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: generate lock
-generate: $(INSTALLED) ## Generate code from contracts/
+generate: $(INSTALLED) ## Generate code from contracts/, and contracts/ from code
 	$(RUN)python tools/generate_grpc.py
+	$(RUN)python tools/generate_openapi.py
+	cd server && TENON_GENERATE=1 ../$(RUN)pytest tests/kit/database/test_walls.py -k checked_in
 
 lock: | $(UV) ## Resolve the lock files anew
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

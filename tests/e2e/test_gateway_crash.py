@@ -35,8 +35,8 @@ BODY = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hel
 
 async def _canned(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A tiny upstream: answers each chat call with the engine's own numbers, after a short and varying while."""
-    content = json.dumps({"id": "x", "object": "chat.completion", "model": MODEL, "usage": USAGE,
-                          "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}).encode()  # fmt: skip
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    content = json.dumps({"id": "x", "object": "chat.completion", "model": MODEL, "usage": USAGE, "choices": [choice]}).encode()
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0)

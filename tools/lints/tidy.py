@@ -52,7 +52,8 @@ def check_python(name: str, text: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
-            if length > FUNCTION_LINES_MAX and f"{name}:{node.name}" not in ALLOWED:
+            # A migration is a text of SQL in the shape of a function.
+            if length > FUNCTION_LINES_MAX and "/migrations/" not in name and f"{name}:{node.name}" not in ALLOWED:
                 problems.append(f"{name}:{node.lineno}: {node.name} has {length} lines; a function has at most {FUNCTION_LINES_MAX}.")
     return problems
 

@@ -52,7 +52,7 @@ def of_tenon_error(error: TenonError, request_id: str) -> Response:
     return problem(status_of(error), error.as_dict(), request_id)
 
 
-def of_validation_error(_request: Request, error: Exception) -> Response:
+async def of_validation_error(_request: Request, error: Any) -> Response:
     """FastAPI's own validation, without the input it would echo."""
     if not isinstance(error, RequestValidationError):
         raise error
@@ -62,7 +62,7 @@ def of_validation_error(_request: Request, error: Exception) -> Response:
     return problem(400, Invalid(code, str(first["msg"]).rstrip(".") + ".", path=path).as_dict(), _request_id(_request))
 
 
-def of_http_exception(request: Request, error: Exception) -> Response:
+async def of_http_exception(request: Request, error: Any) -> Response:
     """Starlette's 404 and 405."""
     if not isinstance(error, HTTPException):
         raise error
