@@ -199,7 +199,7 @@ def _partitions(m: Migration) -> None:
             execute format('create table tenon.%I (like tenon.usage_record including defaults)', partition);
             execute format('alter table tenon.%I enable row level security', partition);
             execute format('alter table tenon.%I force row level security', partition);
-            execute format('create policy %I on tenon.%I to {migrate} using (true) with check (true)', partition || '_migrate', partition);
+            execute format('create policy usage_record_migrate on tenon.%I to {migrate} using (true) with check (true)', partition);
             execute format('alter table tenon.usage_record attach partition tenon.%I for values from (%L) to (%L)',
                            partition, each_day, each_day + 1);
             made := made + 1;

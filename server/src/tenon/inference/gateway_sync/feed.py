@@ -1,0 +1,194 @@
+"""The ordered stream: one poll of the database shared by all subscribers.
+
+Rows hold only their newest revision, so the rows above a revision, in order, are all that happened since: a subscriber that comes back
+continues from the database, and nothing has to be remembered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import structlog
+
+from tenon.core.policy import bundle_version
+from tenon.inference import models
+from tenon.inference.gateway_sync import records, repository
+from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
+from tenon.kit import clock
+from tenon.kit.database import Database, WriteSession
+
+POLL_SECONDS = 0.1
+HEARTBEAT_SECONDS = 2.0  # the contract promises five
+PAGE_KEYS_MAX = 2_000
+SNAPSHOT_KEYS_MAX = 10_000  # about 2.5 MB; the rest follows as ordinary changes
+QUEUE_MAX = 10_000
+RETRY_SECONDS = 1.0
+log = structlog.get_logger(__name__)
+
+
+class Lagging(Exception):
+    """This subscriber does not read fast enough; it should come back and continue."""
+
+
+class _Subscriber:
+    """What one stream has still to send; None ends it."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[wire.Update | None] = asyncio.Queue(QUEUE_MAX)
+        self.lagging = False
+
+    def offer(self, update: wire.Update | None) -> None:
+        try:
+            self.queue.put_nowait(update)
+        except asyncio.QueueFull:
+            self.lagging = True
+
+
+class Feed:
+    """Tells subscribers what changed. `run` must be running; `close` ends every stream."""
+
+    def __init__(self, sync: Database) -> None:
+        self._sync = sync
+        self._subscribers: set[_Subscriber] = set()
+        self._told = 0  # everything up to this revision was published
+        self._closed = asyncio.Event()
+        self._last_heartbeat = 0.0
+
+    async def run(self) -> None:
+        """Poll until closed. A database that does not answer is asked again, and nobody gets a heartbeat meanwhile."""
+        self._told = await self._head_when_reachable()
+        while not self._closed.is_set():
+            pause = POLL_SECONDS
+            try:
+                await self._poll()
+            except Exception:
+                log.warning("feed.poll_failed", exc_info=True)
+                pause = RETRY_SECONDS
+            await self._sleep(pause)
+
+    def close(self) -> None:
+        """End every stream."""
+        self._closed.set()
+        for subscriber in self._subscribers:
+            subscriber.offer(None)
+
+    async def updates(self, known_revision: int, known_origin: str) -> AsyncIterator[wire.Update]:
+        """First what this subscriber lacks, then what happens. Raises Lagging when it does not keep up."""
+        subscriber = _Subscriber()
+        self._subscribers.add(subscriber)  # before the database is read: what commits meanwhile is in the queue
+        try:
+            at = known_revision
+            async for update in self._catch_up(known_revision, known_origin):
+                at = update.revision
+                yield update
+            while not subscriber.lagging and (news := await subscriber.queue.get()) is not None:
+                if news.revision > at or news.HasField("heartbeat"):
+                    news.revision = at = max(at, news.revision)
+                    yield news
+            if subscriber.lagging:
+                raise Lagging
+        finally:
+            self._subscribers.discard(subscriber)
+
+    async def resolve(self, key_id: str) -> wire.ResolveKeyResponse:
+        """What is known of one key now, and the revision at which it was true."""
+        async with self._sync.system() as session:
+            row = await repository.key_by_id(session, key_id)
+        if row["key_id"] is None:
+            return wire.ResolveKeyResponse(found=False, revision=row["head"])
+        return wire.ResolveKeyResponse(found=True, key=records.key_record(row), revision=row["head"])
+
+    async def _catch_up(self, known: int, known_origin: str) -> AsyncIterator[wire.Update]:
+        async with self._sync.system() as session:
+            origin, head = await self._origin(session), await repository.head(session)
+        if known_origin != origin or not 0 < known <= head:
+            if known_origin == origin and known > head:
+                # The database went back behind what it told: its revisions do not compare with the ones before, so it needs another name.
+                log.error("feed.rewound", known_revision=known, revision=head)
+                origin = f"{origin}.rewound.{uuid4().hex[:8]}"
+            first = await self._snapshot(origin, head)
+            yield first
+            known = first.revision
+        while True:
+            updates, upto, more = await self._changes(known)
+            for update in updates:
+                yield update
+            known = upto
+            if not more:
+                break
+        yield _heartbeat(known)
+
+    async def _snapshot(self, origin: str, head: int) -> wire.Update:
+        """All routing, and keys in revision order. When not all keys fit, the snapshot stands at the last one's revision: what is above
+        comes as changes, as it would have."""
+        async with self._sync.system() as session:
+            rows = await repository.keys_between(session, 0, head, SNAPSHOT_KEYS_MAX)
+            tables = await models.routing_between(session, 0, head)
+        keys = []
+        for position, row in enumerate(rows):
+            keys.append(records.key_record(row))
+            if position % 100 == 0:
+                await asyncio.sleep(0)  # deciding about thousands of keys must not hold up heartbeats
+        revision = rows[-1]["revision"] if len(rows) == SNAPSHOT_KEYS_MAX else head
+        routing = [records.routing_table(table) for table in tables]
+        return wire.Update(revision=revision, snapshot=wire.Snapshot(origin=origin, keys=keys, routing=routing))
+
+    async def _changes(self, after: int) -> tuple[list[wire.Update], int, bool]:
+        """(changes after a revision, in order; the revision they lead to; whether there are more)."""
+        async with self._sync.system() as session:
+            head = await repository.head(session)
+            if head <= after:
+                return [], after, False
+            # A row that moves on between these statements gets a revision above `head`, and is told then.
+            rows = await repository.keys_between(session, after, head, PAGE_KEYS_MAX)
+            more = len(rows) == PAGE_KEYS_MAX
+            upto = rows[-1]["revision"] if more else head
+            tables = await models.routing_between(session, after, upto)
+        updates = [wire.Update(revision=row["revision"], key=records.key_record(row)) for row in rows]
+        updates += [wire.Update(revision=table.revision, routing=records.routing_table(table)) for table in tables]
+        return sorted(updates, key=lambda update: update.revision), upto, more
+
+    async def _poll(self) -> None:
+        more = True
+        while more:
+            updates, self._told, more = await self._changes(self._told)
+            for update in updates:
+                self._publish(update)
+        if time.monotonic() - self._last_heartbeat >= HEARTBEAT_SECONDS:
+            self._last_heartbeat = time.monotonic()
+            self._publish(_heartbeat(self._told))
+
+    def _publish(self, update: wire.Update) -> None:
+        for subscriber in self._subscribers:
+            own = wire.Update()
+            own.CopyFrom(update)
+            subscriber.offer(own)
+
+    async def _origin(self, session: WriteSession) -> str:
+        """Also names the policy bundle: records hold its decisions, so another bundle means telling everything anew."""
+        return f"{self._sync.names.installation}.{await repository.history(session)}.{bundle_version()[:16]}"
+
+    async def _head_when_reachable(self) -> int:
+        while True:
+            try:
+                async with self._sync.system() as session:
+                    return await repository.head(session)
+            except Exception:
+                log.warning("feed.database_unreachable", exc_info=True)
+                if await self._sleep(RETRY_SECONDS):
+                    return 0
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Whether the feed was closed meanwhile."""
+        try:
+            await asyncio.wait_for(self._closed.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+def _heartbeat(revision: int) -> wire.Update:
+    return wire.Update(revision=revision, heartbeat=wire.Heartbeat(server_time_unix_ms=int(clock.now().timestamp() * 1_000)))

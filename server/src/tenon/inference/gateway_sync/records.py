@@ -1,0 +1,122 @@
+"""Rows and contracts into the messages of contracts/gateway.proto, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.engine import RowMapping
+
+from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, SessionId, TenantId
+from tenon.core.policy import Action, Resource, is_permitted
+from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
+from tenon.inference.models import RoutingTable, SealedEndpoint
+from tenon.inference.usage import Claim
+
+_KINDS = {"usr": wire.KEY_KIND_USER, "svc": wire.KEY_KIND_SERVICE, "agt": wire.KEY_KIND_AGENT, "ses": wire.KEY_KIND_SESSION}
+_PROTOCOLS = {"openai": wire.PROTOCOL_OPENAI}
+
+
+def key_record(row: RowMapping) -> wire.KeyRecord:
+    """A key as gateways need it; whether it may call models is decided here, by policy."""
+    return wire.KeyRecord(
+        key_id=row["key_id"],
+        secret_sha256=bytes(row["secret_sha256"]),
+        revision=row["revision"],
+        revoked=row["revoked"],
+        expires_at_unix_ms=int(row["expires_at"].timestamp() * 1_000) if row["expires_at"] else 0,
+        strict=row["strict"],
+        tenant_id=str(row["tenant_id"]),
+        project_id=str(row["project_id"]),
+        principal_id=str(row["principal_id"]),
+        session_id=str(row["session_id"] or ""),
+        kind=_KINDS[row["kind"]],
+        may_call_models=_may_call_models(row),
+        allowed_models=row["allowed_models"],
+        ceiling_markings=row["ceiling"],
+    )
+
+
+def _may_call_models(row: RowMapping) -> bool:
+    ctx = Context(
+        tenant=TenantId(row["tenant_id"]),
+        chain=(Actor(PrincipalId(row["principal_id"]), PrincipalKind(row["principal_kind"]), row["principal_name"]),),
+        roles=frozenset(row["roles"]),
+        clearance=frozenset(),
+        request_id="",
+        session=SessionId(row["session_id"]) if row["session_id"] else None,
+        opens_sessions_only=row["kind"] == "agt",
+    )
+    return is_permitted(ctx, Action.CALL_MODEL, Resource("Tenant", str(row["tenant_id"])))
+
+
+def routing_table(table: RoutingTable) -> wire.RoutingTable:
+    """A tenant's endpoints and models."""
+    models = [
+        wire.Model(
+            name=model.name,
+            routes=[
+                wire.Route(endpoint_id=str(route.endpoint), upstream_model=route.upstream_model, weight=route.weight) for route in model.routes
+            ],
+        )
+        for model in table.models
+    ]
+    endpoints = [_endpoint(endpoint) for endpoint in table.endpoints]
+    return wire.RoutingTable(tenant_id=str(table.tenant), revision=table.revision, endpoints=endpoints, models=models)
+
+
+def _endpoint(endpoint: SealedEndpoint) -> wire.Endpoint:
+    return wire.Endpoint(
+        endpoint_id=str(endpoint.id),
+        base_url=endpoint.base_url,
+        protocol=_PROTOCOLS[endpoint.protocol],
+        sealed_credential=endpoint.sealed_credential,
+        cleared_markings=endpoint.cleared_markings,
+        connect_timeout_ms=endpoint.timeouts.connect_ms,
+        headers_timeout_ms=endpoint.timeouts.headers_ms,
+        first_token_timeout_ms=endpoint.timeouts.first_token_ms,
+        idle_timeout_ms=endpoint.timeouts.idle_ms,
+        total_timeout_ms=endpoint.timeouts.total_ms,
+    )
+
+
+def usage_claim(record: wire.UsageRecord) -> Claim:
+    """A shipped record, not yet believed. Enumerations become their lower-case names; unknown ones become empty and are refused later."""
+    return Claim(
+        raw=record.SerializeToString(deterministic=True),
+        record_id=record.record_id,
+        request_id=record.request_id,
+        trace_id=record.trace_id,
+        gateway_id=record.gateway_id,
+        tenant_id=record.tenant_id,
+        project_id=record.project_id,
+        principal_id=record.principal_id,
+        key_id=record.key_id,
+        session_id=record.session_id,
+        endpoint_id=record.endpoint_id,
+        model=record.model,
+        upstream_model=record.upstream_model,
+        operation=_OPERATIONS.get(record.operation, ""),
+        streamed=record.streamed,
+        outcome=_OUTCOMES.get(record.outcome, ""),
+        http_status=record.http_status,
+        usage_source=_SOURCES.get(record.usage_source, ""),
+        input_tokens=record.input_tokens,
+        output_tokens=record.output_tokens,
+        cache_read_tokens=record.cache_read_tokens,
+        cache_write_tokens=record.cache_write_tokens,
+        reasoning_tokens=record.reasoning_tokens,
+        started_at_unix_us=record.started_at_unix_us,
+        first_token_us=record.first_token_us,
+        duration_us=record.duration_us,
+        attempt=record.attempt,
+    )
+
+
+def _names(pairs: Sequence[tuple[str, int]], prefix: str) -> dict[int, str]:
+    """Number -> lower-case name without its prefix; the unspecified zero is left out."""
+    return {number: name.removeprefix(prefix).lower() for name, number in pairs if number}
+
+
+_OPERATIONS = _names(wire.Operation.items(), "OPERATION_")
+_OUTCOMES = _names(wire.Outcome.items(), "OUTCOME_")
+_SOURCES = _names(wire.UsageSource.items(), "USAGE_SOURCE_")

@@ -1,0 +1,77 @@
+"""The gRPC door: the three calls of contracts/gateway.proto. Whoever gets here was let in by the Gatekeeper."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from tenon.inference.gateway_sync.enrolment import GATEWAY_ID
+from tenon.inference.gateway_sync.feed import Feed, Lagging
+from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
+from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import GatewayControlServicer
+from tenon.inference.gateway_sync.records import usage_claim
+from tenon.inference.usage import UsageStore
+from tenon.inference.usage.admission import is_key_id
+
+BATCHES_AT_ONCE = 4  # a stream; more wait, and the transport tells the gateway to wait
+RECORDS_A_BATCH_MAX = 10_000
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+
+class GatewayControl(GatewayControlServicer):
+    """Wiring of the feed and the usage store to the wire."""
+
+    def __init__(self, feed: Feed, store: UsageStore) -> None:
+        self._feed = feed
+        self._store = store
+
+    async def Subscribe(self, request: wire.SubscribeRequest, context: ServicerContext) -> None:  # type: ignore[override]
+        """Updates until either side ends it."""
+        if request.gateway_id != gateway_of(context):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "gateway_id is not the enrolled gateway's")
+        try:
+            async with aclosing(self._feed.updates(request.known_revision, request.snapshot_origin)) as updates:  # type: ignore[type-var]
+                async for update in updates:
+                    await context.write(update)
+        except Lagging:
+            await context.abort(grpc.StatusCode.ABORTED, "too slow: subscribe again from the revision you are at")
+
+    async def ResolveKey(self, request: wire.ResolveKeyRequest, context: ServicerContext) -> wire.ResolveKeyResponse:
+        """One key, now."""
+        if not is_key_id(request.key_id):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "key_id is 10 base62 characters")
+        return await self._feed.resolve(request.key_id)
+
+    async def ShipUsage(self, request_iterator: AsyncIterator[wire.UsageBatch], context: ServicerContext) -> None:  # type: ignore[override]
+        """Store batches side by side and acknowledge each after its commit; the first that fails ends the stream, unacknowledged."""
+        await context.send_initial_metadata(())
+        gateway, room, writing = gateway_of(context), asyncio.Semaphore(BATCHES_AT_ONCE), asyncio.Lock()
+
+        async def store(batch: wire.UsageBatch) -> None:
+            try:
+                receipt = await self._store.store(gateway, [usage_claim(record) for record in batch.records])
+            finally:
+                room.release()
+            async with writing:  # one write at a time is all a call can take
+                await context.write(
+                    wire.UsageAck(
+                        batch_id=batch.batch_id, stored=receipt.stored, duplicates=receipt.duplicates, quarantined=receipt.quarantined
+                    )
+                )
+
+        async with asyncio.TaskGroup() as storing:
+            async for batch in request_iterator:
+                if len(batch.records) > RECORDS_A_BATCH_MAX:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a batch has at most {RECORDS_A_BATCH_MAX} records")
+                await room.acquire()
+                storing.create_task(store(batch))
+
+
+def gateway_of(context: ServicerContext) -> str:
+    """The enrolled gateway's id, which the Gatekeeper has proven."""
+    metadata = {name: value for name, value in context.invocation_metadata() or ()}
+    return str(metadata[GATEWAY_ID])

@@ -1,0 +1,182 @@
+"""SQL of usage: stored under the login `usage`, read under the tenant's role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from sqlalchemy.engine import RowMapping
+
+from tenon.inference.usage.admission import Admitted, KeyOwner
+from tenon.inference.usage.contracts import Claim, Reason, UsageFilter
+from tenon.kit.database import WriteSession
+
+# COPY into a table under FORCE RLS is refused by PostgreSQL, so a batch is copied into a stage of the connection's own first.
+_STAGE = """
+create temporary table if not exists usage_stage (
+    ordinal int, tenant_id uuid, day date, record_id uuid, request_id text, trace_id text, gateway_id text, project_id uuid,
+    principal_id uuid, key_id text, session_id uuid, endpoint_id uuid, model text, upstream_model text, operation text, streamed boolean,
+    outcome text, http_status int, usage_source text, input_tokens bigint, output_tokens bigint, cache_read_tokens bigint,
+    cache_write_tokens bigint, reasoning_tokens bigint, started_at timestamptz, first_token_us bigint, duration_us bigint, attempt int
+) on commit delete rows
+"""
+_COLUMNS = (
+    "tenant_id, day, record_id, request_id, trace_id, gateway_id, project_id, principal_id, key_id, session_id, endpoint_id, model,"
+    " upstream_model, operation, streamed, outcome, http_status, usage_source, input_tokens, output_tokens, cache_read_tokens,"
+    " cache_write_tokens, reasoning_tokens, started_at, first_token_us, duration_us, attempt"
+)
+# Both inserts work in key order, records before sums: two batches with the same rows wait for each other and never in a circle.
+_STORE = f"""
+with stored as (
+    insert into tenon.usage_record ({_COLUMNS})
+    select {_COLUMNS} from pg_temp.usage_stage order by record_id, ordinal
+    on conflict (day, record_id) do nothing
+    returning *
+), summed as (
+    insert into tenon.usage_hour as h (tenant_id, hour, project_id, principal_id, session_id, model, calls, completed, input_tokens,
+        output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, duration_us)
+    select tenant_id, date_trunc('hour', uuid_extract_timestamp(record_id), 'UTC'), project_id, principal_id, session_id, model, count(*),
+           count(*) filter (where outcome = 'completed'), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
+           sum(cache_write_tokens), sum(reasoning_tokens), sum(duration_us)
+    from stored group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6
+    on conflict (tenant_id, hour, project_id, principal_id, session_id, model) do update set
+        calls = h.calls + excluded.calls,
+        completed = h.completed + excluded.completed,
+        input_tokens = h.input_tokens + excluded.input_tokens,
+        output_tokens = h.output_tokens + excluded.output_tokens,
+        cache_read_tokens = h.cache_read_tokens + excluded.cache_read_tokens,
+        cache_write_tokens = h.cache_write_tokens + excluded.cache_write_tokens,
+        reasoning_tokens = h.reasoning_tokens + excluded.reasoning_tokens,
+        duration_us = h.duration_us + excluded.duration_us
+)
+select count(*) from stored
+"""
+# Ordinals of staged records whose id is stored with other content.
+_CONFLICTS = """
+select s.ordinal from pg_temp.usage_stage s join tenon.usage_record r on r.day = s.day and r.record_id = s.record_id
+where (r.key_id, r.model, r.outcome, r.usage_source, r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_write_tokens,
+       r.reasoning_tokens) is distinct from
+      (s.key_id, s.model, s.outcome, s.usage_source, s.input_tokens, s.output_tokens, s.cache_read_tokens, s.cache_write_tokens,
+       s.reasoning_tokens)
+"""
+
+
+async def make_partitions(session: WriteSession, days_ahead: int) -> int:
+    """Partitions for the days to come; the number of new ones."""
+    return int(await session.scalar("select tenon.make_usage_partitions(:days)", {"days": days_ahead}))
+
+
+async def key_owners(session: WriteSession, key_ids: list[str]) -> dict[str, KeyOwner]:
+    """To whom each of these keys belongs; unknown ones are left out."""
+    rows = await session.rows(
+        "select key_id, tenant_id, project_id, principal_id, session_id from tenon.api_key where key_id = any(:ids)", {"ids": key_ids}
+    )
+    return {row["key_id"]: KeyOwner(row["tenant_id"], row["project_id"], row["principal_id"], row["session_id"]) for row in rows}
+
+
+async def stored_ids(session: WriteSession, days: list[date], ids: list[UUID]) -> set[UUID]:
+    """Which of these records are stored."""
+    rows = await session.rows(
+        "select record_id from tenon.usage_record where day = any(:days) and record_id = any(:ids)", {"days": days, "ids": ids}
+    )
+    return {row["record_id"] for row in rows}
+
+
+async def store(session: WriteSession, records: Sequence[Admitted]) -> tuple[int, list[int]]:
+    """(records that were new, positions of those whose id is stored with other content)."""
+    await session.execute(_STAGE)
+    raw = await session.connection.get_raw_connection()
+    driver = raw.driver_connection
+    if not isinstance(driver, AsyncConnection):
+        raise TypeError("usage is stored through psycopg")
+    async with driver.cursor() as cursor, cursor.copy(f"copy pg_temp.usage_stage (ordinal, {_COLUMNS}) from stdin") as copy:
+        for ordinal, record in enumerate(records):
+            await copy.write_row((ordinal, *_values(record)))
+    stored = int(await session.scalar(_STORE))
+    if stored == len(records):
+        return stored, []
+    return stored, [row["ordinal"] for row in await session.rows(_CONFLICTS)]
+
+
+async def quarantine(session: WriteSession, gateway: str, kept: list[tuple[Claim, Reason, UUID | None]], hashes: list[bytes]) -> None:
+    """Keep what could not be booked, once each; in the order of the hashes, so that concurrent batches never wait in a circle."""
+    order = sorted(range(len(kept)), key=lambda index: hashes[index])
+    await session.execute(
+        "insert into tenon.usage_quarantine (raw_sha256, tenant_id, gateway_id, reason, raw)"
+        " select q.hash, q.tenant, :gateway, q.reason, q.raw"
+        " from unnest(cast(:hashes as bytea[]), cast(:tenants as uuid[]), cast(:reasons as text[]), cast(:raws as bytea[]))"
+        " as q(hash, tenant, reason, raw) on conflict do nothing",
+        {
+            "gateway": gateway, "hashes": [hashes[index] for index in order], "tenants": [kept[index][2] for index in order],
+            "reasons": [kept[index][1].value for index in order], "raws": [kept[index][0].raw for index in order],
+        },
+    )  # fmt: skip
+
+
+_FILTER = """
+    and (cast(:model as text) is null or model = :model)
+    and (cast(:principal as uuid) is null or principal_id = :principal)
+    and (cast(:project as uuid) is null or project_id = :project)
+    and (cast(:session as uuid) is null or session_id = :session)
+"""
+_PAGE = f"""
+select record_id, {_COLUMNS.replace("tenant_id, day, record_id, ", "")}, stored_at from tenon.usage_record
+where tenant_id = :tenant
+    and (cast(:first_id as uuid) is null or (record_id >= :first_id and day >= :first_day))
+    and (cast(:before_id as uuid) is null or (record_id < :before_id and day <= :before_day))
+    {_FILTER}
+order by record_id desc limit :limit
+"""
+
+
+async def page(
+    session: WriteSession, tenant: UUID, wanted: UsageFilter, first: tuple[UUID, date] | None, before: tuple[UUID, date] | None, limit: int
+) -> list[RowMapping]:
+    """Records with first <= id < before, newest first; the days let PostgreSQL leave partitions out."""
+    first_id, first_day = first or (None, None)
+    before_id, before_day = before or (None, None)
+    bounds = {"first_id": first_id, "first_day": first_day, "before_id": before_id, "before_day": before_day, "limit": limit}
+    return await session.rows(_PAGE, _filter(tenant, wanted) | bounds)
+
+
+# What totals can be grouped by, and the expression for it.
+GROUPS: dict[str, str] = {
+    "model": "model", "principal": "principal_id", "session": "session_id", "project": "project_id", "hour": "hour",
+    "day": "cast(date_trunc('day', hour, 'UTC') as date)",
+}  # fmt: skip
+_SUMS = (
+    "calls", "completed", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "duration_us",
+)  # fmt: skip
+
+
+async def totals(session: WriteSession, tenant: UUID, wanted: UsageFilter, by: tuple[str, ...], limit: int) -> list[RowMapping]:
+    """Sums of whole hours in [since, until), one row a group."""
+    groups = "".join(f"{GROUPS[name]} as {name}, " for name in by)
+    sums = ", ".join(f"cast(coalesce(sum({name}), 0) as bigint) as {name}" for name in _SUMS)
+    numbers = ", ".join(str(position + 1) for position in range(len(by)))
+    sql = f"""
+    select {groups}{sums} from tenon.usage_hour
+    where tenant_id = :tenant
+        and (cast(:since as timestamptz) is null or hour >= date_trunc('hour', cast(:since as timestamptz), 'UTC'))
+        and (cast(:until as timestamptz) is null or hour < :until)
+        {_FILTER}
+    {f"group by {numbers} order by {numbers} limit :limit" if by else ""}
+    """
+    return await session.rows(sql, _filter(tenant, wanted) | {"since": wanted.since, "until": wanted.until, "limit": limit})
+
+
+def _filter(tenant: UUID, wanted: UsageFilter) -> dict[str, Any]:
+    return {"tenant": tenant, "model": wanted.model, "principal": wanted.principal, "project": wanted.project, "session": wanted.session}
+
+
+def _values(record: Admitted) -> tuple[Any, ...]:
+    claim, owner = record.claim, record.owner
+    return (
+        owner.tenant, record.day, record.record_id, claim.request_id, claim.trace_id, claim.gateway_id, owner.project, owner.principal,
+        claim.key_id, owner.session, record.endpoint_id, claim.model, claim.upstream_model, claim.operation, claim.streamed, claim.outcome,
+        claim.http_status, claim.usage_source, claim.input_tokens, claim.output_tokens, claim.cache_read_tokens, claim.cache_write_tokens,
+        claim.reasoning_tokens, record.started_at, claim.first_token_us, claim.duration_us, claim.attempt,
+    )  # fmt: skip

@@ -1,0 +1,53 @@
+"""Usage over HTTP: the records, and their sums."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from tenon.core.context import context_of
+from tenon.inference.usage import service
+from tenon.inference.usage.contracts import UsageFilter
+from tenon.kit.database import Database
+from tenon.kit.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+
+router = APIRouter(prefix="/v1/usage", tags=["usage"])
+
+
+def _filter(
+    since: datetime | None = None, until: datetime | None = None, model: str | None = None, principal: UUID | None = None,
+    project: UUID | None = None, session: UUID | None = None,
+) -> UsageFilter:  # fmt: skip
+    return UsageFilter(since, until, model, principal, project, session)
+
+
+Wanted = Annotated[UsageFilter, Depends(_filter)]
+
+
+@router.get("")
+async def records(
+    request: Request, wanted: Wanted, limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_DEFAULT, after: str | None = None
+) -> dict[str, Any]:
+    """Usage records, newest first; `after` is the last answer's `next_cursor`."""
+    ctx = context_of(request.scope)
+    async with _database(request).tenant(ctx.identity) as session:
+        page = await service.read_records(session, ctx, wanted, limit=limit, after=after)
+    return {"records": page.records, "next_cursor": page.next_cursor}
+
+
+@router.get("/totals")
+async def totals(request: Request, wanted: Wanted, by: Annotated[list[str] | None, Query(max_length=3)] = None) -> dict[str, Any]:
+    """Sums of whole hours by up to three of model, principal, session, project, hour, day."""
+    ctx = context_of(request.scope)
+    async with _database(request).tenant(ctx.identity) as session:
+        found = await service.read_totals(session, ctx, wanted, tuple(by or ()))
+    return {"by": found.by, "totals": found.rows}
+
+
+def _database(request: Request) -> Database:
+    database = request.app.state.database
+    assert isinstance(database, Database)
+    return database
