@@ -98,14 +98,22 @@ OUTBOX = r"""
 create table tenon.outbox_epoch (
     epoch int primary key,
     system_identifier text not null,
-    -- A cursor of an older epoch is taken back to here: what was written between a restore and its discovery lies behind it.
+    -- A cursor issued in an older epoch is taken back to here: what was written between a restore and its discovery lies behind it.
     replay_from xid8 not null,
-    watermark xid8 not null,
+    watermark xid8 not null,                        -- everything below it was committed when the relay looked last
+    dropped_below xid8 not null default '0',        -- the oldest partitions are gone: a cursor below this one has lost events
     started_at timestamptz not null default now()
 );
 
 create function tenon.current_epoch() returns int language sql stable security definer set search_path = pg_catalog, pg_temp
     return (select max(epoch) from tenon.outbox_epoch);
+
+-- Where a cursor that was issued `as_of` an epoch goes on reading in its own epoch, and below which nothing is left there.
+create function tenon.outbox_resume(cursor_epoch int, as_of int, out rewind_to xid8, out dropped_below xid8)
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select (select min(e.replay_from) from tenon.outbox_epoch e where e.epoch > as_of),
+           (select e.dropped_below from tenon.outbox_epoch e where e.epoch = cursor_epoch)
+$$;
 
 create table tenon.outbox (
     tenant_id uuid not null,
@@ -128,6 +136,7 @@ create table tenon.outbox_default partition of tenon.outbox default;
 
 create table tenon.outbox_cursor (
     consumer text primary key,
+    as_of int not null,
     epoch int not null,
     xid xid8 not null,
     id uuid not null,
@@ -163,7 +172,7 @@ end $$;
 create function tenon.drop_outbox_partitions(before date) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    name text; dropped int := 0;
+    name text; gone record; dropped int := 0;
 begin
     perform pg_advisory_xact_lock(7266003);
     if before > current_date - 1 then
@@ -172,6 +181,9 @@ begin
     for name in select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
                 where i.inhparent = 'tenon.outbox'::regclass and c.relname ~ '^outbox_[0-9]{8}$'
                   and to_date(right(c.relname, 8), 'YYYYMMDD') < before loop
+        for gone in execute format('select epoch, max(xid::text::numeric) + 1 as xid from tenon.%I group by epoch', name) loop
+            update tenon.outbox_epoch e set dropped_below = greatest(e.dropped_below, gone.xid::text::xid8) where e.epoch = gone.epoch;
+        end loop;
         execute format('drop table tenon.%I', name);
         dropped := dropped + 1;
     end loop;
@@ -190,8 +202,10 @@ begin
     if previous.epoch >= expected then
         return previous.epoch;
     end if;
+    -- Transaction ids that began anew lie below all that the old epoch holds, so nothing of it can be taken as read.
     insert into tenon.outbox_epoch (epoch, system_identifier, replay_from, watermark)
-    values (expected, identifier, previous.watermark, '0');
+    values (expected, identifier,
+            case when pg_snapshot_xmax(pg_current_snapshot()) < previous.watermark then '0' else previous.watermark end, '0');
     return expected;
 end $$;
 """
@@ -234,5 +248,6 @@ def _raise_walls(m: Migration) -> None:
     for function in relay_only:
         m.run(f"revoke all on function tenon.{function} from public")
         m.run(f"grant execute on function tenon.{function} to {names.login('relay')}")
-    m.run("revoke all on function tenon.refuse_change(), tenon.current_epoch() from public")
-    m.run(f"grant execute on function tenon.current_epoch() to {names.tenants}, {names.login('relay')}")
+    m.run("revoke all on function tenon.refuse_change(), tenon.current_epoch(), tenon.outbox_resume(int, int) from public")
+    for function in ("current_epoch()", "outbox_resume(int, int)"):
+        m.run(f"grant execute on function tenon.{function} to {names.tenants}, {names.login('relay')}")

@@ -97,9 +97,8 @@ def _check_leaf(tree: _Tree, row: RowMapping, published: Mapping[int, bytes]) ->
         problems.append(Problem("audit_leaf", f"leaf {index} of the {tree.name} is not the published one", entry))
     if tree.frontier.append(stored[:HASH_BYTES]) != stored:
         problems.append(Problem("audit_leaf", f"the hashes kept with leaf {index} of the {tree.name} are altered", entry))
-    if tree.tenant != ROOT_LOG and row["payload"] is not None and fresh is not None:
-        if payload_hash(bytes(row["salt"]), row["payload"]) != bytes(row["payload_hash"]):
-            problems.append(Problem("audit_payload", "the payload or its salt is not what the entry's hash covers", entry))
+    if fresh is not None and not _payload_fits(row):
+        problems.append(Problem("audit_payload", "the payload or its salt is not what the entry's hash covers", entry))
     if tree.frontier.size in tree.roots:
         tree.roots[tree.frontier.size] = tree.frontier.root()
     return problems
@@ -109,6 +108,12 @@ def _content_hash(tree: _Tree, row: Mapping[Any, Any]) -> bytes | None:
     if tree.tenant == ROOT_LOG:
         return None if row["note"] is None else merkle.leaf_hash(row["note"].encode())
     return None if row["id"] is None else merkle.leaf_hash(entry_bytes(row))
+
+
+def _payload_fits(row: Mapping[Any, Any]) -> bool:
+    if row.get("payload") is None:  # erased, or a leaf of the root log
+        return True
+    return payload_hash(bytes(row["salt"]), row["payload"]) == bytes(row["payload_hash"])
 
 
 def _published_hashes(tree: _Tree, count: int) -> dict[int, bytes]:
@@ -177,6 +182,6 @@ async def _strays(session: WriteSession, generation: int) -> list[Problem]:
     """Rows that came in by no transaction of Tenon's, or under another name than they were written."""
     slipped = await session.rows(repository.SLIPPED_IN, {"generation": generation})
     orphans = await session.rows(repository.ORPHANED_PAYLOADS)
-    return [Problem("audit_entry", "the entry stands below the sequencer's cursor and has no place in the log", str(row["id"])) for row in slipped] + [
-        Problem("audit_payload", "the payload belongs to no entry", str(row["entry_id"])) for row in orphans
-    ]
+    placeless = "the entry stands below the sequencer's cursor and has no place in the log"
+    found = [Problem("audit_entry", placeless, str(row["id"])) for row in slipped]
+    return found + [Problem("audit_payload", "the payload belongs to no entry", str(row["entry_id"])) for row in orphans]

@@ -9,18 +9,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from tenon.core.audit import service
+from tenon.core.audit.doors import database_of
 from tenon.core.context import context_of
 from tenon.kit import canonical
-from tenon.kit.database import Database
 from tenon.kit.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
-
-
-def _database(request: Request) -> Database:
-    database = request.app.state.database
-    assert isinstance(database, Database)
-    return database
 
 
 @router.get("/entries")
@@ -33,7 +27,7 @@ async def list_entries(
 ) -> Response:
     """Entries, newest first, without payloads; `after` is the previous page's `next`."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         page = await service.list_entries(session, ctx, after=after, limit=limit, resource_id=resource_id, action=action)
     return JSONResponse(canonical.plain(page))
 
@@ -42,7 +36,7 @@ async def list_entries(
 async def get_receipt(request: Request, entry_id: UUID) -> Response:
     """One entry's receipt: save it and verify it with `tenon audit verify`."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         content = await service.receipt(session, ctx, entry_id)
     headers = {"content-disposition": f'attachment; filename="receipt-{entry_id}.json"', "cache-control": "no-store"}
     return Response(content, headers=headers, media_type="application/json")
@@ -52,7 +46,7 @@ async def get_receipt(request: Request, entry_id: UUID) -> Response:
 async def get_checkpoint(request: Request) -> Response:
     """The tenant's newest checkpoint, a signed note."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         note = await service.checkpoint(session, ctx)
     return Response(note, media_type="text/plain")
 
@@ -61,7 +55,7 @@ async def get_checkpoint(request: Request) -> Response:
 async def get_consistency(request: Request, old: Annotated[int, Query(ge=1)]) -> dict[str, Any]:
     """The proof that the newest checkpoint's tree begins with the tree of `old` entries that the caller has seen signed."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         return await service.consistency(session, ctx, old)
 
 
@@ -74,7 +68,7 @@ async def get_evidence(
 ) -> Response:
     """A ZIP of entries with proofs, for `tenon audit verify`. Its export is itself recorded."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         content = await service.export_evidence(session, ctx, first=first, limit=limit, resource_id=resource_id)
     headers = {"content-disposition": f'attachment; filename="evidence-{first}.zip"', "cache-control": "no-store"}
     return Response(content, headers=headers, media_type="application/zip")

@@ -5,7 +5,7 @@ none is told before its commit; order within a tenant is (epoch, xid, id); what 
 Needs: policy, context; login `relay` for consumers over all tenants.
 """
 
-from tenon.core.events.contracts import Event
-from tenon.core.events.service import publish
+from tenon.core.events.contracts import Cursor, Delivered, Event, Page
+from tenon.core.events.service import publish, read_after, subscribe
 
-__all__ = ["Event", "publish"]
+__all__ = ["Cursor", "Delivered", "Event", "Page", "publish", "read_after", "subscribe"]

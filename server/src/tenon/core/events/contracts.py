@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from uuid import UUID
+
+from tenon.kit import pagination
+from tenon.kit.errors import Invalid
+
+_ZERO = UUID(int=0)
+_SHAPE = "events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +25,86 @@ class Event:
     subject: str
     data: dict[str, Any] = field(default_factory=dict)
     markings: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the outbox's order. Ids are not commit order; (epoch, xid, id) below the watermark is."""
+
+    epoch: int = 0
+    xid: int = 0
+    id: UUID = _ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A position, and the epoch in which it was issued: an older one is taken back once by what a restore may have hidden."""
+
+    position: Position = Position()
+    as_of: int = 0
+
+    def __str__(self) -> str:
+        """Opaque to clients."""
+        where = self.position
+        return pagination.encode_cursor(_SHAPE, [self.as_of, where.epoch, where.xid, where.id])
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Raises Invalid `invalid_cursor`."""
+        values = pagination.decode_cursor(_SHAPE, text)
+        try:
+            as_of, epoch, xid, event_id = values
+            cursor = cls(Position(int(epoch), int(xid), UUID(event_id)), int(as_of))
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            raise _not_a_cursor() from None
+        if not (0 <= cursor.as_of < 2**31 and 0 <= cursor.position.epoch < 2**31 and 0 <= cursor.position.xid < 2**63):
+            raise _not_a_cursor()
+        return cursor
+
+
+def _not_a_cursor() -> Invalid:
+    return Invalid("invalid_cursor", "This is not a cursor of the event stream. Start again without it.", path="after")
+
+
+BEGINNING = Cursor()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """An event as consumers get it, at least once; `id` tells twins apart."""
+
+    id: UUID
+    tenant: UUID
+    position: Position
+    occurred_at: datetime
+    type: str
+    subject: str
+    data: dict[str, Any]
+    markings: frozenset[str]
+    request_id: str
+    traceparent: str | None
+
+    def as_cloud_event(self) -> dict[str, Any]:
+        """CloudEvents 1.0 in JSON; `requestid` and `traceparent` are extension attributes."""
+        attributes = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": f"/tenants/{self.tenant}",
+            "type": self.type,
+            "subject": self.subject,
+            "time": self.occurred_at,
+            "datacontenttype": "application/json",
+            "requestid": self.request_id,
+            "data": self.data,
+        }
+        return attributes if self.traceparent is None else attributes | {"traceparent": self.traceparent}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events after `start`; `cursor` stands behind all that was looked at, also what the reader may not see."""
+
+    events: tuple[Delivered, ...]
+    start: Cursor
+    cursor: Cursor
+    is_last: bool  # nothing more was committed below the watermark
