@@ -4,7 +4,7 @@ Promises: a secret is shown once and stored as SHA-256; a key or principal that 
 within a second, in every process. Needs: policy, audit, the login `auth`.
 """
 
-from tenon.core.identity.contracts import IssuedKey, KeyKind, KeyRequest, Principal
+from tenon.core.identity.contracts import IssuedKey, KeyKind, KeyLimits, KeyRequest, Principal
 from tenon.core.identity.service import (
     Authenticator,
     create_key,
@@ -13,6 +13,7 @@ from tenon.core.identity.service import (
     find_principal,
     first_operator,
     list_keys,
+    own_key,
     revoke_key,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "Authenticator",
     "IssuedKey",
     "KeyKind",
+    "KeyLimits",
     "KeyRequest",
     "Principal",
     "create_key",
@@ -28,5 +30,6 @@ __all__ = [
     "find_principal",
     "first_operator",
     "list_keys",
+    "own_key",
     "revoke_key",
 ]

@@ -50,6 +50,15 @@ class KeyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What bounds a key besides its principal's rights. `allowed_models` () = every model routed for the tenant."""
+
+    expires_at: datetime | None
+    strict: bool
+    allowed_models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IssuedKey:
     """The only time a key's text exists on our side; it is never stored, logged or shown again."""
 

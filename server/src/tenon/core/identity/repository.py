@@ -60,6 +60,21 @@ async def revoke(session: WriteSession, tenant: UUID, key_id: str) -> int:
     )
 
 
+async def is_session_key_of(session: WriteSession, tenant: UUID, key_id: str, principal: UUID) -> bool:
+    found = await session.scalar(
+        "select 1 from tenon.api_key where tenant_id = :tenant and key_id = :key_id and principal_id = :principal and kind = 'ses'",
+        {"tenant": tenant, "key_id": key_id, "principal": principal},
+    )
+    return found is not None
+
+
+async def key_limits(session: WriteSession, tenant: UUID, key_id: str) -> RowMapping | None:
+    return await session.row(
+        "select expires_at, strict, allowed_models from tenon.api_key where tenant_id = :tenant and key_id = :key_id",
+        {"tenant": tenant, "key_id": key_id},
+    )
+
+
 async def keys(session: WriteSession, tenant: UUID) -> list[dict[str, Any]]:
     rows = await session.rows(
         "select key_id, principal_id, project_id, kind, name, strict, allowed_models, session_id, ceiling, created_at, expires_at, revoked_at"

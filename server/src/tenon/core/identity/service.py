@@ -15,7 +15,7 @@ from tenon.core import audit
 from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, SessionId, TenantId
 from tenon.core.identity import api_keys, repository
-from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyRequest, Principal
+from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyLimits, KeyRequest, Principal
 from tenon.core.policy import Action, Resource, authorize
 from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
@@ -89,8 +89,10 @@ async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *
 
 
 async def revoke_key(session: WriteSession, ctx: Context, key_id: str) -> None:
-    """Revoke a key for ever. Revoking twice is one revocation; a principal may always revoke its own session's key."""
-    if key_id != ctx.key_id:
+    """Revoke a key for ever. Revoking twice is one revocation; a key may always revoke itself, an agent's base key its sessions' keys."""
+    if key_id != ctx.key_id and not (
+        ctx.opens_sessions_only and await repository.is_session_key_of(session, ctx.tenant, key_id, ctx.principal)
+    ):
         authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
     if not await repository.revoke(session, ctx.tenant, key_id):
         raise NotFound("api_key_not_found", "There is no such API key.")
@@ -101,6 +103,14 @@ async def list_keys(session: WriteSession, ctx: Context) -> list[dict[str, Any]]
     """The tenant's keys, newest first, without hashes."""
     authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
     return await repository.keys(session, ctx.tenant)
+
+
+async def own_key(session: WriteSession, ctx: Context) -> KeyLimits:
+    """What the key of this request is limited to: a session's key never outlives or outgrows the key that opened it."""
+    row = await repository.key_limits(session, ctx.tenant, ctx.key_id or "")
+    if row is None:
+        raise NotFound("api_key_not_found", "There is no such API key.")
+    return KeyLimits(row["expires_at"], row["strict"], tuple(row["allowed_models"]))
 
 
 class Authenticator:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.responses import Response
 
-from tenon.core import audit
-from tenon.core.audit.contracts import AuditEvent
-from tenon.core.context import Context, context_of
+from tenon.core.audit import AuditEvent
+from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
+from tenon.core.context import context_of
 from tenon.inference.models import service
 from tenon.inference.models.contracts import Endpoint, EndpointDraft, Model, Route, Timeouts
-from tenon.kit.database import Database, WriteSession
-from tenon.kit.web import json_answer, stored_answer
+from tenon.kit.database import WriteSession
 
 router = APIRouter(prefix="/v1/inference", tags=["models"])
-IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key")]
-Change = Callable[[WriteSession], Awaitable[tuple[int, dict[str, Any]]]]
 
 
 class _Body(BaseModel):
@@ -67,7 +63,7 @@ class ModelBody(_Body):
 async def list_endpoints(request: Request) -> dict[str, Any]:
     """The tenant's endpoints by name, without credentials."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         return {"endpoints": [_shown(endpoint) for endpoint in await service.list_endpoints(session, ctx)]}
 
 
@@ -75,7 +71,7 @@ async def list_endpoints(request: Request) -> dict[str, Any]:
 async def get_endpoint(request: Request, endpoint_id: UUID) -> dict[str, Any]:
     """One endpoint."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         return _shown(await service.find_endpoint(session, ctx, endpoint_id))
 
 
@@ -87,7 +83,7 @@ async def create_endpoint(request: Request, body: EndpointBody, idempotency_key:
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 201, _shown(await service.create_endpoint(session, ctx, _draft(body), upstreams))
 
-    return await _changed(request, ctx, AuditEvent("endpoint.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
+    return await change_once(request, ctx, AuditEvent("endpoint.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
 
 
 @router.put("/endpoints/{endpoint_id}")
@@ -98,7 +94,7 @@ async def replace_endpoint(request: Request, endpoint_id: UUID, body: EndpointBo
     async def replace(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 200, _shown(await service.replace_endpoint(session, ctx, endpoint_id, _draft(body), upstreams))
 
-    return await _changed(request, ctx, AuditEvent("endpoint.replace", "Endpoint", str(endpoint_id)), idempotency_key, replace)
+    return await change_once(request, ctx, AuditEvent("endpoint.replace", "Endpoint", str(endpoint_id)), idempotency_key, replace)
 
 
 @router.delete("/endpoints/{endpoint_id}")
@@ -110,14 +106,14 @@ async def delete_endpoint(request: Request, endpoint_id: UUID, idempotency_key: 
         await service.delete_endpoint(session, ctx, endpoint_id)
         return 200, {"id": endpoint_id, "deleted": True}
 
-    return await _changed(request, ctx, AuditEvent("endpoint.delete", "Endpoint", str(endpoint_id)), idempotency_key, delete)
+    return await change_once(request, ctx, AuditEvent("endpoint.delete", "Endpoint", str(endpoint_id)), idempotency_key, delete)
 
 
 @router.get("/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """The tenant's models and their routes."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         return {"models": [asdict(model) for model in await service.list_models(session, ctx)]}
 
 
@@ -131,7 +127,7 @@ async def put_model(request: Request, name: str, body: ModelBody, idempotency_ke
     async def put(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 200, asdict(await service.put_model(session, ctx, model))
 
-    return await _changed(request, ctx, AuditEvent("model.put", "Model", name[:200]), idempotency_key, put)
+    return await change_once(request, ctx, AuditEvent("model.put", "Model", name[:200]), idempotency_key, put)
 
 
 @router.delete("/models/{name:path}")
@@ -143,24 +139,7 @@ async def delete_model(request: Request, name: str, idempotency_key: Idempotency
         await service.delete_model(session, ctx, name)
         return 200, {"name": name, "deleted": True}
 
-    return await _changed(request, ctx, AuditEvent("model.delete", "Model", name[:200]), idempotency_key, delete)
-
-
-async def _changed(request: Request, ctx: Context, intent: AuditEvent, key: str, change: Change) -> Response:
-    """Run a change once for its idempotency key, in one audited transaction."""
-
-    async def work(session: WriteSession) -> tuple[int, dict[str, Any], bool]:
-        return await stored_answer(
-            request, session, tenant=ctx.tenant, principal=ctx.principal, key=key, work=lambda: change(session)
-        )
-
-    return json_answer(await audit.run_audited(_database(request), ctx, intent, work))
-
-
-def _database(request: Request) -> Database:
-    database = request.app.state.database
-    assert isinstance(database, Database)
-    return database
+    return await change_once(request, ctx, AuditEvent("model.delete", "Model", name[:200]), idempotency_key, delete)
 
 
 def _draft(body: EndpointBody) -> EndpointDraft:

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from tenon.core.audit.doors import database_of
 from tenon.core.context import context_of
 from tenon.inference.usage import service
 from tenon.inference.usage.contracts import UsageFilter
-from tenon.kit.database import Database
 from tenon.kit.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
@@ -33,7 +33,7 @@ async def records(
 ) -> dict[str, Any]:
     """Usage records, newest first; `after` is the last answer's `next_cursor`."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         page = await service.read_records(session, ctx, wanted, limit=limit, after=after)
     return {"records": page.records, "next_cursor": page.next_cursor}
 
@@ -42,12 +42,6 @@ async def records(
 async def totals(request: Request, wanted: Wanted, by: Annotated[list[str] | None, Query(max_length=3)] = None) -> dict[str, Any]:
     """Sums of whole hours by up to three of model, principal, session, project, hour, day."""
     ctx = context_of(request.scope)
-    async with _database(request).tenant(ctx.identity) as session:
+    async with database_of(request).tenant(ctx.identity) as session:
         found = await service.read_totals(session, ctx, wanted, tuple(by or ()))
     return {"by": found.by, "totals": found.rows}
-
-
-def _database(request: Request) -> Database:
-    database = request.app.state.database
-    assert isinstance(database, Database)
-    return database
