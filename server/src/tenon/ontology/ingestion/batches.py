@@ -96,7 +96,7 @@ class Writer:
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in _RETRYABLE:
                     raise
-                await asyncio.sleep(random.uniform(0.5, 1.5) * 0.02 * 2**attempt)
+                await asyncio.sleep(random.uniform(0.5, 1.5) * 0.02 * 2**attempt)  # noqa: S311 - spreads retries, hides nothing
         raise load_interfered(self.name)
 
     async def _write_batch(self, batch: Batch) -> None:

@@ -79,7 +79,7 @@ def sentences(report: Report) -> list[str]:
         if link.null_rows:
             found.append(f"{link.null_rows:,} rows name no {link.link}.")
     for code, count in report.reasons.items():
-        found.append(f"{count:,} × {code}.")
+        found.append(f"{code}: {count:,} values rejected.")
     if report.rejects_file:
         found.append(f"what was rejected, with line, column and reason: {report.rejects_file}")
     return found

@@ -33,10 +33,11 @@ _CONSTRAINTS = ("enum", "pattern", "minimum", "maximum", "length_max", "scale")
 _BASE_TYPES = tuple(base.value for base in PropertyType)
 # What RE2 (DuckDB, browsers' subset) and PostgreSQL read the same way: no back-references, look-around, lazy or class escapes.
 _PATTERN = re.compile(
-    r"""(?:[A-Za-z0-9 _,:;@#%&=<>/!'"~-] | \\[.\\+*?()\[\]{}|^$/-] | \(\?: | [()|.+*?] | \{\d{1,3}(?:,\d{0,3})?\}"""
-    r""" | \[\^?[A-Za-z0-9\ _.,:;@#%&=/+-]+\])+""",
+    r"""(?:[A-Za-z0-9 _,:;@#%&=<>/!'"~-] | \\[.\\+*?()\[\]{}|^$/-] | \(\?: | \((?!\?) | [)|.+*?] | \{\d{1,3}(?:,\d{0,3})?\}"""
+    r""" | \[\^?(?:[A-Za-z0-9]-[A-Za-z0-9] | [A-Za-z0-9\ _.,:;@#%&=/+])+-?\])+""",
     re.VERBOSE,
 )
+_REPEAT_MAX = 255  # PostgreSQL's
 
 
 def parse_document(text: str) -> Definition:
@@ -142,7 +143,8 @@ def _pattern(reader: Reader) -> str | None:
     except re.error as error:
         reader.wrong("bad_pattern", "pattern", f"This is not a regular expression: {error}.")
         return None
-    if not _PATTERN.fullmatch(pattern) or re.search(r"[*+?}]\?|[*+?}][*+{]", pattern):
+    repeats = [int(number) for number in re.findall(r"(?<!\\)[{,](\d+)(?=[,}])", pattern)]
+    if not _PATTERN.fullmatch(pattern) or re.search(r"[*+?}]\?|[*+?}][*+{]", pattern) or max(repeats, default=0) > _REPEAT_MAX:
         allowed = "Only literals, `.`, `[...]`, `(?:...)`, `|` and greedy `* + ? {n,m}` are allowed"
         reader.wrong("bad_pattern", "pattern", f"{allowed}; the pattern always matches the whole value.")
         return None
