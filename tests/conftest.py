@@ -17,6 +17,7 @@ import pytest
 
 from tenon.kit.database import embedded
 from tenon.kit.settings import Settings, load_settings
+from tests.collector import Collector
 
 ROOT = Path(__file__).parents[1]
 TENON = ROOT / ".venv" / "bin" / "tenon"
@@ -74,9 +75,18 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def collector() -> Iterator[Collector]:
+    """Where the installation sends its spans."""
+    made = Collector()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def stack(collector: Collector) -> Iterator[Stack]:
     """One installation with the demo tenant and the airline data for all tests that only use it."""
     made = Stack.fresh()
+    made.environment["TENON_OTLP_ENDPOINT"] = collector.address
     try:
         made.tenon("up", "--detach")
         yield made

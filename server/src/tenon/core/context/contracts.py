@@ -48,6 +48,7 @@ class Context:
     session: SessionId | None = None
     key_id: str | None = None
     trace_id: str = ""
+    trace_sampled: bool = False
     # An agent's base key: may open sessions and nothing else.
     opens_sessions_only: bool = False
     attributes: Mapping[str, Any] = field(default_factory=dict)

@@ -42,15 +42,16 @@ async def publish(session: WriteSession, ctx: Context, event: Event) -> UUID:
             "data": canonical.encode(event.data).decode(),
             "markings": sorted(event.markings),
             "request_id": ctx.request_id,
-            "traceparent": _traceparent(ctx.trace_id, event_id),
+            "traceparent": _traceparent(ctx, event_id),
         },
     )
     return event_id
 
 
-def _traceparent(trace_id: str, event_id: UUID) -> str | None:
+def _traceparent(ctx: Context, event_id: UUID) -> str | None:
     """W3C trace context: the request's trace, with the event itself as the span that consumers go on from."""
-    return f"00-{trace_id}-{event_id.hex[16:]}-01" if _TRACE_ID.fullmatch(trace_id) else None
+    sampled = "01" if ctx.trace_sampled else "00"
+    return f"00-{ctx.trace_id}-{event_id.hex[16:]}-{sampled}" if _TRACE_ID.fullmatch(ctx.trace_id) else None
 
 
 def authorize_reader(ctx: Context) -> None:

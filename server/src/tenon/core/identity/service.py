@@ -120,13 +120,13 @@ class Authenticator:
         self._auth = auth
         self._cache: OrderedDict[str, tuple[float, RowMapping]] = OrderedDict()
 
-    async def authenticate(self, text: str, *, request_id: str, trace_id: str = "") -> Context:
+    async def authenticate(self, text: str, *, request_id: str, trace_id: str = "", sampled: bool = False) -> Context:
         """The context of this key's principal. Raises Unauthenticated, always with the same sentence: why is for the log only."""
         parsed = api_keys.parse(text)
         row = await self._record(parsed.key_id) if parsed else None
         if parsed is None or row is None or not hmac.compare_digest(bytes(row["secret_sha256"]), parsed.sha256) or not _usable(row):
             raise Unauthenticated("invalid_api_key", "This API key is not valid. Check it, or ask an operator for a new one.")
-        return replace(_context(row), request_id=request_id, trace_id=trace_id)
+        return replace(_context(row), request_id=request_id, trace_id=trace_id, trace_sampled=sampled)
 
     async def still_valid(self, ctx: Context) -> bool:
         """Whether the key behind a long-lived stream would still authenticate to the same authority."""

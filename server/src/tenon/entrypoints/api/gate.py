@@ -68,7 +68,7 @@ class Gate:
             if scope["path"] not in self._public:
                 key = _bearer(headers.get(b"authorization", b""))
                 scope[SCOPE_KEY] = await self._authenticator.authenticate(
-                    key, request_id=request_id, trace_id=scope["tenon.trace"].trace_id
+                    key, request_id=request_id, trace_id=scope["tenon.trace"].trace_id, sampled=scope["tenon.trace"].sampled
                 )
             await self._app(scope, receive, answer)
         except TenonError as error:

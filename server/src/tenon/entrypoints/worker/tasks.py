@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+from tenon.core import events
 from tenon.core.audit.tasks import REST_SECONDS as SEQUENCER_REST_SECONDS
 from tenon.core.audit.tasks import sequencer_task
 from tenon.core.events.tasks import REST_SECONDS as OUTBOX_REST_SECONDS
 from tenon.core.events.tasks import outbox_task
+from tenon.entrypoints.worker import relaying
 from tenon.entrypoints.worker.housekeeping import Housekeeping
 from tenon.entrypoints.worker.loops import Loop
 from tenon.kit.database import Database
 from tenon.kit.settings import Settings
 from tenon.ontology.actions.tasks import REST_SECONDS as PROPOSALS_REST_SECONDS
 from tenon.ontology.actions.tasks import proposals_task
+
+RELAY_REST_SECONDS = 0.25
 
 
 def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
@@ -28,6 +32,7 @@ def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
     return [
         Loop("audit.sequence", sequencer_task(login("sequencer"), settings), SEQUENCER_REST_SECONDS),
         Loop("events.outbox", outbox_task(relay, settings), OUTBOX_REST_SECONDS),
+        Loop("events.relay", events.subscribe(relay, relaying.CONSUMER, relaying.observe), RELAY_REST_SECONDS),
         Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_REST_SECONDS),
         Loop("housekeeping", Housekeeping(login("migrate")), 60.0),
     ]
