@@ -42,6 +42,7 @@ ENVIRONMENT = Environment(
         "note": Variable(Field(Kind.TEXT)),
         "now": Variable(Field(Kind.TIMESTAMP)),
         "maybe": Variable(Field(Kind.INTEGER, optional=True)),
+        "then": Variable(Field(Kind.TIMESTAMP, optional=True)),
     },
 )
 FULL = {"carrier": "UA", "tail_number": "", "delay": 0, "distance": 2.5, "cancelled": False, "scheduled_at": NOON, "left_at": NOON}
@@ -50,7 +51,17 @@ REQUIRED = {"carrier": "AA", "distance": 1.0, "cancelled": True, "scheduled_at":
 
 def values(**more: Any) -> dict[str, Any]:
     full, empty = ENVIRONMENT.record("flight", FULL), ENVIRONMENT.record("flight", REQUIRED)
-    return {"flight": full, "empty": empty, "flights": [full, empty], "minutes": 30, "note": "é😀", "now": NOON, "maybe": None, **more}
+    return {
+        "flight": full,
+        "empty": empty,
+        "flights": [full, empty],
+        "minutes": 30,
+        "note": "é😀",
+        "now": NOON,
+        "maybe": None,
+        "then": NOON,
+        **more,
+    }
 
 
 CORPUS: list[tuple[str, Any]] = [
@@ -66,6 +77,8 @@ CORPUS: list[tuple[str, Any]] = [
     ("flight.delay == 0", True),
     ("empty.tail_number", None),
     ("maybe == null", True),
+    ("then", NOON),
+    ("then == now && then + duration('1s') > now", True),
     # numbers
     ("minutes / 7", 4),
     ("-7 / 2", -3),

@@ -157,7 +157,7 @@ class Expression:
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """The value as text, int, float, bool, aware datetime or None. Raises ExpressionFailed with a sentence."""
         try:
-            result = self.program.eval(data={name: values[name] for name in self.variables})
+            result = self.program.eval(data={name: _given(values[name]) for name in self.variables})
         except RuntimeError as error:
             raise ExpressionFailed(_failure(str(error))) from None
         found = result.type()
@@ -217,8 +217,7 @@ def _declared(variable: Variable) -> cel.Type:
 
 def _fill(message: Message, name: str, field: Field, value: Any) -> None:
     if field.kind is Kind.TIMESTAMP:
-        instant = timestamp_pb2.Timestamp()
-        instant.FromDatetime(_aware(value))
+        instant = _given(value)
         target = getattr(message, name)
         if field.optional:
             target.Pack(instant)
@@ -233,10 +232,15 @@ def _fill(message: Message, name: str, field: Field, value: Any) -> None:
         setattr(message, name, value)
 
 
-def _aware(value: datetime) -> datetime:
+def _given(value: Any) -> Any:
+    """A variable's value as the engine takes it everywhere: a Python datetime would not do where the static type is unknown."""
+    if not isinstance(value, datetime):
+        return value
     if value.tzinfo is None:
         raise TypeError("an instant needs a time zone")
-    return value
+    instant = timestamp_pb2.Timestamp()
+    instant.FromDatetime(value)
+    return instant
 
 
 def _spoken(type_: cel.Type) -> str:
