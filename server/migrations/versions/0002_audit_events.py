@@ -223,8 +223,10 @@ def upgrade() -> None:
     m.run(OUTBOX)
     m.run(OUTBOX_FUNCTIONS.replace("MIGRATE", m.names.login("migrate")))
     _raise_walls(m)
-    m.run("insert into tenon.outbox_epoch (epoch, system_identifier, replay_from, watermark)"
-          " select 1, system_identifier::text, '0', '0' from pg_control_system()")
+    m.run(
+        "insert into tenon.outbox_epoch (epoch, system_identifier, replay_from, watermark)"
+        " select 1, system_identifier::text, '0', '0' from pg_control_system()"
+    )
     m.run("select tenon.make_outbox_partitions(current_date - 1, 15)")
 
 
@@ -238,8 +240,10 @@ def _raise_walls(m: Migration) -> None:
     m.wall("tenon.audit_checkpoint", "select", sequencer="select, insert")
     for table in ("audit_entry", "audit_leaf", "audit_checkpoint", "outbox"):
         events = "update or truncate" if table == "outbox" else "update or delete or truncate"
-        m.run(f"create trigger {table}_is_insert_only before {events} on tenon.{table}"
-              " for each statement execute function tenon.refuse_change()")
+        m.run(
+            f"create trigger {table}_is_insert_only before {events} on tenon.{table}"
+            " for each statement execute function tenon.refuse_change()"
+        )
     m.wall("tenon.outbox", f"select, {OUTBOX_INSERT}", relay="select")
     m.wall("tenon.outbox_default")
     m.wall("tenon.outbox_epoch", relay="select, update (watermark)")

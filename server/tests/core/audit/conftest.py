@@ -82,4 +82,6 @@ async def audit_log(request: pytest.FixtureRequest, cluster: Any, tmp_path: Path
 
 def stranger(ctx: Context) -> Context:
     """Another principal of the same tenant, with no roles."""
-    return Context(TenantId(ctx.tenant), (Actor(PrincipalId(uuid7()), PrincipalKind.USER, "stranger"),), frozenset(), frozenset(), str(uuid7()))
+    return Context(
+        TenantId(ctx.tenant), (Actor(PrincipalId(uuid7()), PrincipalKind.USER, "stranger"),), frozenset(), frozenset(), str(uuid7())
+    )

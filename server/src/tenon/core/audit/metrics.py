@@ -11,7 +11,9 @@ SEQUENCED = Counter("tenon_audit_sequenced_entries_total", "Audit entries that g
 CHECKPOINTS = Counter("tenon_audit_checkpoints_total", "Checkpoints signed, the root log's included.")
 GENERATIONS = Counter("tenon_audit_log_restarts_total", "New log generations: the database did not continue what was signed.")
 ENTRY_AGE = Histogram(
-    "tenon_audit_sequence_delay_seconds", "From an entry's writing to its place in the tree.", buckets=(0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 600)
+    "tenon_audit_sequence_delay_seconds",
+    "From an entry's writing to its place in the tree.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 600),
 )
 CHECKPOINT_LAG = Gauge("tenon_audit_checkpoint_lag_seconds", "Since the last signing round that left nothing unsigned.")
 WATERMARK_AGE = Gauge("tenon_audit_watermark_age_seconds", "How long the oldest open transaction has held the watermark still.")

@@ -71,7 +71,11 @@ async def evidence_pack(
     rows = await session.rows(repository.EVIDENCE, where | {"resource_id": resource_id})
     indices = [row["index"] for row in rows]
     paths = await trees.inclusion_paths(session, ctx.tenant, checkpoint["generation"], indices, checkpoint["size"])
-    members = {"README.txt": README.encode(), "checkpoint": checkpoint["note"].encode(), "log.pub": checkpoint["public_key"].encode() + b"\n"}
+    members = {
+        "README.txt": README.encode(),
+        "checkpoint": checkpoint["note"].encode(),
+        "log.pub": checkpoint["public_key"].encode() + b"\n",
+    }
     total = 0
     for row in rows:
         if row["id"] is None:

@@ -177,7 +177,9 @@ class Sequencer:
         named = [continuation(origin(self._installation, s.generation, s.tenant), s.size, s.root) for s in before.values()]
         await session.execute(repository.START_TREES, {"generation": following, "tenants": list(before), "continues": named})
         metrics.GENERATIONS.inc()
-        telemetry.logger().warning("audit.log_restarted", generation=following, reason="the database does not continue the last signed checkpoint")
+        telemetry.logger().warning(
+            "audit.log_restarted", generation=following, reason="the database does not continue the last signed checkpoint"
+        )
 
 
 async def _next_rows(session: WriteSession, state: RowMapping) -> tuple[list[RowMapping], tuple[str, dict[str, Any]]]:

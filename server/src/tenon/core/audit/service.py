@@ -142,7 +142,9 @@ async def _record_independently(database: Database, ctx: Context, event: AuditEv
         async with database.tenant(ctx.identity) as session:
             await record(session, ctx, event)
     except Exception as error:
-        telemetry.logger().error("audit.refusal_lost", action=event.action, code=event.code, request_id=ctx.request_id, reason=type(error).__name__)
+        telemetry.logger().error(
+            "audit.refusal_lost", action=event.action, code=event.code, request_id=ctx.request_id, reason=type(error).__name__
+        )
 
 
 def _is_retryable(error: BaseException) -> bool:

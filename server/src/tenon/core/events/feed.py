@@ -54,21 +54,17 @@ class Feed:
         """A stream begins."""
         self.streams += 1
         STREAMS.inc()
-        if self._poller is None:
+        if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="events.feed")
 
     def close(self) -> None:
-        """A stream has ended; the last one stops the poller and forgets what it knew."""
+        """A stream has ended; after the last one the poller ends at its next turn (cancelling it would break a connection)."""
         self.streams -= 1
         STREAMS.dec()
-        if self.streams == 0 and self._poller is not None:
-            self._poller.cancel()
-            self._poller = self._floor = self._reached = None
-            self._events.clear()
 
     async def _poll(self) -> None:
         rest = POLL_SECONDS_MIN
-        while True:
+        while self.streams:
             try:
                 rest = POLL_SECONDS_MIN if await self._look() else min(rest * 1.5, POLL_SECONDS_MAX)
             except Exception as error:  # the database is away: streams stay open and go on from their cursors

@@ -14,7 +14,9 @@ select tenon.current_epoch() as epoch, pg_snapshot_xmin(pg_current_snapshot())::
 """
 RESUME = "select rewind_to::text as rewind_to, dropped_below::text as dropped_below from tenon.outbox_resume(:epoch, :as_of)"
 
-_COLUMNS = "o.id, o.tenant_id, o.epoch, o.xid::text as xid, o.occurred_at, o.type, o.subject, o.data, o.markings, o.request_id, o.traceparent"
+_COLUMNS = (
+    "o.id, o.tenant_id, o.epoch, o.xid::text as xid, o.occurred_at, o.type, o.subject, o.data, o.markings, o.request_id, o.traceparent"
+)
 _AFTER = """
 (o.epoch, o.xid, o.id) > (:epoch, cast(:xid as xid8), :id)
       and (o.epoch < :current or (o.epoch = :current and o.xid < cast(:watermark as xid8)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
+from pydantic import StringConstraints
 from starlette.requests import Request as Connection
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -24,13 +25,14 @@ router = APIRouter(prefix="/v1", tags=["events"])
 REPLAY_PAGE = 500
 HEARTBEAT_SECONDS = 15.0
 AUTHORITY_SECONDS = 2.0
-TYPE_PATTERN = r"^tenon\.[a-z_]+\.(\*|[a-z_]+\.v[0-9]+)$"
+# A whole type, or a prefix such as tenon.proposal.*
+TypeFilter = Annotated[str, StringConstraints(max_length=100, pattern=r"^tenon\.[a-z_]+\.(\*|[a-z_]+\.v[0-9]+)$")]
 
 
 @router.get("/events", response_class=StreamingResponse)
 async def events(
     request: Request,
-    type: Annotated[list[str] | None, Query(max_length=20)] = None,
+    type: Annotated[list[TypeFilter] | None, Query(max_length=20)] = None,
     after: Annotated[str | None, Query(max_length=500, description="A cursor, `beginning` or `now`.")] = None,
     format: Annotated[Literal["sse", "json"], Query()] = "sse",
     limit: Annotated[int, Query(ge=1, le=service.PAGE_EVENTS_MAX)] = 100,

@@ -91,9 +91,7 @@ async def newest(session: WriteSession) -> Cursor:
     return Cursor(Position(int(state["epoch"]), int(state["watermark"])), int(state["epoch"]))
 
 
-async def _read(
-    session: WriteSession, query: str, where: dict[str, UUID], after: Cursor, limit: int, *, go_on: bool = False
-) -> Page:
+async def _read(session: WriteSession, query: str, where: dict[str, UUID], after: Cursor, limit: int, *, go_on: bool = False) -> Page:
     state = await session.row(repository.STATE)
     assert state is not None
     epoch, watermark = int(state["epoch"]), int(state["watermark"])
@@ -181,9 +179,7 @@ def subscribe(
     return run
 
 
-async def _hand_over(
-    page: Page, handle: Callable[[Delivered], Awaitable[None]], types: Collection[str]
-) -> tuple[Cursor, Exception | None]:
+async def _hand_over(page: Page, handle: Callable[[Delivered], Awaitable[None]], types: Collection[str]) -> tuple[Cursor, Exception | None]:
     reached = page.start
     for event in page.events:
         try:

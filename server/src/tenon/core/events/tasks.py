@@ -24,7 +24,9 @@ PARTITION_SECONDS = 600.0
 PARTITIONS_AHEAD_DAYS = 14
 RETENTION_DAYS = 14
 EPOCH = Gauge("tenon_outbox_epoch", "The outbox's epoch; it grows when the database was restored.")
-WATERMARK_LAG = Gauge("tenon_outbox_watermark_lag_transactions", "Transactions between the watermark and the newest: what one open one holds back.")
+WATERMARK_LAG = Gauge(
+    "tenon_outbox_watermark_lag_transactions", "Transactions between the watermark and the newest: what one open one holds back."
+)
 PARTITIONS = Counter("tenon_outbox_partitions_total", "Daily partitions made and dropped.", ["what"])
 
 
@@ -72,7 +74,9 @@ class OutboxKeeper:
             kept = json.loads(self._path.read_text())
             return {"epoch": int(kept["epoch"]), "next_xid": int(kept["next_xid"])}
         except (ValueError, KeyError, TypeError):
-            raise Unavailable("outbox_state_damaged", f"{self._path} is damaged. Remove it only if the database was never restored.") from None
+            raise Unavailable(
+                "outbox_state_damaged", f"{self._path} is damaged. Remove it only if the database was never restored."
+            ) from None
 
     def _keep_outside(self, epoch: int, next_xid: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
