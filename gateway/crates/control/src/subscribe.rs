@@ -15,7 +15,10 @@ pub(crate) async fn subscribe_for_ever(world: Rc<World>, client: Client, gateway
     let mut backoff = Backoff::default();
     loop {
         if let Err(reason) = follow(&world, client.clone(), &gateway_id, &mut backoff).await {
-            if world.status.connected.swap(false, Ordering::Relaxed) || backoff_is_new(&world) {
+            let was_connected = world.status.connected.swap(false, Ordering::Relaxed);
+            // Told once each time it is lost, not with every attempt.
+            let told = world.status.told_lost.swap(true, Ordering::Relaxed);
+            if was_connected || !told {
                 tracing::warn!("no updates from the control plane: {reason}");
             }
         }
@@ -23,15 +26,9 @@ pub(crate) async fn subscribe_for_ever(world: Rc<World>, client: Client, gateway
     }
 }
 
-/// Told once each time it is lost, not with every attempt.
-fn backoff_is_new(world: &World) -> bool {
-    !world.status.told_lost.swap(true, Ordering::Relaxed)
-}
-
 async fn follow(world: &World, mut client: Client, gateway_id: &str, backoff: &mut Backoff) -> Result<(), String> {
     let held = world.store.borrow().current();
-    let request =
-        SubscribeRequest { gateway_id: gateway_id.to_owned(), known_revision: held.revision, snapshot_origin: held.origin.to_string() };
+    let request = SubscribeRequest { gateway_id: gateway_id.to_owned(), known_revision: held.revision, snapshot_origin: held.origin.to_string() };
     drop(held);
     let subscribed = tokio::time::timeout(SILENCE_MAX, client.subscribe(request)).await;
     let mut updates = subscribed.map_err(|_| "no answer in time")?.map_err(|status| told(&status))?.into_inner();

@@ -30,7 +30,10 @@ fn whatever_could_be_read_differently_is_refused() {
     let cases: Vec<(String, ScanError)> = vec![
         (r#"{"model":"a","model":"b"}"#.into(), ScanError::Duplicate("model")),
         (r#"{"model":"a","stream":true,"stream":false}"#.into(), ScanError::Duplicate("stream")),
-        (r#"{"model":"a","stream_options":{"include_usage":true,"include_usage":false}}"#.into(), ScanError::Duplicate("stream_options.include_usage")),
+        (
+            r#"{"model":"a","stream_options":{"include_usage":true,"include_usage":false}}"#.into(),
+            ScanError::Duplicate("stream_options.include_usage"),
+        ),
         (r#"{"mod\u0065l":"a"}"#.into(), ScanError::EscapedKey),
         (r#"{"model":"a","stream_options":{"include\u005fusage":true}}"#.into(), ScanError::EscapedKey),
         (deep(64), ScanError::Depth),
@@ -64,7 +67,10 @@ fn only_what_must_change_is_spliced() {
     assert_eq!(spliced(r#"{"stream_options":{},"model":"a"}"#, None, true)["stream_options"], asked);
     assert_eq!(spliced(r#"{"stream_options":{ "include_usage" : false },"model":"a"}"#, None, true)["stream_options"], asked);
     assert_eq!(spliced(r#"{"stream_options":{"x":1},"model":"a"}"#, None, true)["stream_options"], json!({"x":1,"include_usage":true}));
-    assert_eq!(spliced(r#"{"stream_options":{"include_usage":true},"model":"a"}"#, Some("b\"c"), true), json!({"stream_options":asked,"model":"b\"c"}));
+    assert_eq!(
+        spliced(r#"{"stream_options":{"include_usage":true},"model":"a"}"#, Some("b\"c"), true),
+        json!({"stream_options":asked,"model":"b\"c"})
+    );
     assert_eq!(spliced(r#"{"model":"a","stream_options":{}}"#, Some("b"), true), json!({"model":"b","stream_options":asked}));
     assert_eq!(spliced(r#"{"model":"a"}"#, None, false), json!({"model":"a"}));
 }
@@ -87,16 +93,21 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 fn any_request() -> impl Strategy<Value = Value> {
     let options = prop_oneof![Just(json!(null)), Just(json!({})), any::<bool>().prop_map(|b| json!({"include_usage": b, "x": 1}))];
-    (".{1,10}", any::<bool>(), prop::option::of(any::<u32>()), prop::option::of(options), prop::collection::btree_map("x[a-z]{0,4}", any_json(), 0..6)).prop_map(
-        |(model, stream, max, options, rest)| {
+    (
+        ".{1,10}",
+        any::<bool>(),
+        prop::option::of(any::<u32>()),
+        prop::option::of(options),
+        prop::collection::btree_map("x[a-z]{0,4}", any_json(), 0..6),
+    )
+        .prop_map(|(model, stream, max, options, rest)| {
             let mut map: Map<String, Value> = rest.into_iter().collect();
             map.insert("model".into(), model.into());
             map.insert("stream".into(), stream.into());
             max.map(|max| map.insert("max_tokens".into(), max.into()));
             options.map(|options| map.insert("stream_options".into(), options));
             Value::Object(map)
-        },
-    )
+        })
 }
 
 proptest! {

@@ -4,7 +4,7 @@ use crate::admin::World;
 use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, ThreadMetrics, TOKENS};
+use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, TOKENS, ThreadMetrics};
 
 struct Page(String);
 

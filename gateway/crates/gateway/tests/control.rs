@@ -1,5 +1,5 @@
 //! With and without the control plane: late answers, restarts, full logs, drains.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
@@ -22,7 +22,8 @@ fn an_unknown_key_is_asked_for_once_and_remembered() {
     let hidden = TestKey::new("hiddenkey1", TENANT);
     house.control.hide_key(hidden.record.clone().tap(|r| r.revision = 100), 100);
     house.control.delay_resolves(Duration::from_millis(200));
-    let calls: Vec<_> = (0..8).map(|_| (at, hidden.text.clone())).map(|(at, key)| std::thread::spawn(move || post(at, CHAT, &key, BODY).status)).collect();
+    let calls: Vec<_> =
+        (0..8).map(|_| (at, hidden.text.clone())).map(|(at, key)| std::thread::spawn(move || post(at, CHAT, &key, BODY).status)).collect();
     assert!(calls.into_iter().all(|call| call.join().unwrap() == 200));
     assert_eq!(house.control.resolves(), 2);
 }
@@ -75,7 +76,9 @@ fn a_start_without_the_control_plane_uses_what_was_last_known() {
     let house = House::with(|setup| setup.with("TENON_GATEWAY_STALENESS_MAX_MS", 3000));
     let strict = TestKey::new("strictkey1", TENANT).with(|r| r.strict = true);
     house.put_key(&strict);
-    wait_for("the copy on disk", || std::fs::read(house.setup.data_dir().join("data/last-known-good.bin")).is_ok_and(|f| f.windows(10).any(|w| w == b"strictkey1")));
+    wait_for("the copy on disk", || {
+        std::fs::read(house.setup.data_dir().join("data/last-known-good.bin")).is_ok_and(|f| f.windows(10).any(|w| w == b"strictkey1"))
+    });
     let mut gateway = house.gateway;
     gateway.kill();
     house.control.stop();
@@ -138,7 +141,9 @@ fn what_was_not_acknowledged_ships_after_a_kill_and_running_calls_are_unknown() 
 
 #[test]
 fn a_full_log_refuses_calls_until_it_has_shipped() {
-    let mut house = House::with(|s| s.with("TENON_GATEWAY_WAL_SEGMENT_BYTES", 65536).with("TENON_GATEWAY_WAL_BYTES_MAX", 65536 * 4).with("TENON_GATEWAY_THREADS", 1));
+    let mut house = House::with(|s| {
+        s.with("TENON_GATEWAY_WAL_SEGMENT_BYTES", 65536).with("TENON_GATEWAY_WAL_BYTES_MAX", 65536 * 4).with("TENON_GATEWAY_THREADS", 1)
+    });
     house.control.stop();
     let mut calls = 0;
     let refused = loop {

@@ -1,7 +1,7 @@
 //! kill -9 under load, again and again: every call whose answer arrived whole has exactly one usage record, and it says completed.
 //!
 //! `TENON_CRASH_KILLS` sets how often (default 20).
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
@@ -48,7 +48,10 @@ fn no_acknowledged_call_is_lost_or_doubled() {
     house.gateway = house.setup.start();
     let acknowledged = acknowledged.lock().unwrap().clone();
     let ids = || house.control.usage().into_iter().map(|r| r.request_id).collect::<HashSet<_>>();
-    wait_for("every acknowledged call has its record", || { let ids = ids(); acknowledged.iter().all(|id| ids.contains(id)) });
+    wait_for("every acknowledged call has its record", || {
+        let ids = ids();
+        acknowledged.iter().all(|id| ids.contains(id))
+    });
     wait_for("all is shipped", || house.gateway.metric("tenon_gateway_wal_backlog_records") == 0.0);
     judge(&house, &acknowledged, kills);
 }
@@ -63,7 +66,12 @@ fn judge(house: &House, acknowledged: &[String], kills: u32) {
         assert_eq!((record.outcome(), record.usage_source()), (Outcome::Completed, UsageSource::Engine), "{id}");
     }
     let unknown = records.values().flatten().filter(|r| r.outcome() == Outcome::Unknown).count();
-    println!("{kills} kills, {} acknowledged calls, {} records, {unknown} unknown, {} shipped again", acknowledged.len(), records.len(), house.control.duplicates());
+    println!(
+        "{kills} kills, {} acknowledged calls, {} records, {unknown} unknown, {} shipped again",
+        acknowledged.len(),
+        records.len(),
+        house.control.duplicates()
+    );
     assert!(acknowledged.len() > kills as usize * CALLERS, "there was load");
     assert!(records.len() <= house.upstream.count() + CALLERS * kills as usize, "no record without a call");
 }

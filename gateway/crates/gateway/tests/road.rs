@@ -1,5 +1,5 @@
 //! The road in status order: 401, 404, 403, 400, then what succeeds.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
@@ -41,7 +41,8 @@ fn every_route_refuses_in_order_and_then_answers() {
     refused(&get(at, "/v1/models", ""), 401, "missing_api_key");
     refused(&post(at, "/v1/models", &house.key.text, ""), 405, "method_not_allowed");
     refused(&get(at, "/v1/nothing", &house.key.text), 404, "unknown_route");
-    let ids = |key: &TestKey| get(at, "/v1/models", &key.text).json()["data"].as_array().unwrap().iter().map(|m| m["id"].to_string()).collect::<Vec<_>>();
+    let ids =
+        |key: &TestKey| get(at, "/v1/models", &key.text).json()["data"].as_array().unwrap().iter().map(|m| m["id"].to_string()).collect::<Vec<_>>();
     assert_eq!((ids(&house.key), ids(&barred), ids(&stranger)), (vec!["\"m\"".to_owned()], vec![], vec![]));
 }
 
@@ -126,7 +127,10 @@ fn what_goes_up_is_the_callers_body_with_our_credential() {
     let usage = house.usage(&answer);
     assert_eq!((&*usage.trace_id, &*usage.tenant_id, &*usage.key_id, &*usage.endpoint_id, &*usage.model), (trace, TENANT, "keykeykey1", "e1", "m"));
     assert_eq!((usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.reasoning_tokens), (11, 7, 4, 2));
-    assert_eq!((usage.outcome(), usage.usage_source(), usage.operation(), usage.http_status, usage.attempt), (Outcome::Completed, UsageSource::Engine, Operation::Chat, 200, 1));
+    assert_eq!(
+        (usage.outcome(), usage.usage_source(), usage.operation(), usage.http_status, usage.attempt),
+        (Outcome::Completed, UsageSource::Engine, Operation::Chat, 200, 1)
+    );
     assert_eq!(usage.gateway_id, tenon_testkit::GATEWAY_ID);
     assert!(usage.first_token_us > 0 && usage.duration_us >= usage.first_token_us && usage.started_at_unix_us > 0 && !usage.streamed);
 }
@@ -190,7 +194,9 @@ fn upstream_refusals_are_passed_on_or_told_in_our_words() {
         assert_eq!((answer.status, answer.json()["error"]["message"].as_str()), (status, Some("theirs")));
         assert_eq!(house.usage(&answer).outcome(), Outcome::UpstreamError);
     }
-    for (theirs, ours, code) in [(401, 502, "upstream_refused_gateway"), (500, 502, "upstream_error"), (503, 503, "upstream_unavailable"), (302, 502, "upstream_protocol")] {
+    for (theirs, ours, code) in
+        [(401, 502, "upstream_refused_gateway"), (500, 502, "upstream_error"), (503, 503, "upstream_unavailable"), (302, 502, "upstream_protocol")]
+    {
         says(theirs);
         let answer = house.chat(BODY);
         refused(&answer, ours, code);

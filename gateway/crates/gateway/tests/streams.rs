@@ -1,5 +1,5 @@
 //! Streams: untouched, observed, and never looking complete when they are not.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
@@ -89,7 +89,9 @@ fn a_stream_that_breaks_off_ends_with_an_error_and_is_estimated() {
 #[test]
 fn a_whole_answer_that_breaks_off_does_not_look_complete() {
     let house = House::new();
-    house.upstream.say(|_| vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"cho".to_vec()), Step::Close]);
+    house
+        .upstream
+        .say(|_| vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"cho".to_vec()), Step::Close]);
     let answer = house.chat(BODY);
     assert!(!answer.complete);
     assert_eq!(house.usage(&answer).outcome(), Outcome::Cut);
@@ -108,7 +110,10 @@ fn a_caller_who_leaves_cancels_the_upstream_and_is_metered() {
     drop(client);
     wait_for("the cancel", || house.upstream.cancelled.load(Ordering::SeqCst) == 1);
     let usage = house.usage(&answer);
-    assert_eq!((usage.outcome(), usage.usage_source(), usage.output_tokens, usage.http_status), (Outcome::ClientGone, UsageSource::Estimated, 2, 200));
+    assert_eq!(
+        (usage.outcome(), usage.usage_source(), usage.output_tokens, usage.http_status),
+        (Outcome::ClientGone, UsageSource::Estimated, 2, 200)
+    );
     // Before the answer has begun.
     house.upstream.say(|_| vec![Step::UntilGone]);
     let client = house.open(BODY);

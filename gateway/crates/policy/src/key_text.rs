@@ -30,7 +30,8 @@ impl<'a> KeyText<'a> {
         let formed = known(&ENVIRONMENTS, environment)
             && known(&KINDS, kind)
             && secret.len() == SECRET + CRC
-            && id.iter().chain(secret).all(u8::is_ascii_alphanumeric);
+            && id.iter().all(u8::is_ascii_alphanumeric)
+            && secret.iter().all(u8::is_ascii_alphanumeric);
         if !formed {
             return None;
         }
@@ -78,9 +79,7 @@ mod tests {
     #[test]
     fn the_checksum_is_zlib_in_base62() {
         // zlib.crc32(b"123456789") = 0xCBF43926 = 3421780262
-        let value = base62_crc(b"123456789").iter().fold(0_u64, |sum, digit| {
-            sum * 62 + BASE62.iter().position(|d| d == digit).unwrap() as u64
-        });
+        let value = base62_crc(b"123456789").iter().fold(0_u64, |sum, digit| sum * 62 + BASE62.iter().position(|d| d == digit).unwrap() as u64);
         assert_eq!(value, 3_421_780_262);
     }
 
@@ -92,7 +91,9 @@ mod tests {
         let mut mistyped = good.clone().into_bytes();
         mistyped[30] = b'X';
         assert!(KeyText::parse(&mistyped).is_none());
-        for head in ["tnn_prod_svc_abcdefghij_", "tnn_live_xxx_abcdefghij_", "tnn_live_svc_abcdefghi_", "sk_live_svc_abcdefghij_", "tnn_live_svc_abcdefgh-j_"] {
+        for head in
+            ["tnn_prod_svc_abcdefghij_", "tnn_live_xxx_abcdefghij_", "tnn_live_svc_abcdefghi_", "sk_live_svc_abcdefghij_", "tnn_live_svc_abcdefgh-j_"]
+        {
             assert!(KeyText::parse(key(&format!("{head}{secret}")).as_bytes()).is_none(), "{head}");
         }
         assert!(KeyText::parse(&good.as_bytes()[..good.len() - 1]).is_none() && KeyText::parse(b"").is_none());

@@ -41,13 +41,21 @@ impl Refusal {
             Self::Expired => told(401, "key_expired", "The API key has expired."),
             Self::NotFresh => told(503, "key_not_fresh", "The key is marked strict and the control plane cannot confirm it at the moment."),
             Self::TooOld => told(503, "snapshot_too_old", "The control plane was not heard for too long to go on serving."),
-            Self::Unresolvable => told(503, "key_unresolvable", "The API key is not known here yet and the control plane cannot be asked at the moment."),
+            Self::Unresolvable => {
+                told(503, "key_unresolvable", "The API key is not known here yet and the control plane cannot be asked at the moment.")
+            }
             Self::MayNotCall => Told {
                 repair: Some("Open a session with this key and call models with the session's key, or use a key whose policy permits model calls."),
                 ..told(403, "key_may_not_call_models", "This API key may not call models.")
             },
-            Self::ModelNotFound => model(told(404, "model_not_found", "No model of this name is routed for your organisation. `GET /v1/models` lists those you may call.")),
-            Self::ModelNotAllowed => model(told(403, "model_not_allowed", "This API key may not call this model. `GET /v1/models` lists those it may.")),
+            Self::ModelNotFound => model(told(
+                404,
+                "model_not_found",
+                "No model of this name is routed for your organisation. `GET /v1/models` lists those you may call.",
+            )),
+            Self::ModelNotAllowed => {
+                model(told(403, "model_not_allowed", "This API key may not call this model. `GET /v1/models` lists those it may."))
+            }
             Self::NoClearedEndpoint => Told {
                 repair: Some("Choose a model with an endpoint cleared for every marking of the session, or open a new session with a lower ceiling."),
                 ..model(told(403, "no_cleared_endpoint", "No endpoint of this model is cleared for the markings this session may hold."))

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 
 /// # Errors
@@ -15,28 +15,29 @@ pub async fn receive(body: Incoming, limits: &Limits) -> Result<Bytes, Problem> 
     if body.size_hint().lower() > limits.body_bytes_max as u64 {
         return Err(Problem::TOO_LARGE);
     }
-    let mut reading = pin!(collect(body, limits.body_bytes_max));
-    // Small bodies come with the head: only one that does not is worth a timer.
-    let first = poll_fn(|cx| match reading.as_mut().poll(cx) {
-        Poll::Ready(read) => Poll::Ready(Some(read)),
+    let mut body = body;
+    // Small bodies come with the head, whole: only one that does not is worth a timer.
+    let first = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
         Poll::Pending => Poll::Ready(None),
     });
-    match first.await {
-        Some(read) => read,
-        None => tokio::time::timeout(limits.body_read, reading).await.map_err(|_| Problem::BODY_TIMEOUT)?,
-    }
-}
-
-async fn collect(mut body: Incoming, max: usize) -> Result<Bytes, Problem> {
-    let Some(first) = next(&mut body).await? else {
-        return Ok(Bytes::new());
+    let first = match first.await {
+        None => Bytes::new(),
+        Some(None) => return Ok(Bytes::new()),
+        Some(Some(Err(_))) => return Err(Problem::BODY_BROKEN),
+        Some(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
     };
-    if first.len() > max {
+    if first.len() > limits.body_bytes_max {
         return Err(Problem::TOO_LARGE);
     }
     if body.is_end_stream() {
         return Ok(first);
     }
+    let rest = Box::pin(collect(first, body, limits.body_bytes_max));
+    tokio::time::timeout(limits.body_read, rest).await.map_err(|_| Problem::BODY_TIMEOUT)?
+}
+
+async fn collect(first: Bytes, mut body: Incoming, max: usize) -> Result<Bytes, Problem> {
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(max);
     let mut whole = Vec::with_capacity(first.len() + expected);
     whole.extend_from_slice(&first);

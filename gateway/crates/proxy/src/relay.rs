@@ -24,7 +24,10 @@ const TAIL: usize = 16 << 10;
 
 enum Kind {
     /// One JSON text: its pieces are kept (by reference) until the end.
-    Whole { pieces: Vec<Bytes>, bytes: usize },
+    Whole {
+        pieces: Vec<Bytes>,
+        bytes: usize,
+    },
     Events(Observer),
     /// An upstream's refusal, passed on as it is.
     Refused,

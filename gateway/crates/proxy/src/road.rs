@@ -110,8 +110,7 @@ async fn model_call(
     let ask_usage = streamed && head.include_usage != IncludeUsage::Asked;
     let trace = Trace::of(&parts.headers);
     let prepared = Prepared { body: &body, head: &head, path, ask_usage, trace: &trace, headers: &parts.headers };
-    let subject =
-        Subject { id: arrival.id, trace_id: trace.id, started: arrival.at, started_unix_us: arrival.unix_us, operation, streamed };
+    let subject = Subject { id: arrival.id, trace_id: trace.id, started: arrival.at, started_unix_us: arrival.unix_us, operation, streamed };
     let (call, answering) = admitted_call(worker, &key, &head, subject, &prepared).await?;
     relay(worker, call, answering, ask_usage)
 }

@@ -93,7 +93,8 @@ async fn attempt(worker: &Worker, call: &Call, chosen: &Chosen, target: &Target,
         let fresh = kept.is_none();
         let mut sender = match kept {
             Some(sender) => sender,
-            None => connect(worker, call, target).await?,
+            // Boxed: a TLS handshake is several kilobytes, which every call would carry although few connect.
+            None => Box::pin(connect(worker, call, target)).await?,
         };
         live.enter(Phase::Headers, worker.clock());
         let error = match live.race(sender.try_send_request(request)).await? {

@@ -110,7 +110,8 @@ mod tests {
     }
 
     fn told() -> wire::Update {
-        let key = wire::KeyRecord { key_id: "abcdefghij".into(), secret_sha256: vec![7; 32], revision: 3, tenant_id: "t".into(), ..Default::default() };
+        let key =
+            wire::KeyRecord { key_id: "abcdefghij".into(), secret_sha256: vec![7; 32], revision: 3, tenant_id: "t".into(), ..Default::default() };
         let table = wire::RoutingTable { tenant_id: "t".into(), revision: 2, ..Default::default() };
         let full = wire::Snapshot { origin: "o".into(), keys: vec![key], routing: vec![table], markings: vec![] };
         wire::Update { revision: 9, change: Some(wire::update::Change::Snapshot(full)) }

@@ -17,7 +17,7 @@ mod view;
 pub use disk::{DiskError, LastKnownGood, Saved};
 pub use freshness::{Freshness, unix_ms};
 pub use key::{Key, KeyId, KeyRejected};
-pub use marking::{Markings, MarkingSet};
+pub use marking::{MarkingSet, Markings};
 pub use routing::{Endpoint, Model, Origin, Route, Routing, Target, Timeouts, Unusable};
 pub use seal::{SealError, SealingKey};
 pub use store::{Applied, Store};

@@ -36,11 +36,13 @@ struct State {
     resolves: u64,
 }
 
+type Running = (oneshot::Sender<()>, std::thread::JoinHandle<()>);
+
 #[derive(Clone)]
 pub struct Control {
     state: Arc<Mutex<State>>,
     pub address: SocketAddr,
-    stop: Arc<Mutex<Option<(oneshot::Sender<()>, std::thread::JoinHandle<()>)>>>,
+    stop: Arc<Mutex<Option<Running>>>,
 }
 
 impl Control {
@@ -225,10 +227,9 @@ impl GatewayControl for Service {
         let mut batches = request.into_inner();
         tokio::spawn(async move {
             while let Some(Ok(batch)) = batches.next().await {
-                if let Some(ack) = store(&mut shared.lock().unwrap(), batch) {
-                    if sender.try_send(Ok(ack)).is_err() {
-                        return;
-                    }
+                let ack = store(&mut shared.lock().unwrap(), batch);
+                if ack.is_some_and(|ack| sender.try_send(Ok(ack)).is_err()) {
+                    return;
                 }
             }
         });

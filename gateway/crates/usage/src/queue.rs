@@ -97,7 +97,7 @@ impl Queue {
     /// The connection broke: what was sent on it goes out again.
     pub fn resend(&mut self) {
         for (_, batch) in std::mem::take(&mut self.sent) {
-                self.ready.extend(batch.calls);
+            self.ready.extend(batch.calls);
         }
     }
 
@@ -180,10 +180,7 @@ impl Terminal {
 
     fn to_wire(&self) -> Option<UsageRecord> {
         let open = self.opens.last()?;
-        let settle = match &self.settle {
-            Some(place) => Some(place.segment.read(place.at)?.payload),
-            None => None,
-        };
-        to_wire(open.segment.read(open.at)?.payload, settle, &open.segment.gateway_id)
+        let settle = self.settle.as_ref().map(|place| place.segment.payload(place.at));
+        to_wire(open.segment.payload(open.at), settle, &open.segment.gateway_id)
     }
 }

@@ -133,6 +133,12 @@ impl Segment {
         whole.then_some(Found { kind, payload, acknowledged: word & ACKNOWLEDGED != 0, next })
     }
 
+    /// The payload of a record that was read before, its checksum with it.
+    pub fn payload(&self, at: usize) -> &[u8] {
+        let length = usize::try_from(self.word(at).load(Ordering::Acquire) >> 32 & 0xffff).unwrap_or(0);
+        self.load(at + 8, length)
+    }
+
     /// Remembers in the log itself that the record's call was acknowledged: a restart does not ship it again.
     pub fn acknowledge(&self, at: usize) {
         self.word(at).fetch_or(ACKNOWLEDGED, Ordering::AcqRel);
@@ -170,7 +176,7 @@ impl Segment {
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at % 8 == 0 && at + 8 <= self.size(), "records are aligned and in bounds");
+        assert!(at.is_multiple_of(8) && at + 8 <= self.size(), "records are aligned and in bounds");
         // SAFETY: aligned and in bounds (asserted); all access to record words is atomic.
         unsafe { &*self.map.as_mut_ptr().add(at).cast::<AtomicU64>() }
     }

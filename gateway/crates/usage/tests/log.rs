@@ -76,7 +76,10 @@ fn a_record_arrives_as_it_was_written() {
     let r = &records[0];
     assert_eq!((&r.record_id[..], &*r.request_id, &*r.trace_id, &*r.gateway_id), (&id.0[..], &*id.text(), &*"ab".repeat(16), "gw-1"));
     assert_eq!((&*r.tenant_id, &*r.project_id, &*r.principal_id, &*r.key_id, &*r.session_id), ("tenant", "project", "principal", "key", "session"));
-    assert_eq!((&*r.endpoint_id, &*r.model, r.operation(), r.streamed, r.outcome(), r.usage_source()), ("endpoint", "model", Operation::Chat, true, Outcome::Completed, UsageSource::Engine));
+    assert_eq!(
+        (&*r.endpoint_id, &*r.model, r.operation(), r.streamed, r.outcome(), r.usage_source()),
+        ("endpoint", "model", Operation::Chat, true, Outcome::Completed, UsageSource::Engine)
+    );
     assert_eq!((r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_write_tokens, r.reasoning_tokens), (1, 2, 3, 4, 5));
     assert_eq!((r.http_status, r.first_token_us, r.duration_us, r.attempt, r.started_at_unix_us), (200, 6, 7, 1, 77));
     log.stop();

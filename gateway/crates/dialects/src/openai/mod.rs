@@ -4,8 +4,8 @@ mod error;
 mod json;
 mod listing;
 mod scan;
-mod sse;
 mod splice;
+mod sse;
 mod usage;
 
 pub use error::{ApiError, error_body, error_frame};

@@ -28,7 +28,10 @@ pub enum IncludeUsage {
     /// `stream_options` is null: replace these bytes.
     Null(usize, usize),
     /// An object without it: insert at this position; `empty` = no comma after it.
-    Missing { at: usize, empty: bool },
+    Missing {
+        at: usize,
+        empty: bool,
+    },
     /// Present as false or null: replace these bytes.
     Declined(usize, usize),
 }
@@ -87,8 +90,7 @@ impl From<Fault> for ScanError {
 }
 
 /// Keys that decide where a call goes, what it may cost or how it is answered. Each may appear once.
-const KEYS: [&str; 10] =
-    ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "messages", "prompt", "input"];
+const KEYS: [&str; 10] = ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "messages", "prompt", "input"];
 const USAGE_KEY: &str = "stream_options.include_usage";
 
 #[derive(Default)]
@@ -125,10 +127,7 @@ pub fn scan(body: &[u8]) -> Result<Head<'_>, ScanError> {
 }
 
 /// Calls `each` with every key of an object whose `{` was taken; `each` passes the value. Ends after the `}`.
-fn members<'a>(
-    cursor: &mut Cursor<'a>,
-    mut each: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), ScanError>,
-) -> Result<(), ScanError> {
+fn members<'a>(cursor: &mut Cursor<'a>, mut each: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), ScanError>) -> Result<(), ScanError> {
     if cursor.peek() == Some(b'}') {
         cursor.at += 1;
         return Ok(());

@@ -3,33 +3,20 @@
 use super::scan::{Head, IncludeUsage};
 use bytes::Bytes;
 
-/// A body in pieces, in order. At most five: before, changed, between, changed, after.
-#[derive(Clone, Debug, Default)]
-pub struct Pieces {
-    pieces: [Bytes; 5],
-    next: usize,
-    used: usize,
+/// A body in pieces, in order. Small, because it is moved several times on its way into a connection.
+#[derive(Clone, Debug)]
+pub enum Pieces {
+    One(Bytes),
+    Many(std::vec::IntoIter<Bytes>),
 }
 
 impl Pieces {
-    fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() && self.used < self.pieces.len() {
-            self.pieces[self.used] = piece;
-            self.used += 1;
-        }
-    }
-
     #[must_use]
     pub fn remaining(&self) -> usize {
-        self.pieces[self.next..self.used].iter().map(Bytes::len).sum()
-    }
-}
-
-impl From<Bytes> for Pieces {
-    fn from(whole: Bytes) -> Self {
-        let mut pieces = Self::default();
-        pieces.push(whole);
-        pieces
+        match self {
+            Self::One(whole) => whole.len(),
+            Self::Many(pieces) => pieces.as_slice().iter().map(Bytes::len).sum(),
+        }
     }
 }
 
@@ -37,11 +24,11 @@ impl Iterator for Pieces {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        if self.next == self.used {
-            return None;
+        match self {
+            Self::One(whole) if whole.is_empty() => None,
+            Self::One(whole) => Some(std::mem::take(whole)),
+            Self::Many(pieces) => pieces.next(),
         }
-        self.next += 1;
-        Some(std::mem::take(&mut self.pieces[self.next - 1]))
     }
 }
 
@@ -56,11 +43,11 @@ pub fn splice(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask_u
     let usage = ask_usage.then(|| usage_change(head)).flatten();
     let model = upstream_model.map(|name| Change { at: head.model_at, with: serde_json::Value::from(name).to_string().into() });
     let (first, second) = match (usage, model) {
-        (None, None) => return Pieces::from(body.clone()),
+        (None, None) => return Pieces::One(body.clone()),
         (Some(a), Some(b)) if a.at.0 < b.at.0 => (Some(a), Some(b)),
         (a, b) => (b, a),
     };
-    let mut pieces = Pieces::default();
+    let mut pieces = Vec::with_capacity(5);
     let mut done = 0;
     for change in [first, second].into_iter().flatten() {
         pieces.push(body.slice(done..change.at.0));
@@ -68,7 +55,8 @@ pub fn splice(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask_u
         done = change.at.1;
     }
     pieces.push(body.slice(done..));
-    pieces
+    pieces.retain(|piece| !piece.is_empty());
+    Pieces::Many(pieces.into_iter())
 }
 
 fn usage_change(head: &Head<'_>) -> Option<Change> {

@@ -1,7 +1,8 @@
 //! Usage as engines tell it.
 
-use memchr::memmem;
+use memchr::memmem::FinderRev;
 use serde::Deserialize;
+use std::sync::LazyLock;
 
 /// Token counts of one call. `cached` is a part of `input`, `reasoning` of `output`, as engines count them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,17 +41,19 @@ struct CompletionDetails {
 }
 
 const NAME: &[u8] = br#""usage""#;
+/// Made once: preparing the search costs more than the search.
+static LAST_NAME: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(NAME));
 
 /// The last `usage` object of an answer or frame. `"usage":null`, which engines send in every chunk when usage was asked for, is not one.
 /// Text of the model cannot pose as it: inside a JSON string its quotes are escaped.
 #[must_use]
 pub fn find_usage(text: &[u8]) -> Option<Usage> {
     let mut end = text.len();
-    while let Some(at) = memmem::rfind(&text[..end], NAME) {
-        if at == 0 || text[at - 1] != b'\\' {
-            if let Some(usage) = parse(&text[at + NAME.len()..]) {
-                return Some(usage);
-            }
+    while let Some(at) = LAST_NAME.rfind(&text[..end]) {
+        let escaped = at > 0 && text[at - 1] == b'\\';
+        let usage = if escaped { None } else { parse(&text[at + NAME.len()..]) };
+        if usage.is_some() {
+            return usage;
         }
         end = at;
     }

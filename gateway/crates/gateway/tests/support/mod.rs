@@ -8,8 +8,7 @@ pub const TENANT: &str = "019a0000-0000-7000-8000-0000000000a1";
 pub const CHAT: &str = "/v1/chat/completions";
 pub const BODY: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
 pub const STREAM_BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
-pub const ANSWER: &str =
-    r#"{"choices":[{"message":{"content":"yo"}}],"usage":{"prompt_tokens":11,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
+pub const ANSWER: &str = r#"{"choices":[{"message":{"content":"yo"}}],"usage":{"prompt_tokens":11,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
 
 pub struct House {
     pub control: Control,
