@@ -9,7 +9,7 @@ import pytest
 
 from tenon.kit.database import Database
 from tenon.kit.errors import Forbidden, Invalid, NotFound
-from tenon.ontology.schema import Ontologies, ObjectType, Problem, service
+from tenon.ontology.schema import ObjectType, Ontologies, Problem, service
 from tenon.ontology.schema.planning import Plan
 
 AIRLINE = (Path(__file__).parents[4] / "examples/airline/ontology.yaml").read_text().split("\naction_types:")[0]

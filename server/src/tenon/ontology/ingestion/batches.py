@@ -47,7 +47,7 @@ class Writer:
     name: str
     loaded_until: int
     counts: dict[str, int] = field(default_factory=lambda: {"inserted": 0, "updated": 0, "unchanged": 0})
-    size: int = ROWS_FIRST
+    size: int = field(default_factory=lambda: ROWS_FIRST)
     seconds_max: float = 0.0  # the longest batch
 
     async def write_stubs(self) -> None:

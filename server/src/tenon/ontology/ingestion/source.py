@@ -27,12 +27,24 @@ LINE_COLUMN = "\x01line"  # no header can hold it: such a line is refused
 
 @dataclass(slots=True)
 class Prepared:
-    """The file as DuckDB reads it: no header, the line number first. `rejects` are (line, code, reason, text)."""
+    """The file as DuckDB reads it: no header, the line number first. `rejects` are (line, column, code, reason, text)."""
 
     path: Path
     header: list[str]
     records: int = 0  # records of the source, rejected ones included
-    rejects: list[tuple[int, str, str, str]] = field(default_factory=list)
+    rejects: list[tuple[int, str | None, str, str, str]] = field(default_factory=list)
+
+    def reject(self, line: int, record: bytes, offset: int, delimiter: bytes, code: str, reason: str) -> None:
+        """Note a record that is none, with the column in which `offset` lies."""
+        text = record[:200].decode(errors="replace").replace("\0", "\ufffd")
+        self.rejects.append((line, column_at(record, offset, delimiter, self.header), code, reason, text))
+
+
+def column_at(record: bytes, offset: int, delimiter: bytes, header: list[str]) -> str:
+    """The header's name of the column that holds byte `offset`, or `#13` for the thirteenth when the header has no such column."""
+    outside = record[:offset].split(b'"')[::2]  # what stands between closed quotes counts no columns
+    position = sum(part.count(delimiter) for part in outside)
+    return header[position] if position < len(header) else f"#{position + 1}"
 
 
 def digest(path: Path) -> bytes:
@@ -102,7 +114,7 @@ def _header(load: Load, lines: Iterator[tuple[int, bytes]]) -> list[str]:
 
 def _copy(load: Load, lines: Iterator[tuple[int, bytes]], out: BinaryIO, made: Prepared) -> None:
     """Every record with its line number; single lines first, because nearly all are."""
-    prefix, pending = load.delimiter.encode(), _Pending(load.record_lines_max)
+    prefix, pending = load.delimiter.encode(), _Pending(load.record_lines_max, load.delimiter.encode())
     for number, line in lines:
         if pending.lines or line.count(b'"') & 1:
             for first, record in pending.add(number, line, made):
@@ -117,22 +129,24 @@ def _write(out: BinaryIO, number: int, record: bytes, prefix: bytes, made: Prepa
     made.records += 1
     wrong = _unreadable(record)
     if wrong:
-        made.rejects.append((number, *wrong, record[:200].decode(errors="replace")))
+        code, reason, offset = wrong
+        made.reject(number, record, offset, prefix, code, reason)
     else:
         out.write(b"%d%b%b\n" % (number, prefix, record))
 
 
-def _unreadable(record: bytes) -> tuple[str, str] | None:
+def _unreadable(record: bytes) -> tuple[str, str, int] | None:
+    """(code, reason, where) of a record that no CSV reader should see."""
     if len(record) > LINE_BYTES_MAX:
-        return "line_too_long", f"The line is longer than {LINE_BYTES_MAX:,} bytes."
+        return "line_too_long", f"The line is longer than {LINE_BYTES_MAX:,} bytes.", LINE_BYTES_MAX
     if b"\0" in record:
-        return "nul_byte", "The line holds a NUL byte."
+        return "nul_byte", "There is a NUL byte.", record.index(b"\0")
     if record.isascii():
         return None
     try:
         record.decode()
     except UnicodeDecodeError as error:
-        return "not_utf8", f"Byte {error.start + 1} of the line is not UTF-8."
+        return "not_utf8", f"Byte {error.start + 1} of the line is not UTF-8.", error.start
     return None
 
 
@@ -141,6 +155,7 @@ class _Pending:
     """Lines whose quotes are still open."""
 
     lines_max: int
+    delimiter: bytes
     lines: list[tuple[int, bytes]] = field(default_factory=list)
 
     def add(self, number: int, line: bytes, made: Prepared) -> list[tuple[int, bytes]]:
@@ -165,7 +180,7 @@ class _Pending:
         """The first line's quote does not close: reject that line alone and read the ones after it again."""
         (number, line), *rest = self.lines
         made.records += 1
-        made.rejects.append((number, "quote_not_closed", "A quote in this line does not close.", line[:200].decode(errors="replace")))
+        made.reject(number, line, line.rindex(b'"'), self.delimiter, "quote_not_closed", "A quote does not close.")
         self.lines.clear()
         done: list[tuple[int, bytes]] = []
         for later, text in rest:

@@ -133,21 +133,26 @@ def _read(made: Stage, load: Load, prepared: Prepared) -> None:
 def _note_broken_lines(made: Stage, load: Load, prepared: Prepared) -> None:
     """Lines that are no record: found before DuckDB saw them, or by its parser. Its csv_line starts with our line number."""
     insert = "insert into rejected values (?, ?, null, ?, ?, ?)"
-    for line, code, reason, text in prepared.rejects:
-        made.connection.execute(insert, [line, None, code, reason, text])
+    if prepared.rejects:
+        made.connection.executemany(insert, prepared.rejects)
     names = {"MISSING COLUMNS": "missing_columns", "TOO MANY COLUMNS": "too_many_columns", "UNQUOTED VALUE": "bad_quotes"}
-    found = made.rows("select distinct on (csv_line) csv_line, error_type::varchar, column_name, column_idx from broken")
-    for text, kind, column, _ in found:
+    width = len(prepared.header)
+    reasons = {
+        "missing_columns": f"The line has fewer than {width} columns; this is the first that is missing.",
+        "too_many_columns": f"The line has more than {width} columns.",
+        "bad_quotes": "The quotes in this line are not in order.",
+    }
+    # One line may be broken in several columns: the first tells.
+    found = made.rows("select distinct on (csv_line) csv_line, error_type::varchar, column_name from broken order by csv_line, column_idx")
+    noted = []
+    for text, kind, name in found:
         number, _, rest = str(text).partition(load.delimiter)
-        line = int(number) if number.isdigit() else 0
         code = names.get(str(kind), "broken_line")
-        reason = {
-            "missing_columns": f"The line has fewer than {len(prepared.header)} columns.",
-            "too_many_columns": f"The line has more than {len(prepared.header)} columns.",
-            "bad_quotes": "The quotes in this line are not in order.",
-        }.get(code, "The line cannot be read as CSV.")
-        shown = None if column in (None, LINE_COLUMN) else column
-        made.connection.execute(insert, [line, shown, code, reason, rest[:VALUE_SHOWN_MAX]])
+        column = name if name in prepared.header else f"#{width + 1}"
+        reason = reasons.get(code, "The line cannot be read as CSV.")
+        noted.append((int(number) if number.isdigit() else 0, column, code, reason, rest[:VALUE_SHOWN_MAX]))
+    if noted:
+        made.connection.executemany(insert, noted)
 
 
 def _note_bad_values(made: Stage, load: Load, prepared: Prepared) -> None:

@@ -1,0 +1,230 @@
+"""Loads into a real database: every row is an object or is named with line, column and reason."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zipfile
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+import pytest
+from ingestion_world import MAPPING
+
+from tenon.kit.errors import Conflict, Forbidden, Invalid, NotFound
+from tenon.ontology.ingestion import service as ingestion
+from tenon.ontology.schema import object_id
+
+TAG = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+async def test_types_are_read(make_world) -> None:
+    world = await make_world()
+    world.write(f'1,"O""Ada, é",BER,Acme,NA,31.12.1999,2013-01-01T10:00:00+02:00,12.5,1e3,true,high,{TAG}', "2,Bob,,,,,,,,,,")
+    report = await world.load()
+    assert (report.source_rows, report.inserted, report.rejected) == (2, 2, 0)
+    names = ("number", "name", "home", "born", "seen", "salary", "ratio", "active", "level", "tag", "state", "version")
+    assert await world.rows("person", *names) == [
+        (1, 'O"Ada, é', "BER", date(1999, 12, 31), datetime(2013, 1, 1, 8, tzinfo=UTC), 1250, 1000.0, True, "high", UUID(TAG), "new", 1),
+        (2, "Bob", None, None, None, None, None, None, None, None, "new", 1),
+    ]
+    person = world.ontology.object_types["person"]
+    assert [row[0] for row in await world.rows("person", "id")] == [object_id(world.tenant.tenant_id, person, {"number": n}) for n in (1, 2)]
+
+
+async def test_each_reject_names_line_column_and_reason(make_world) -> None:
+    world = await make_world()
+    world.write(
+        "1,Ada,,,,,,,,,,",
+        "x,Bob,,,,,,,,,,",  # line 3
+        "3,,,,,,,,,,,",
+        "4,Muchtoolongname,,,,,,,,,,",
+        "5,Eve,,,,31.02.2000,,,,,,",
+        "6,Fay,,,,,2013-01-01 10:00:00,,,,,",
+        "7,Gil,,,,,,1.005,,,,",
+        "8,Hal,,,,,,2000000,,,,",
+        "9,Ida,,,,,,,nan,maybe,middle,zz",
+        "10,too,few",
+        "11,Kim,,,,,,,,,,,,,too,many",
+        '12,"open,,,,,,,,,,',
+        "1,Lea,,,,,,,,,,",
+        "-1,Max,,,,,,,,,,",
+        "1.5,Ned,,,,,,,,,,",
+        "99999999999999999999,Oda,,,,,,,,,,",
+        "17,Pia,,,,,,,,,,",
+        '18,"Qu"een"s",,,,,,,,,,',
+    )
+    report = await world.load()
+    assert (report.source_rows, report.inserted, report.rejected) == (18, 2, 16)
+    assert [row[0] for row in await world.rows("person", "number")] == [1, 17]
+    assert world.rejects() == [
+        ["3", "number", "number", "not_integer"],
+        ["4", "name", "name", "required"],
+        ["5", "name", "name", "too_long"],
+        ["6", "born", "born", "not_date"],
+        ["7", "seen", "seen", "not_timestamp"],
+        ["8", "salary", "salary", "not_decimal"],
+        ["9", "salary", "salary", "above_maximum"],
+        ["10", "active", "active", "not_boolean"],
+        ["10", "level", "level", "not_in_enum"],
+        ["10", "ratio", "ratio", "not_number"],
+        ["10", "tag", "tag", "not_uuid"],
+        ["11", "employer", "", "missing_columns"],
+        ["12", "#13", "", "too_many_columns"],
+        ["13", "name", "", "quote_not_closed"],
+        ["14", "number", "number", "duplicate_key"],
+        ["15", "number", "number", "below_minimum"],
+        ["16", "number", "number", "not_integer"],
+        ["17", "number", "number", "not_integer"],
+        ["19", "name", "", "bad_quotes"],
+    ]
+    assert sum(report.reasons.values()) == 19
+
+
+async def test_a_quote_that_never_closes_takes_only_its_line(make_world) -> None:
+    world = await make_world()
+    world.write('1,"never closed,,,,,,,,,,', *(f"{n},Bob,,,,,,,,,," for n in range(2, 2_000)))
+    report = await world.load()
+    assert (report.inserted, report.rejected) == (1_998, 1)
+
+
+async def test_records_of_several_lines_keep_their_line_numbers(make_world) -> None:
+    world = await make_world()
+    world.write('1,"A\nda",,,,,,,,,,', "", "x,Bob,,,,,,,,,,", end="\r\n")
+    assert (await world.load()).inserted == 1
+    assert world.rejects() == [["5", "number", "number", "not_integer"]]
+
+
+async def test_broken_bytes(make_world) -> None:
+    world = await make_world()
+    good = b"3,Cy,,,,,,,,,,\n"
+    header = "\ufeffnumber,name,home,employer,boss,born,seen,salary,ratio,active,level,tag\n".encode()
+    (world.places.data / "people.csv").write_bytes(header + b"1,\xff\xfe,,,,,,,,,,\n2,a\0b,,,,,,,,,,\n" + good)
+    assert (await world.load()).inserted == 1
+    assert [row[1::2] for row in world.rejects()] == [["name", "not_utf8"], ["name", "nul_byte"]]
+
+
+@pytest.mark.parametrize(
+    ("dangling", "people", "cities", "rejected", "stubs"), [("keep", 3, 1, 0, 0), ("stub", 3, 2, 0, 1), ("reject", 1, 1, 2, 0)]
+)
+async def test_links_without_a_target(make_world, dangling: str, people: int, cities: int, rejected: int, stubs: int) -> None:
+    world = await make_world(dangling)
+    world.write("BER,Berlin", header="code,name", name="cities.csv")
+    await world.load("mapping: 1\nloads: {cities: {object_type: city, file: cities.csv, properties: {code: code, name: name}}}")
+    world.write("1,Ada,BER,,,,,,,,,", "2,Bob,XXX,,,,,,,,,", "3,Cy,XXX,,,,,,,,,")
+    report = await world.load()
+    city = next(link for link in report.links if link.link == "city")
+    assert (report.inserted, report.rejected, city.stubs) == (people, rejected, stubs)
+    assert len(await world.rows("city", "code")) == cities
+    expected = (0, 0) if dangling == "reject" else (2, 1)
+    assert (city.dangling_rows, city.dangling_values) == expected
+    if dangling == "reject":
+        assert world.rejects() == [["3", "home", "home", "no_target"], ["4", "home", "home", "no_target"]]
+
+
+async def test_links_within_the_file_and_missing_values_are_counted(make_world) -> None:
+    world = await make_world()
+    world.write("1,Ada,,Acme,2,,,,,,,", "2,Bob,,,9,,,,,,,", "3,Cy,,,,,,,,,,")
+    report = await world.load()
+    counts = {link.link: (link.dangling_rows, link.dangling_values, link.null_rows) for link in report.links}
+    assert counts == {"city": (0, 0, 3), "employer": (1, 1, 2), "manager": (1, 1, 1)}
+
+
+async def test_repeating_touches_only_what_changed(make_world) -> None:
+    world = await make_world()
+    world.write("1,Ada,,,,,,,,,,", "2,Bob,,,,,,,,,,")
+    assert (await world.load()).inserted == 2
+    assert (await world.load()).skipped, "the same file by the same mapping"
+    again = await world.load(again=True)
+    assert (again.inserted, again.updated, again.unchanged) == (0, 0, 2)
+    person = world.ontology.object_types["person"]
+    async with world.api.tenant(world.tenant.context("editor").identity) as session:
+        state = person.properties["state"].column
+        await session.execute(f"update {world.ontology.schema}.{person.table} set {state} = 'old', version = version + 1")
+    world.write("1,Ada,,,,,,,,,,", "2,Bea,,,,,,,,,,", "3,Cy,,,,,,,,,,")
+    third = await world.load()
+    assert (third.inserted, third.updated, third.unchanged) == (1, 1, 1)
+    assert await world.rows("person", "name", "version", "state") == [("Ada", 2, "old"), ("Bea", 3, "old"), ("Cy", 1, "new")]
+
+
+async def test_an_interrupted_load_goes_on_to_the_same_result(make_world, monkeypatch) -> None:
+    world = await make_world()
+    monkeypatch.setattr("tenon.ontology.ingestion.batches.ROWS_MIN", 10)
+    monkeypatch.setattr("tenon.ontology.ingestion.batches.ROWS_MAX", 10)
+    monkeypatch.setattr("tenon.ontology.ingestion.batches.ROWS_FIRST", 10)
+    world.write(*(f"{n if n % 7 else 'x'},P{n},,,,,,,,,," for n in range(1, 101)))
+    running: list[asyncio.Task] = []
+
+    def stop_after_three_batches(step) -> None:
+        if step.phase == "write" and step.done >= 30:
+            running[0].cancel()
+
+    running.append(asyncio.create_task(world.load(watch=stop_after_three_batches)))
+    with pytest.raises(asyncio.CancelledError):
+        await running[0]
+    before = len(await world.rows("person", "number"))
+    assert 30 <= before < 86
+    assert list(world.places.work.iterdir()) == [], "nothing is left behind"
+    report = await world.load()
+    assert report.resumed_after == before
+    assert (report.source_rows, report.inserted, report.rejected) == (100, 86, 14)
+    assert len(await world.rows("person", "number")) == 86
+    assert (await world.load()).skipped
+
+
+async def test_another_file_is_another_load(make_world) -> None:
+    world = await make_world()
+    world.write("1,Ada,,,,,,,,,,")
+    first = await world.load()
+    world.write("1,Ada,,,,,,,,,,", "2,Bob,,,,,,,,,,")
+    second = await world.load()
+    assert second.ingestion != first.ingestion
+    assert (second.inserted, second.unchanged, second.resumed_after) == (1, 1, 0)
+
+
+async def test_one_load_of_a_mapping_at_a_time(make_world) -> None:
+    world = await make_world()
+    world.write(*(f"{n},P,,,,,,,,,," for n in range(3_000)))
+    results = await asyncio.gather(world.load(), world.load(), return_exceptions=True)
+    refused = [item for item in results if isinstance(item, Conflict)]
+    assert [item.code for item in refused] == ["load_running"]
+    assert len(await world.rows("person", "number")) == 3_000
+
+
+async def test_packed_files(make_world) -> None:
+    world = await make_world()
+    world.write("1,Ada,,,,,,,,,,")
+    plain = world.places.data / "people.csv"
+    (world.places.data / "people.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    with zipfile.ZipFile(world.places.data / "people.zip", "w") as archive:
+        archive.write(plain, "inner/people.csv")
+    assert (await world.load(MAPPING.replace("people.csv", "people.csv.gz"))).inserted == 1
+    assert (await world.load(MAPPING.replace("people.csv", "people.zip"))).skipped is False
+
+
+async def test_refusals(make_world) -> None:
+    world = await make_world()
+    with pytest.raises(NotFound) as missing:
+        await world.load()
+    assert missing.value.code == "source_not_found"
+    (world.places.data / "people.csv").write_text("number,name\n1,Ada\n")
+    with pytest.raises(Invalid) as header:
+        await world.load()
+    assert header.value.code == "source_unreadable"
+    assert "active" in header.value.message
+    with pytest.raises(Forbidden):
+        await ingestion.load_all(world.ingest, world.tenant.context("viewer"), MAPPING, world.places)
+
+
+async def test_a_load_is_audited_and_told(make_world) -> None:
+    world = await make_world()
+    world.write("1,Ada,,,,,,,,,,")
+    report = await world.load()
+    async with world.api.tenant(world.tenant.context("operator").identity) as session:
+        entries = await session.rows("select resource_id from tenon.audit_entry where action = 'ingestion.load'")
+        history = await session.rows(f"select 1 from {world.ontology.schema}.{world.ontology.object_types['person'].table}_history")
+    async with world.api.tenant(world.tenant.context("operator").identity) as session:
+        told = await session.rows("select data from tenon.outbox where subject = :subject", {"subject": f"ingestion/{report.ingestion}"})
+    assert [row["resource_id"] for row in entries] == ["person"]
+    assert [row["data"]["inserted"] for row in told] == [1]
+    assert history == [], "inserts have no before-image"
