@@ -1,0 +1,80 @@
+"""Which tools a caller has, and calling one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from tenon.agents.tools import acting, reading
+from tenon.agents.tools.answering import fitting
+from tenon.agents.tools.contracts import Desk, Tool
+from tenon.agents.tools.errors import invalid_arguments, session_needed, unknown_tool
+from tenon.core.context import Context
+from tenon.core.policy import Action, Resource, is_permitted
+from tenon.kit.errors import NotFound
+from tenon.ontology import actions
+
+VIEWS_MAX = 200
+MESSAGE_LENGTH_MAX = 300
+
+
+class Toolbox:
+    """The tools of one process; reading tools are remembered by what is visible, never by who asked."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._reading: OrderedDict[str, dict[str, Tool]] = OrderedDict()
+
+    async def tools(self, ctx: Context) -> list[Tool]:
+        """Every tool this caller has. Raises Forbidden `session_needed` for an agent's base key."""
+        _check_session(ctx)
+        try:
+            found = list((await self._reading_tools(ctx)).values())
+            if is_permitted(ctx, Action.PROPOSE, Resource("Tenant", str(ctx.tenant))):
+                found += acting.action_tools(await actions.list_permitted(self._desk.database, ctx))
+        except NotFound as error:
+            if error.code != "no_ontology":
+                raise
+            return []  # a tenant that has described nothing yet
+        return found + acting.proposal_tools()
+
+    async def call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a tool. Raises every refusal of the services behind, and what errors.py lists."""
+        _check_session(ctx)
+        tool = await self._tool(ctx, name)
+        if tool.checked_here:
+            _check_arguments(tool, arguments)
+        return fitting(await tool.run(self._desk, ctx, arguments))
+
+    async def _tool(self, ctx: Context, name: str) -> Tool:
+        tool = acting.named(name) or next((each for each in acting.proposal_tools() if each.name == name), None)
+        tool = tool or (await self._reading_tools(ctx)).get(name)
+        if tool is None:
+            raise unknown_tool(name)
+        return tool
+
+    async def _reading_tools(self, ctx: Context) -> dict[str, Tool]:
+        view = await self._desk.objects.view(ctx)
+        found = self._reading.get(view.key)
+        if found is None:
+            found = self._reading[view.key] = {tool.name: tool for tool in reading.tools(view)}
+            if len(self._reading) > VIEWS_MAX:
+                self._reading.popitem(last=False)
+        return found
+
+
+def _check_session(ctx: Context) -> None:
+    if ctx.opens_sessions_only:
+        raise session_needed()
+
+
+def _check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> None:
+    """The SDK does not hold arguments against the schema; what reaches a service must fit it."""
+    error = best_match(Draft202012Validator(tool.input_schema).iter_errors(dict(arguments)))
+    if error is not None:
+        path = ".".join(str(part) for part in error.absolute_path)
+        raise invalid_arguments(error.message[:MESSAGE_LENGTH_MAX], path)
