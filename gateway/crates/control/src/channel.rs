@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 use tenon_contract::gateway_control_client::GatewayControlClient;
+use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -33,6 +34,7 @@ pub struct Peer {
 }
 
 pub(crate) type Client = GatewayControlClient<InterceptedService<Channel, Identity>>;
+pub(crate) type Shipping = Grpc<InterceptedService<Channel, Identity>>;
 
 #[derive(Clone)]
 pub(crate) struct Identity {
@@ -55,8 +57,9 @@ impl Peer {
         let endpoint = endpoint
             .connect_timeout(Duration::from_secs(2))
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(5))
+            // Rare, because gRPC servers in C count pings without data as abuse; silence is noticed by the missing heartbeats.
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
         if !self.url.starts_with("https:") {
             return Ok(endpoint);
@@ -74,9 +77,11 @@ impl Peer {
     }
 }
 
-pub(crate) fn client(endpoint: &Endpoint, identity: Identity) -> Client {
-    let client = GatewayControlClient::with_interceptor(endpoint.connect_lazy(), identity);
-    client.max_decoding_message_size(MESSAGE_MAX)
+/// Both ways to call, over one connection: the generated client, and the bare one for what is already encoded.
+pub(crate) fn clients(endpoint: &Endpoint, identity: Identity) -> (Client, Shipping) {
+    let channel = InterceptedService::new(endpoint.connect_lazy(), identity);
+    let client = GatewayControlClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+    (client, Grpc::new(channel))
 }
 
 /// Pauses between attempts: doubling, with jitter so that a fleet does not come back at once.

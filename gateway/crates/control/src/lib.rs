@@ -7,6 +7,7 @@
 
 mod ask;
 mod channel;
+mod codec;
 mod negative;
 mod save;
 mod ship;

@@ -1,24 +1,27 @@
 //! Ships usage until it is acknowledged.
 
-use crate::channel::{Backoff, Client};
+use crate::channel::{Backoff, Shipping};
+use crate::codec::Encoded;
 use crate::thread::World;
+use http::uri::PathAndQuery;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tenon_contract::{UsageAck, UsageBatch};
+use tenon_contract::UsageAck;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
+const METHOD: &str = "/tenon.gateway.v1.GatewayControl/ShipUsage";
 const RECORDS_A_BATCH: usize = 500;
 const BATCHES_IN_FLIGHT: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// No acknowledgement for this long while some are due: try another connection.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn ship_for_ever(world: Rc<World>, client: Client) {
+pub(crate) async fn ship_for_ever(world: Rc<World>, client: Shipping) {
     let mut backoff = Backoff::default();
     loop {
         let reason = ship(&world, client.clone(), &mut backoff).await;
@@ -31,9 +34,12 @@ pub(crate) async fn ship_for_ever(world: Rc<World>, client: Client) {
 }
 
 /// Until the connection breaks. Batches go up before the answer's head has come down: some servers send it with the first acknowledgement.
-async fn ship(world: &World, mut client: Client, backoff: &mut Backoff) -> String {
+async fn ship(world: &World, mut client: Shipping, backoff: &mut Backoff) -> String {
     let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
-    let mut call = pin!(client.ship_usage(ReceiverStream::new(receiver)));
+    let mut call = pin!(async move {
+        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        client.streaming(Request::new(ReceiverStream::new(receiver)), PathAndQuery::from_static(METHOD), Encoded).await
+    });
     let mut acknowledgements: Option<Streaming<UsageAck>> = None;
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,13 +85,13 @@ fn acknowledged(world: &World, ack: &UsageAck) {
     world.queue.borrow_mut().acknowledge(&ack.batch_id);
 }
 
-fn pump(world: &World, sender: &mpsc::Sender<UsageBatch>) {
+fn pump(world: &World, sender: &mpsc::Sender<Vec<u8>>) {
     let mut queue = world.queue.borrow_mut();
     while queue.in_flight() < BATCHES_IN_FLIGHT && sender.capacity() > 0 {
         let Some(batch) = queue.next_batch(RECORDS_A_BATCH) else {
             return;
         };
-        if sender.try_send(batch).is_err() {
+        if sender.try_send(batch.message).is_err() {
             return; // closed: the caller sees the broken connection and sends all of it again
         }
     }

@@ -1,7 +1,7 @@
 //! The control thread: one runtime for updates, questions, shipping and saving.
 
 use crate::ask::{Asker, Desk, Question, answer_questions};
-use crate::channel::{Client, ControlError, Peer, client};
+use crate::channel::{Client, ControlError, Peer, Shipping, clients};
 use crate::save::{save, save_for_ever};
 use crate::ship::ship_for_ever;
 use crate::subscribe::subscribe_for_ever;
@@ -77,8 +77,8 @@ impl Control {
         let body = move || {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
-                let client = client(&endpoint, identity);
-                run(client, peer.gateway_id, parts, told, questions, stopped).await;
+                let clients = clients(&endpoint, identity);
+                run(clients, peer.gateway_id, parts, told, questions, stopped).await;
             });
         };
         let thread = std::thread::Builder::new().name("control".into()).spawn(body).map_err(ControlError::Thread)?;
@@ -94,7 +94,7 @@ impl Control {
 }
 
 async fn run(
-    client: Client,
+    (client, shipping): (Client, Shipping),
     gateway_id: String,
     parts: Parts,
     status: Arc<Status>,
@@ -104,8 +104,8 @@ async fn run(
     let (store, queue) = (RefCell::new(parts.store), RefCell::new(parts.queue));
     let world = Rc::new(World { store, queue, freshness: parts.freshness, desk: Desk::default(), status, dirty: Cell::new(false) });
     tokio::task::spawn_local(subscribe_for_ever(world.clone(), client.clone(), gateway_id));
-    tokio::task::spawn_local(answer_questions(world.clone(), client.clone(), questions));
-    tokio::task::spawn_local(ship_for_ever(world.clone(), client));
+    tokio::task::spawn_local(answer_questions(world.clone(), client, questions));
+    tokio::task::spawn_local(ship_for_ever(world.clone(), shipping));
     tokio::task::spawn_local(save_for_ever(world.clone(), parts.disk.clone()));
     let patience = stopped.await.unwrap_or_default();
     let deadline = Instant::now() + patience;

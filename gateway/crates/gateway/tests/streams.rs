@@ -126,6 +126,23 @@ fn a_caller_who_leaves_cancels_the_upstream_and_is_metered() {
 }
 
 #[test]
+fn the_record_stands_before_done_is_given_away() {
+    let house = House::new();
+    house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send([&frame("a"), USAGE_FRAME, DONE].concat()), Step::UntilGone]);
+    let mut client = house.open(STREAM_BODY);
+    let answer = client.head();
+    let mut seen = Vec::new();
+    while !seen.ends_with(DONE) {
+        seen.extend(client.chunk().unwrap().unwrap());
+    }
+    let mut gateway = house.gateway;
+    gateway.kill();
+    let _again = house.setup.start();
+    wait_for("the record", || house.control.usage_of(&answer.request_id()).is_some());
+    assert_eq!(house.control.usage_of(&answer.request_id()).unwrap().outcome(), Outcome::Completed);
+}
+
+#[test]
 fn a_running_stream_ends_when_its_key_is_revoked() {
     let house = House::new();
     house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::UntilGone]);

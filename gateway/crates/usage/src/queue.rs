@@ -2,14 +2,13 @@
 //! acknowledged. Whatever is not shipped lies on disk, not in memory.
 
 use crate::keeper::Log;
-use crate::record::{id_of, to_wire};
+use crate::record::{append_wire, id_of, wire};
 use crate::record_id::RecordId;
 use crate::segment::{HEADER, Kind, Segment};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tenon_contract::{UsageBatch, UsageRecord};
 
 #[derive(Clone)]
 struct Place {
@@ -28,9 +27,10 @@ struct Cursor {
     at: usize,
 }
 
-/// Sent, not acknowledged.
+/// To be sent: a `UsageBatch` message, already encoded.
 pub struct Batch {
-    calls: Vec<Terminal>,
+    pub id: String,
+    pub message: Vec<u8>,
 }
 
 pub struct Queue {
@@ -41,7 +41,7 @@ pub struct Queue {
     read: Vec<Arc<Segment>>,
     open: HashMap<RecordId, Vec<Place>, foldhash::fast::RandomState>,
     ready: VecDeque<Terminal>,
-    sent: HashMap<String, Batch, foldhash::fast::RandomState>,
+    sent: HashMap<String, Vec<Terminal>, foldhash::fast::RandomState>,
     batches: u64,
     process: RecordId,
 }
@@ -63,7 +63,7 @@ impl Queue {
     }
 
     /// Up to `max` ended calls that were not sent yet.
-    pub fn next_batch(&mut self, max: usize) -> Option<UsageBatch> {
+    pub fn next_batch(&mut self, max: usize) -> Option<Batch> {
         let fresh = self.log.take_fresh();
         self.reading.extend(fresh.into_iter().map(|segment| Cursor { segment, at: HEADER }));
         if self.ready.len() < max {
@@ -75,19 +75,19 @@ impl Queue {
             return None;
         }
         self.batches += 1;
-        let batch_id = format!("{}-{}", &*self.process.text(), self.batches);
-        let records = calls.iter().filter_map(Terminal::to_wire).collect();
-        self.sent.insert(batch_id.clone(), Batch { calls });
-        Some(UsageBatch { batch_id, records })
+        let id = format!("{}-{}", &*self.process.text(), self.batches);
+        let message = encode(&id, &calls);
+        self.sent.insert(id.clone(), calls);
+        Some(Batch { id, message })
     }
 
     /// The control plane has committed the batch.
     pub fn acknowledge(&mut self, batch_id: &str) {
-        let Some(batch) = self.sent.remove(batch_id) else {
+        let Some(calls) = self.sent.remove(batch_id) else {
             return;
         };
-        self.log.stats.shipped.fetch_add(batch.calls.len() as u64, Ordering::Relaxed);
-        for place in batch.calls.iter().flat_map(Terminal::places) {
+        self.log.stats.shipped.fetch_add(calls.len() as u64, Ordering::Relaxed);
+        for place in calls.iter().flat_map(Terminal::places) {
             place.segment.acknowledge(place.at);
             place.segment.pending.fetch_sub(1, Ordering::Relaxed);
         }
@@ -96,8 +96,8 @@ impl Queue {
 
     /// The connection broke: what was sent on it goes out again.
     pub fn resend(&mut self) {
-        for (_, batch) in std::mem::take(&mut self.sent) {
-            self.ready.extend(batch.calls);
+        for (_, calls) in std::mem::take(&mut self.sent) {
+            self.ready.extend(calls);
         }
     }
 
@@ -178,9 +178,22 @@ impl Terminal {
         self.opens.iter().chain(&self.settle)
     }
 
-    fn to_wire(&self) -> Option<UsageRecord> {
+    fn append_wire(&self, out: &mut Vec<u8>) -> Option<()> {
         let open = self.opens.last()?;
         let settle = self.settle.as_ref().map(|place| place.segment.payload(place.at));
-        to_wire(open.segment.payload(open.at), settle, &open.segment.gateway_id)
+        append_wire(open.segment.payload(open.at), settle, &open.segment.gateway_id, out)
     }
+}
+
+fn encode(id: &str, calls: &[Terminal]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(calls.len() * 448 + 64);
+    wire::bytes(1, id.as_bytes(), &mut message);
+    let mut record = Vec::with_capacity(1024);
+    for call in calls {
+        record.clear();
+        if call.append_wire(&mut record).is_some() {
+            wire::bytes(2, &record, &mut message);
+        }
+    }
+    message
 }

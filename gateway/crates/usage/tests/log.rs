@@ -1,6 +1,7 @@
 //! The log: what is opened ships exactly once, through full disks and restarts.
 #![allow(clippy::unwrap_used)]
 
+use prost::Message;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,11 +51,18 @@ fn settled() -> Settled {
     }
 }
 
+/// Read back with the generated type: what is encoded by hand is what the contract says.
+fn records(batch: &tenon_usage::Batch) -> Vec<tenon_contract::UsageRecord> {
+    let message = tenon_contract::UsageBatch::decode(&batch.message[..]).unwrap();
+    assert_eq!(message.batch_id, batch.id);
+    message.records
+}
+
 fn ship(queue: &mut Queue) -> Vec<tenon_contract::UsageRecord> {
     let mut all = Vec::new();
     while let Some(batch) = queue.next_batch(50) {
-        queue.acknowledge(&batch.batch_id);
-        all.extend(batch.records);
+        queue.acknowledge(&batch.id);
+        all.extend(records(&batch));
     }
     all
 }
@@ -153,7 +161,7 @@ fn a_restart_ships_what_was_not_acknowledged_and_settles_open_calls_as_unknown()
     let (second_id, second) = open_call(&lane).unwrap();
     lane.settle(second, &settled());
     let sent = queue.next_batch(9).unwrap();
-    assert_eq!(sent.records.len(), 1, "sent, never acknowledged");
+    assert_eq!(records(&sent).len(), 1, "sent, never acknowledged");
     let (third_id, _third) = open_call(&lane).unwrap();
     // The process is gone: another one finds its files (copied, because this process still holds the lock).
     std::fs::create_dir_all(copy.path().join("wal/0")).unwrap();
@@ -164,11 +172,11 @@ fn a_restart_ships_what_was_not_acknowledged_and_settles_open_calls_as_unknown()
     for round in 0..2 {
         let (log, mut queue) = Log::start(options(copy.path())).unwrap();
         let batch = queue.next_batch(9).unwrap();
-        let found: Vec<_> = batch.records.iter().map(|r| (r.record_id.clone(), r.outcome())).collect();
+        let found: Vec<_> = records(&batch).iter().map(|r| (r.record_id.clone(), r.outcome())).collect();
         assert_eq!(found.len(), 2, "round {round}");
         assert!(found.contains(&(second_id.0.to_vec(), Outcome::Completed)) && found.contains(&(third_id.0.to_vec(), Outcome::Unknown)));
         if round == 1 {
-            queue.acknowledge(&batch.batch_id);
+            queue.acknowledge(&batch.id);
             assert!(queue.is_shipped());
         }
         log.stop();
@@ -206,10 +214,10 @@ fn what_breaks_off_is_sent_again() {
     let first = queue.next_batch(9).unwrap();
     assert!(queue.next_batch(9).is_none() && queue.in_flight() == 1);
     queue.resend();
-    queue.acknowledge(&first.batch_id);
+    queue.acknowledge(&first.id);
     let second = queue.next_batch(9).unwrap();
-    assert_eq!(second.records, first.records);
-    queue.acknowledge(&second.batch_id);
+    assert_eq!(records(&second), records(&first));
+    queue.acknowledge(&second.id);
     assert!(queue.is_shipped());
     log.stop();
 }
