@@ -17,7 +17,7 @@ def main() -> None:
     telemetry.configure("api", settings)
     host, _, port = settings.api_listen.rpartition(":")
     uvicorn.run(
-        build(settings), host=host, port=int(port), http="httptools", loop="uvloop", access_log=False, log_level="warning",
+        build(settings), host=host, port=int(port), http="httptools", loop="uvloop", access_log=False, log_config=None, log_level="warning",
         timeout_graceful_shutdown=STOP_SECONDS_MAX, server_header=False,
     )  # fmt: skip
 
