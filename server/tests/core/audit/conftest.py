@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tenon.core import audit
 from tenon.core.audit import tasks
 from tenon.core.audit.contracts import AuditEvent
-from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, TenantId
+from tenon.core.context import Context
 from tenon.kit.database import Database
-from tenon.kit.ids import uuid7
 from tenon.kit.settings import Settings
+
+TABLES = ("audit_entry", "audit_payload", "audit_log", "audit_tree", "audit_leaf", "audit_checkpoint")
 
 
 @dataclass
@@ -66,22 +68,24 @@ class Log:
         return ids
 
 
-@pytest.fixture
-async def audit_log(request: pytest.FixtureRequest, cluster: Any, tmp_path: Path) -> AsyncIterator[Log]:
-    """An empty log in an installation of its own, with two tenants' auditors."""
+@pytest.fixture(scope="session")
+async def installation(request: pytest.FixtureRequest, cluster: Any, tmp_path_factory: Any) -> AsyncIterator[Log]:
+    """An installation that only audit tests use, with two tenants' auditors."""
     conftest = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[2] / "conftest.py"))
     assert conftest is not None
-    own = conftest.make_settings(cluster, tmp_path)
-    database, sequencer, provision, migrate = (Database(own.database, name) for name in ("api", "sequencer", "provision", "migrate"))
-    logins = {"provision": provision, "migrate": migrate, "api": database}
+    own = conftest.make_settings(cluster, tmp_path_factory.mktemp("audit"))
+    logins = {name: Database(own.database, name) for name in ("api", "sequencer", "provision", "migrate")}
     tenants = [await conftest.make_tenant(logins.__getitem__) for _ in range(2)]
-    yield Log(own, database, sequencer, [tenant.context("operator") for tenant in tenants])
-    for opened in (database, sequencer, provision, migrate):
+    yield Log(own, logins["api"], logins["sequencer"], [tenant.context("operator") for tenant in tenants])
+    for opened in logins.values():
         await opened.close()
 
 
-def stranger(ctx: Context) -> Context:
-    """Another principal of the same tenant, with no roles."""
-    return Context(
-        TenantId(ctx.tenant), (Actor(PrincipalId(uuid7()), PrincipalKind.USER, "stranger"),), frozenset(), frozenset(), str(uuid7())
-    )
+@pytest.fixture
+def audit_log(installation: Log, cluster: Any, tmp_path: Path) -> Log:
+    """An empty log with an empty checkpoint directory."""
+    with psycopg.connect(cluster.admin_conninfo, dbname=installation.settings.database.name, autocommit=True) as admin:
+        admin.execute("set session_replication_role = replica")
+        admin.execute("truncate " + ", ".join(f"tenon.{table}" for table in TABLES))
+    settings = installation.settings.model_copy(update={"checkpoint_dir": tmp_path / "checkpoints"})
+    return Log(settings, installation.database, installation.sequencer, installation.contexts)

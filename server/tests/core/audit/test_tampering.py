@@ -23,7 +23,7 @@ from tenon.core.audit.notes import Signer
 @pytest.fixture
 async def pack(audit_log, tmp_path) -> Path:
     (a, _) = audit_log.contexts
-    await audit_log.signed(a, 3)
+    await audit_log.signed(a, 4)
     async with audit_log.database.tenant(a.identity) as session:
         path = tmp_path / "pack.zip"
         path.write_bytes(await service.evidence_pack(session, a, first=2, limit=2))
@@ -63,15 +63,14 @@ async def test_a_pack_verifies_with_its_key_and_says_when_none_was_given(pack, a
     assert zipfile.ZipFile(pack).testzip() is None  # any ZIP tool opens it
 
 
-async def test_every_bit_position_of_a_pack_matters(pack, audit_log, tmp_path) -> None:
+async def test_every_bit_position_of_a_pack_matters(pack, audit_log) -> None:
     """Every byte of the file, one random bit in each; inside an entry's file the entry must be named."""
-    raw, flipped, dice = pack.read_bytes(), tmp_path / "flipped.zip", random.Random(6962)
+    raw, key, dice = pack.read_bytes(), audit_log.public_key, random.Random(6962)
     spans, unnamed, unnoticed = regions(raw), [], []
     for at in range(len(raw)):
         changed = bytearray(raw)
         changed[at] ^= 1 << dice.randrange(8)
-        flipped.write_bytes(changed)
-        report = verification.verify_pack(flipped, audit_log.public_key)
+        report = verification.verify_bytes(bytes(changed), key)
         if report.ok:
             unnoticed.append(at)
         entry = next((entry for start, end, entry in spans if start <= at < end), None)
@@ -81,14 +80,13 @@ async def test_every_bit_position_of_a_pack_matters(pack, audit_log, tmp_path) -
     assert unnamed == []
 
 
-async def test_every_bit_of_a_receipt_matters_without_a_key_too(receipt, audit_log, tmp_path) -> None:
-    raw, flipped = receipt.read_bytes(), tmp_path / "flipped.json"
+async def test_every_bit_of_a_receipt_matters_without_a_key_too(receipt, audit_log) -> None:
+    raw = receipt.read_bytes()
     assert verification.verify_pack(receipt, audit_log.public_key).ok
     for at, bit in ((at, bit) for at in range(len(raw)) for bit in range(8)):
         changed = bytearray(raw)
         changed[at] ^= 1 << bit
-        flipped.write_bytes(changed)
-        assert not verification.verify_pack(flipped).ok, (at, bit)
+        assert not verification.verify_bytes(bytes(changed)).ok, (at, bit)
 
 
 async def test_a_receipt_names_its_entry_when_it_fails(receipt, audit_log) -> None:
@@ -288,3 +286,13 @@ async def test_a_payload_above_the_clearance_is_withheld_and_the_entry_still_pro
     assert b"canary-7431" not in content
     (tmp_path / "p.zip").write_bytes(content)
     assert verification.verify_pack(tmp_path / "p.zip", audit_log.public_key).ok
+
+
+async def test_the_command_says_verified_or_names_the_entry(audit_log, cluster) -> None:
+    (a, _) = audit_log.contexts
+    entry = (await audit_log.signed(a, 2))[0]
+    said: list[str] = []
+    assert await inspection.verify_database_command(audit_log.settings, said.append) == 0
+    as_superuser(audit_log, cluster, "update tenon.audit_entry set action = 'x' where id = %s", entry)
+    assert await inspection.verify_database_command(audit_log.settings, said.append) == 1
+    assert str(entry) in "".join(said)

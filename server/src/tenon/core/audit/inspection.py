@@ -6,7 +6,8 @@ published checkpoint is found and its entry named, also when leaves and trees we
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from tenon.core.audit.merkle import HASH_BYTES, Frontier
 from tenon.core.audit.notes import ROOT_LOG
 from tenon.core.audit.publishing import Tile
 from tenon.core.audit.verification import Problem
-from tenon.kit.database import WriteSession
+from tenon.kit.database import Database, WriteSession
+from tenon.kit.settings import Settings
 
 BATCH_LEAVES = 2_048  # a multiple of a tile's width
 
@@ -65,6 +67,25 @@ async def verify_database(session: WriteSession, directory: Path, public_key: st
             problems.append(problem)
         problems += _compare_heads(tree, row, heads)
     return problems + await _strays(session, generation)
+
+
+async def verify_database_command(settings: Settings, write: Callable[[str], object] = sys.stdout.write) -> int:
+    """`tenon audit verify-database`: 0 when every row is what was signed, else 1 with the entries named. The key is the kept log.pub."""
+    path = settings.checkpoint_dir / "log.pub"
+    if not path.is_file():
+        write(f"There is no {path}: the sequencer has not run yet.\n")
+        return 1
+    database = Database(settings.database, "sequencer", pool_size=1)
+    try:
+        async with database.system(isolation="REPEATABLE READ") as session:
+            await session.execute("set local transaction_timeout = 0")
+            problems = await verify_database(session, settings.checkpoint_dir, path.read_text())
+    finally:
+        await database.close()
+    for problem in problems:
+        write(f"FAILED  {problem.where}{f' (entry {problem.entry})' if problem.entry else ''}: {problem.message}\n")
+    write("verification FAILED\n" if problems else "verified\n")
+    return 1 if problems else 0
 
 
 async def _walk(session: WriteSession, tree: _Tree) -> AsyncIterator[Problem]:

@@ -59,7 +59,8 @@ class Sequencer:
             rows, moved = await _next_rows(session, state)
             fresh = await _without_known(session, state["generation"], rows)
             await _append(session, state["generation"], fresh)
-            await session.execute(*moved)
+            if moved is not None:
+                await session.execute(*moved)
         metrics.observe_sequenced([row["occurred_at"] for row in fresh], clock.now())
         return len(rows)
 
@@ -182,8 +183,8 @@ class Sequencer:
         )
 
 
-async def _next_rows(session: WriteSession, state: RowMapping) -> tuple[list[RowMapping], tuple[str, dict[str, Any]]]:
-    """The next rows in order, and the statement that moves the cursor past them. A new log first walks all that is there already."""
+async def _next_rows(session: WriteSession, state: RowMapping) -> tuple[list[RowMapping], tuple[str, dict[str, Any]] | None]:
+    """The next rows in order, and what moves the cursor past them. A new log first walks all that is there already."""
     generation = state["generation"]
     if state["backlog_tenant"] is not None:
         where = {"tenant": state["backlog_tenant"], "id": state["backlog_id"], "limit": BATCH_ENTRIES_MAX}
@@ -193,8 +194,9 @@ async def _next_rows(session: WriteSession, state: RowMapping) -> tuple[list[Row
         return rows, (repository.MOVE_BACKLOG, {"generation": generation, "tenant": last["tenant_id"], "id": last["id"]})
     where = {"xid": state["xid"], "id": state["id"], "watermark": state["watermark"], "limit": BATCH_ENTRIES_MAX}
     rows = await session.rows(repository.NEXT_ENTRIES, where)
-    xid, entry_id = (rows[-1]["xid"], rows[-1]["id"]) if rows else (state["xid"], state["id"])
-    return rows, (repository.MOVE_CURSOR, {"generation": generation, "xid": xid, "id": entry_id})
+    if not rows:  # an idle log writes nothing
+        return rows, None
+    return rows, (repository.MOVE_CURSOR, {"generation": generation, "xid": rows[-1]["xid"], "id": rows[-1]["id"]})
 
 
 async def _without_known(session: WriteSession, generation: int, rows: list[RowMapping]) -> list[RowMapping]:

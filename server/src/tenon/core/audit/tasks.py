@@ -14,6 +14,9 @@ from tenon.kit.database import Database
 from tenon.kit.settings import Settings
 
 REST_SECONDS = 0.1
+# A quiet log is not asked ten times a second what there is to sign; but another replica may have died between sequencing and signing.
+QUIET_AFTER_SECONDS = 3.0
+QUIET_LOOK_SECONDS = 5.0
 
 
 class SequencerTask:
@@ -25,19 +28,27 @@ class SequencerTask:
         self._directory = directory
         self._waiting: dict[UUID, Head] | None = None  # signed, not yet published; None: not looked yet
         self._unsigned_since: float | None = None
+        self._busy_at = time.monotonic()
+        self._looked_at = 0.0
 
     async def __call__(self) -> int:
         """The number of entries sequenced."""
-        done = await self._sequencer.sequence()
-        if done and self._unsigned_since is None:
-            self._unsigned_since = time.monotonic()
+        done, now = await self._sequencer.sequence(), time.monotonic()
+        if done:
+            self._busy_at = now
+            self._unsigned_since = self._unsigned_since or now
+        if now - self._busy_at < QUIET_AFTER_SECONDS or now - self._looked_at > QUIET_LOOK_SECONDS:
+            self._looked_at = now
+            await self._sign()
+        metrics.CHECKPOINT_LAG.set(now - self._unsigned_since if self._unsigned_since else 0)
+        return done
+
+    async def _sign(self) -> None:
         heads = await self._sequencer.sign()
         if heads:
-            self._unsigned_since = None
+            self._busy_at, self._unsigned_since = time.monotonic(), None
         metrics.CHECKPOINTS.inc(len(heads))
-        metrics.CHECKPOINT_LAG.set(time.monotonic() - self._unsigned_since if self._unsigned_since is not None else 0)
         await self._publish(heads)
-        return done
 
     async def _publish(self, heads: list[Head]) -> None:
         """A head stays waiting until it is published, also over a failure or, by looking at all heads first, over a restart."""

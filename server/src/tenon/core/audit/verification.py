@@ -341,12 +341,17 @@ def manifest(members: Mapping[str, bytes]) -> bytes:
 
 def verify_pack(path: Path, public_key: str | None = None) -> Report:
     """Verify a pack or a single receipt. `public_key`: the text of the log.pub that the reader trusts, one verifier key a line."""
-    raw, report = path.read_bytes(), Report(pinned=public_key is not None)
-    _run(report, path.name, raw, lambda: _verify(raw, path.name, public_key, report))
+    return verify_bytes(path.read_bytes(), public_key, path.name)
+
+
+def verify_bytes(raw: bytes, public_key: str | None = None, name: str = "the file") -> Report:
+    """`verify_pack` for content at hand."""
+    report = Report(pinned=public_key is not None)
+    _run(report, name, raw, lambda: _verify(raw, public_key, report))
     return report
 
 
-def _verify(raw: bytes, name: str, public_key: str | None, report: Report) -> None:
+def _verify(raw: bytes, public_key: str | None, report: Report) -> None:
     if raw[:1] == b"{" or raw[-1:] == b"}":
         document = read_document(raw, _RECEIPT_FIELDS)
         if document["format"] != RECEIPT_FORMAT:
