@@ -138,8 +138,8 @@ class Lane:
                 if not (may_retry and error.sqlstate in _STALE_PLAN and connection.forget(sql)):
                     raise _public(error) from error
             except ConnectionBroken as error:
-                # Repeated only when the server ended the connection on purpose: a query that crashes a backend must not get a second one.
-                if not (may_retry and error.ended_by_administrator):
+                # A read, so once more: a backend that was ended while idle is often noticed only by the request after it.
+                if not may_retry:
                     raise Unavailable("database_unavailable", "The database went away during the request. Try again.") from error
             may_retry = False
             self.counts.retried += 1
@@ -205,7 +205,7 @@ class Lane:
 
     def _overloaded(self) -> Unavailable:
         self.counts.refused += 1
-        if not self._all:
+        if self._failures and not self._all:
             return Unavailable("database_unavailable", "The database cannot be reached. Try again.")
         return Unavailable("overloaded", "Too many reads are waiting. Try again in a moment.")
 

@@ -38,11 +38,7 @@ class QueryFailed(Exception):
 
 
 class ConnectionBroken(Exception):
-    """The connection is gone. `ended_by_administrator` when PostgreSQL said so (57P01), so the query itself is not to blame."""
-
-    def __init__(self, reason: str, *, ended_by_administrator: bool = False) -> None:
-        super().__init__(reason)
-        self.ended_by_administrator = ended_by_administrator
+    """The connection is gone, and with it the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +126,7 @@ class LaneConnection:
         try:
             self._send(request)
         except OperationalError as error:
-            self.lose(str(error), ended_by_administrator=True)  # stale: the query never ran
+            self.lose(str(error))
         return answer
 
     def _send(self, request: Request) -> None:
@@ -225,13 +221,12 @@ class LaneConnection:
         self._settled = self._loop.create_future()
         await asyncio.gather(_cancel(self._pgconn.cancel_conn(), self._loop), self._settled)
 
-    def lose(self, reason: str, *, ended_by_administrator: bool = False) -> None:
+    def lose(self, reason: str) -> None:
         """Give up the connection: fail what is in flight, close the socket, tell the lane. Closing twice is harmless."""
         if self.closed:
             return
-        ended = ended_by_administrator or "57P01" in {_sqlstate(result) for result in self._results} or "administrator command" in reason
         self.close()
-        error = ConnectionBroken(reason, ended_by_administrator=ended)
+        error = ConnectionBroken(reason)
         for waiting in (self._answer, self._settled):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(error)

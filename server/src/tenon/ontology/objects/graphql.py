@@ -57,9 +57,10 @@ _PAGE_POLICY = (
 
 def _service(scope: Scope) -> GraphQL:
     state = scope["app"].state
-    if not hasattr(state, "graphql"):
-        state.graphql = GraphQL(objects_of(scope))
-    found: GraphQL = state.graphql
+    try:
+        found: GraphQL = state.graphql
+    except AttributeError:
+        found = state.graphql = GraphQL(objects_of(scope))
     return found
 
 
@@ -98,7 +99,7 @@ async def _body(receive: Receive) -> bytes:
 
 def _asked(scope: Scope, body: bytes) -> Asked:
     content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    if content_type.partition(b";")[0].strip().lower() != b"application/json":
+    if content_type != b"application/json" and content_type.partition(b";")[0].strip().lower() != b"application/json":
         raise bad_request("content-type", "Send `Content-Type: application/json`.", code="unsupported_media_type")
     try:
         document = json.loads(body, parse_constant=_refuse_constant)

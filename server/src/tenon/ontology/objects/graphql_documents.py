@@ -48,7 +48,7 @@ class InvalidDocument(Exception):
     """The text is not GraphQL, or does not fit the schema."""
 
     def __init__(self, errors: list[GraphQLError]) -> None:
-        super().__init__("invalid document")
+        super().__init__("; ".join(error.message for error in errors))
         self.errors = errors
 
 

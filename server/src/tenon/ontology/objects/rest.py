@@ -51,9 +51,7 @@ class _Endpoint:
         self._one_object = one_object
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ctx = context_of(scope)
-        objects = objects_of(scope)
-        query = _query(scope["query_string"])
+        ctx, objects, query = context_of(scope), objects_of(scope), _query(scope["query_string"])
         body = b""
         with cancelled_on_disconnect(receive) as caller:
             body = await self._handler(objects, ctx, scope["path_params"], query)

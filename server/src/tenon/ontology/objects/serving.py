@@ -18,9 +18,10 @@ WATCH_AFTER_SECONDS = 0.1
 def objects_of(scope: Scope) -> Objects:
     """The process's reads, made once of `app.state.lane` and `app.state.ontologies`."""
     state = scope["app"].state
-    if not hasattr(state, "objects"):
-        state.objects = Objects(state.lane, state.ontologies)
-    found: Objects = state.objects
+    try:
+        found: Objects = state.objects
+    except AttributeError:
+        found = state.objects = Objects(state.lane, state.ontologies)
     return found
 
 

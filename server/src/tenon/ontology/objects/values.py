@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from uuid import UUID
 
 from tenon.kit.errors import Invalid
 from tenon.ontology.objects.errors import bad_value
@@ -23,6 +22,7 @@ _INT8_MAX = 2**63 - 1
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DECIMAL = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,20}", re.ASCII)
 
 SQL_TYPES: dict[PropertyType, str] = {
@@ -182,11 +182,8 @@ def _instant(item: Property, raw: Any, where: str) -> str:
 
 
 def _uuid(raw: Any, where: str) -> str:
-    try:
-        if isinstance(raw, str) and len(raw) == 36:
-            return str(UUID(raw))
-    except ValueError:
-        pass
+    if isinstance(raw, str) and _UUID.fullmatch(raw):
+        return raw.lower()
     raise bad_value(where, "This is not a UUID.")
 
 
