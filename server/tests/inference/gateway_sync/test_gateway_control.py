@@ -61,7 +61,7 @@ class Stream:
                 pass
         return update
 
-    async def caught_up(self) -> "Stream":
+    async def caught_up(self) -> Stream:
         """After the first snapshot: what comes now are changes."""
         await self.until(lambda update: update.HasField("heartbeat"))
         return self
