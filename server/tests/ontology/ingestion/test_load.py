@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gzip
+import io
 import zipfile
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from ingestion_world import MAPPING
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ingestion_world import HEADER, MAPPING
 
 from tenon.kit.errors import Conflict, Forbidden, Invalid, NotFound
 from tenon.ontology.ingestion import service as ingestion
@@ -30,6 +35,37 @@ async def test_types_are_read(make_world) -> None:
     ]
     person = world.ontology.object_types["person"]
     assert [row[0] for row in await world.rows("person", "id")] == [object_id(world.tenant.tenant_id, person, {"number": n}) for n in (1, 2)]
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+async def test_every_value_arrives_as_it_was(make_world, data: st.DataObject) -> None:
+    """Texts with quotes, delimiters and line feeds, floats to the last bit, instants to the microsecond."""
+    world = await make_world() if not hasattr(make_world, "world") else make_world.world
+    make_world.world = world
+    texts = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), min_size=1, max_size=10).filter(lambda t: t.count("\n") < 2)
+    people = data.draw(
+        st.lists(
+            st.tuples(
+                st.integers(0, 2**63 - 1), texts, st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 29), timezones=st.just(UTC)),
+                st.integers(-(10**15), 10**8), st.floats(allow_nan=False, allow_infinity=False),
+            ),
+            min_size=50, max_size=50, unique_by=lambda row: row[0],
+        )
+    )  # fmt: skip
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(HEADER.split(","))
+    for number, name, seen, cents, ratio in people:
+        salary = f"{Decimal(cents).scaleb(-2):f}"
+        writer.writerow([number, name, "", "", "", "", f"{seen:%Y-%m-%dT%H:%M:%S.%f}Z".rjust(27, "0"), salary, repr(ratio), "", "", ""])
+    (world.places.data / "people.csv").write_bytes(out.getvalue().encode())
+    async with world.api.tenant(world.tenant.context("editor").identity) as session:
+        await session.execute(f"delete from {world.ontology.schema}.{world.ontology.object_types['person'].table}")
+    report = await world.load(MAPPING.replace('nulls: ["", NA]', 'nulls: [""]'), again=True)
+    assert report.inserted == 50
+    found = await world.rows("person", "number", "name", "seen", "salary", "ratio")
+    assert found == sorted(people, key=lambda row: row[0])
 
 
 async def test_each_reject_names_line_column_and_reason(make_world) -> None:
@@ -120,6 +156,56 @@ async def test_links_without_a_target(make_world, dangling: str, people: int, ci
     assert (city.dangling_rows, city.dangling_values) == expected
     if dangling == "reject":
         assert world.rejects() == [["3", "home", "home", "no_target"], ["4", "home", "home", "no_target"]]
+
+
+async def test_stubs_of_an_interrupted_load_are_still_told(make_world, monkeypatch) -> None:
+    world = await make_world("stub")
+    world.write(*(f"{n},P,C{chr(65 + n)}X,,,,,,,,," for n in range(5)))
+
+    async def fail(*_: object) -> int:
+        raise Conflict("stopped", "Stopped by the test.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("tenon.ontology.ingestion.repository.advance", fail)
+        with pytest.raises(Conflict):
+            await world.load()
+    assert len(await world.rows("city", "code")) == 5
+    assert await world.rows("person", "number") == [], "a batch and its checkpoint are one"
+    report = await world.load()
+    city = next(link for link in report.links if link.link == "city")
+    assert (city.dangling_rows, city.dangling_values, city.stubs) == (5, 5, 5)
+
+
+async def test_what_only_the_database_refuses_is_named(make_world, login) -> None:
+    world = await make_world()
+    person = world.ontology.object_types["person"]
+    async with login("migrate").system() as session:
+        await session.execute(
+            f"alter table {world.ontology.schema}.{person.table} add constraint p_odd check ({person.properties['number'].column} <> 3)"
+        )
+    world.write("1,Ada,,,,,,,,,,", "3,Cy,,,,,,,,,,")
+    with pytest.raises(Invalid) as caught:
+        await world.load()
+    assert caught.value.code == "rows_refused"
+    assert "p_odd" in caught.value.message
+
+
+async def test_a_target_removed_meanwhile_stops_the_load(make_world, monkeypatch) -> None:
+    world = await make_world("reject")
+    world.write("BER,Berlin", header="code,name", name="cities.csv")
+    await world.load("mapping: 1\nloads: {cities: {object_type: city, file: cities.csv, properties: {code: code, name: name}}}")
+    world.write("1,Ada,BER,,,,,,,,,")
+    city = world.ontology.object_types["city"]
+
+    async def removed(*args: object) -> None:
+        async with world.api.tenant(world.tenant.context("editor").identity) as session:
+            await session.execute(f"delete from {world.ontology.schema}.{city.table}")
+
+    monkeypatch.setattr("tenon.ontology.ingestion.batches.Writer.write_stubs", removed)
+    with pytest.raises(Conflict) as caught:
+        await world.load()
+    assert caught.value.code == "link_target_vanished"
+    assert await world.rows("person", "number") == []
 
 
 async def test_links_within_the_file_and_missing_values_are_counted(make_world) -> None:

@@ -113,7 +113,7 @@ async def read(login: Any, tenant: TenantFixture, made: Ontology, kind: ObjectTy
     return [{name: row[item.column] for name, item in kind.properties.items()} for row in rows]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 async def test_random_ontologies_apply_migrate_and_read_back(login, data: st.DataObject) -> None:
     tenant = await make_tenant(login)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from tenon.ontology.ingestion import repository
-from tenon.ontology.ingestion.errors import link_target_vanished, load_interfered, load_overtaken
+from tenon.ontology.ingestion.errors import link_target_vanished, load_interfered, load_overtaken, rows_refused
 from tenon.ontology.ingestion.linking import Links
 from tenon.ontology.ingestion.repository import Lane
 from tenon.ontology.ingestion.staging import Stage
+from tenon.ontology.schema import ObjectType
 
+T = TypeVar("T")
 ROWS_FIRST = 5_000
 ROWS_MIN = 500
 ROWS_MAX = 50_000
@@ -29,10 +31,11 @@ _RETRYABLE = frozenset({"40001", "40P01", "23505"})  # serialization failure, de
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Accepted rows up to and with line `last`, as a CSV file."""
+    """Accepted rows of the lines after `after` up to and with `last`, as a CSV file."""
 
     path: Path
     rows: int
+    after: int
     last: int
 
 
@@ -46,22 +49,22 @@ class Writer:
     load: UUID
     name: str
     loaded_until: int
-    counts: dict[str, int] = field(default_factory=lambda: {"inserted": 0, "updated": 0, "unchanged": 0})
+    counts: dict[str, Any]
     size: int = field(default_factory=lambda: ROWS_FIRST)
     seconds_max: float = 0.0  # the longest batch
 
     async def write_stubs(self) -> None:
         """Make the link targets that the file names and nobody has, with their key only."""
-        for position, (item, path) in enumerate(self.links.stub_files):
+        for item, path in self.links.stub_files:
             columns = {"id": "uuid", **repository.column_types(item.target, item.theirs)}
 
-            async def work(columns: dict[str, str] = columns, path: Path = path, target: Any = item.target) -> int:
+            async def work(columns: dict[str, str] = columns, path: Path = path, target: ObjectType = item.target) -> int:
                 async with self.lane.staged(columns, path) as session:
                     return await repository.insert_staged(session, self.stage.ontology, target, tuple(columns)[1:])
 
-            self.links.note_stubs(position, await self._again(work))
+            await self._again(work)
 
-    async def write(self) -> AsyncIterator[int]:
+    async def write(self) -> AsyncGenerator[int, None]:
         """Write batch after batch; yields the rows of each. The next one is made while the database works."""
         coming = asyncio.create_task(asyncio.to_thread(self._export, self.loaded_until, self.size, 0))
         turn = 0
@@ -70,7 +73,7 @@ class Writer:
                 turn += 1
                 coming = asyncio.create_task(asyncio.to_thread(self._export, batch.last, self.size, turn % 2))
                 started = time.monotonic()
-                await self._again(lambda batch=batch: self._write_batch(batch))
+                await self._write_or_refuse(batch)
                 elapsed = time.monotonic() - started
                 self.seconds_max = max(self.seconds_max, elapsed)
                 self.size = max(ROWS_MIN, min(ROWS_MAX, self.size * 2, int(batch.rows * SECONDS_WANTED / max(elapsed, 0.001))))
@@ -86,9 +89,9 @@ class Writer:
             return None
         columns = ", ".join(("id", *self.stage.columns))
         path = self.stage.export(f"select {columns} from accepted where line > {after} and line <= {last} order by line", f"batch_{slot}")
-        return Batch(path, int(rows), int(last))
+        return Batch(path, int(rows), after, int(last))
 
-    async def _again(self, work: Any) -> Any:
+    async def _again(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a transaction; again, a few times, when others got in its way."""
         for attempt in range(RETRIES_MAX):
             try:
@@ -98,6 +101,14 @@ class Writer:
                     raise
                 await asyncio.sleep(random.uniform(0.5, 1.5) * 0.02 * 2**attempt)  # noqa: S311 - spreads retries, hides nothing
         raise load_interfered(self.name)
+
+    async def _write_or_refuse(self, batch: Batch) -> None:
+        try:
+            await self._again(lambda: self._write_batch(batch))
+        except (IntegrityError, DataError) as error:
+            diagnostics = getattr(error.orig, "diag", None)
+            constraint = getattr(diagnostics, "constraint_name", None) or type(error.orig).__name__
+            raise rows_refused(self.name, (batch.after + 1, batch.last), constraint) from error
 
     async def _write_batch(self, batch: Batch) -> None:
         stage, kind = self.stage, self.stage.kind
@@ -111,6 +122,7 @@ class Writer:
             if inserted < batch.rows:
                 updated = await repository.update_staged(session, stage.ontology, kind, self._updatable())
             counts = {
+                **self.counts,
                 "inserted": self.counts["inserted"] + inserted,
                 "updated": self.counts["updated"] + updated,
                 "unchanged": self.counts["unchanged"] + batch.rows - inserted - updated,

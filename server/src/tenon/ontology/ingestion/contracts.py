@@ -76,6 +76,7 @@ class Report:
     reasons: Mapping[str, int] = field(default_factory=dict)  # code -> rejected values
     rejects_file: Path | None = None
     resumed_after: int = 0  # rows that an earlier, interrupted run had committed
+    batch_seconds_max: float = 0.0  # the longest transaction: while one is open, no consumer sees newer events
     skipped: bool = False  # the same file was loaded by the same mapping before
 
     @property

@@ -4,6 +4,7 @@ TenonError
 ├── Invalid   mapping_invalid        the mapping is wrong; `details.problems` lists every problem with its path
 ├── NotFound  source_not_found       the file is not there
 ├── Invalid   source_unreadable      the file is no CSV at all, or its header lacks a mapped column
+├── Invalid   rows_refused           the database refused rows that our checks let pass
 ├── Conflict  load_running           another load of this mapping is running
 ├── Conflict  load_overtaken         another load of this mapping went on from our checkpoint
 ├── Conflict  load_interfered        other changes to the same objects kept getting in the way
@@ -34,6 +35,12 @@ def source_not_found(path: Path) -> NotFound:
 def source_unreadable(message: str) -> Invalid:
     """The file is no CSV that this mapping can read."""
     return Invalid("source_unreadable", message, path="file")
+
+
+def rows_refused(name: str, lines: tuple[int, int], constraint: str) -> Invalid:
+    """Our checks and the table's constraints disagree: that is a defect, and this says where to look."""
+    sentence = f"The database refused rows of {name} between lines {lines[0]} and {lines[1]} ({constraint}). That batch was not written."
+    return Invalid("rows_refused", sentence, repair="Take those rows out of the file, and report this as a defect of Tenon.")
 
 
 def load_running(name: str) -> Conflict:

@@ -118,7 +118,8 @@ def _decimal(item: Property, text: str) -> tuple[str, tuple[Check, ...]]:
 
 
 def _outside(typed: str, kind: str) -> str:
-    return f"({typed}) < {kind} '0001-01-01' or ({typed}) >= {kind} '9999-12-31' or not isfinite({typed})"
+    last = "> date '9999-12-31'" if kind == "date" else ">= timestamptz '9999-12-31'"
+    return f"({typed}) < {kind} '0001-01-01' or ({typed}) {last} or not isfinite({typed})"
 
 
 def _timestamp(source: Source, text: str) -> tuple[str, tuple[Check, ...]]:

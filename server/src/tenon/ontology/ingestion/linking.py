@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenon.ontology.ingestion import repository
@@ -13,6 +13,9 @@ from tenon.ontology.ingestion.repository import Lane
 from tenon.ontology.ingestion.staging import Stage
 from tenon.ontology.schema import Dangling, LinkType, ObjectType
 from tenon.ontology.schema.object_ids import key_text_sql, object_id_sql
+
+# An empty text comes quoted, a null (there is none in a key) would not be.
+_FROM_POSTGRES = "format csv, header false, auto_detect false, delim ',', quote '\"', allow_quoted_nulls false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,6 @@ class Links:
     found: list[StagedLink]
     counts: list[LinkCount] = field(default_factory=list)
     stub_files: list[tuple[StagedLink, Path]] = field(default_factory=list)
-
-    def note_stubs(self, position: int, made: int) -> None:
-        """Count the stubs that were really made for the nth stub file."""
-        name = self.stub_files[position][0].link.name
-        self.counts = [replace(count, stubs=made) if count.link == name else count for count in self.counts]
 
     @property
     def required(self) -> list[StagedLink]:
@@ -103,7 +101,7 @@ def _read_dangling(stage: Stage, item: StagedLink, missing: Path) -> None:
     sources = ", ".join(f"{ours} as {theirs}" for ours, theirs in zip(item.ours, item.theirs, strict=True))
     stage.connection.execute(f"create or replace table {item.table} as select {sources} from staged limit 0")
     if missing.stat().st_size:
-        stage.connection.execute(f"copy {item.table} from '{missing}' (format csv, header false, auto_detect false, delim ',', quote '\"')")
+        stage.connection.execute(f"copy {item.table} from '{missing}' ({_FROM_POSTGRES})")
     if item.target.name == stage.kind.name:
         own = " and ".join(f"a.{column} = d.{column}" for column in item.theirs)
         stage.connection.execute(f"delete from {item.table} d where exists (select 1 from accepted a where {own})")
@@ -126,7 +124,8 @@ def _count(stage: Stage, item: StagedLink) -> LinkCount:
     rows = 0 if rejecting else stage.one(f"select count(*) from accepted a join {item.table} d on {item.matches}")
     values = 0 if rejecting else stage.one(f"select count(*) from {item.table}")
     nulls = stage.one(f"select count(*) from accepted a where not ({item.present})")
-    return LinkCount(item.link.name, int(rows), int(values), int(nulls))
+    stubs = int(values) if item.link.dangling is Dangling.STUB else 0
+    return LinkCount(item.link.name, int(rows), int(values), int(nulls), stubs)
 
 
 def _export_stubs(stage: Stage, item: StagedLink) -> Path:

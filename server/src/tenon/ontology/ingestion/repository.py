@@ -35,8 +35,9 @@ _FIND = text("""
 """)
 _INSERT = text("""
     insert into tenon.ingestion (tenant_id, id, mapping, object_type, file_name, file_sha256, mapping_sha256, ontology_version, state,
-                                 source_rows, started_by)
-    values (:tenant, :id, :mapping, :object_type, :file_name, :file, :digest, :version, 'running', :source_rows, :principal)
+                                 source_rows, counts, started_by)
+    values (:tenant, :id, :mapping, :object_type, :file_name, :file, :digest, :version, 'running', :source_rows, cast(:counts as jsonb),
+            :principal)
 """)
 # The condition on loaded_until is the fence: a run that lost its lock to another one writes nothing.
 _ADVANCE = text("""
@@ -67,7 +68,7 @@ async def find_checkpoint(session: WriteSession, ctx: Context, mapping: str, fil
 
 async def insert_checkpoint(session: WriteSession, ctx: Context, values: dict[str, Any]) -> None:
     """A new load."""
-    await session.execute(_INSERT, {**values, "tenant": ctx.tenant, "principal": ctx.principal})
+    await session.execute(_INSERT, {**values, "counts": json.dumps(values["counts"]), "tenant": ctx.tenant, "principal": ctx.principal})
 
 
 async def advance(session: WriteSession, ctx: Context, load: UUID, previous: int, line: int, counts: dict[str, Any]) -> bool:

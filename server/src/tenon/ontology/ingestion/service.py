@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,30 +135,33 @@ class _Run:
         links = await linking.check(self.lane, stage)
         rejected = await asyncio.to_thread(stage.rejected_rows)
         rejects_file = await asyncio.to_thread(write_rejects, stage, self.places.rejects / f"{self.load.name}-rejects.csv")
+        # Stubs of an interrupted run are targets by now, so what was counted when it began is what is told.
+        counts = point.counts if point else {"inserted": 0, "updated": 0, "unchanged": 0, "links": [asdict(item) for item in links.counts]}
         if point is None:
-            await self._open(load_id, file, rules)
-        writer = Writer(self.lane, stage, links, load_id, self.load.name, point.loaded_until if point else 0)
-        if point:
-            writer.counts |= point.counts
-        resumed_after = sum(writer.counts.values())
-        await writer.write_stubs()
-        done, total = resumed_after, stage.source_rows - rejected
-        self.watch(Progress(self.load.name, "write", done, total))
-        async for rows in writer.write():
-            done += rows
-            self.watch(Progress(self.load.name, "write", done, total))
-        counts = {
-            **writer.counts, "source_rows": stage.source_rows, "rejected": rejected, "reasons": stage.reasons(),
-            "links": [asdict(count) for count in links.counts],
-        }  # fmt: skip
-        await self._close(load_id, writer.loaded_until, counts)
-        report = _report(self.load, load_id, counts, time.monotonic() - started)
-        return replace(report, rejects_file=rejects_file, resumed_after=resumed_after)
+            await self._open(load_id, file, rules, counts)
+        writer = Writer(self.lane, stage, links, load_id, self.load.name, point.loaded_until if point else 0, counts)
+        resumed_after = await self._write(writer, stage.source_rows - rejected)
+        told = {**writer.counts, "source_rows": stage.source_rows, "rejected": rejected, "reasons": stage.reasons()}
+        await self._close(load_id, writer.loaded_until, told)
+        report = _report(self.load, load_id, told, time.monotonic() - started)
+        return replace(report, rejects_file=rejects_file, resumed_after=resumed_after, batch_seconds_max=writer.seconds_max)
 
-    async def _open(self, load_id: UUID, file: bytes, rules: bytes) -> None:
+    async def _write(self, writer: Writer, total: int) -> int:
+        """Write everything that is left; how many rows were there before."""
+        before = done = sum(writer.counts[name] for name in ("inserted", "updated", "unchanged"))
+        await writer.write_stubs()
+        self.watch(Progress(self.load.name, "write", done, total))
+        async with aclosing(writer.write()) as batches:
+            async for rows in batches:
+                done += rows
+                self.watch(Progress(self.load.name, "write", done, total))
+        return int(before)
+
+    async def _open(self, load_id: UUID, file: bytes, rules: bytes, counts: Mapping[str, Any]) -> None:
         values = {
             "id": load_id, "mapping": self.load.name, "object_type": self.load.object_type, "file_name": self.load.file, "file": file,
             "digest": rules, "version": self.stage.ontology.version, "source_rows": self.stage.source_rows,
+            "counts": counts,
         }  # fmt: skip
         async with self.lane.tenant() as session:
             await repository.insert_checkpoint(session, self.lane.ctx, values)
