@@ -19,7 +19,16 @@ WINDOW = {"from": MIDNIGHT.isoformat(), "until": (MIDNIGHT + timedelta(hours=48)
 async def add_flights(world: World, count: int) -> None:
     """Many flights in one statement."""
     kind = world.ontology.object_types["flight"]
-    names = ["scheduled_hour", "carrier", "flight_number", "origin", "destination", "scheduled_departure", "status", "departure_delay_minutes"]
+    names = [
+        "scheduled_hour",
+        "carrier",
+        "flight_number",
+        "origin",
+        "destination",
+        "scheduled_departure",
+        "status",
+        "departure_delay_minutes",
+    ]
     rows = []
     for number in range(1, count + 1):
         at = MIDNIGHT + timedelta(minutes=number)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from tenon.core.audit import AuditEvent, run_audited
 from tenon.core.context import Context
@@ -195,7 +195,7 @@ async def run(database: Database, ctx: Context, proposal: Proposal) -> Proposal:
 
     try:
         return await run_audited(database, proposer, intent, work, isolation="SERIALIZABLE")
-    except (TenonError, DBAPIError):
+    except (TenonError, OperationalError, InterfaceError):
         raise  # a refusal; or the database is in trouble, and the worker tries again
     except Exception:
         async with database.tenant(proposer.identity) as session:

@@ -4,16 +4,15 @@ TenonError
 ├── NotFound    action_type_not_found, object_not_found, proposal_not_found
 ├── Invalid     unknown_parameter, missing_parameter, invalid_parameter, parameters_too_large, invalid_value, expression_failed,
 │               selection_too_large, too_many_objects, invalid_comment
-├── Forbidden   not_permitted, cannot_see_diff, would_lose_sight
+├── Forbidden   not_permitted, cannot_see_diff, would_lose_sight, object_not_editable
 └── Conflict    precondition_failed, conflicting_edits, nothing_changes, link_target_missing, dependents_exist, object_exists,
-                object_changed, objects_busy, not_pending, already_decided, hash_mismatch, proposal_expired, not_executable,
+                objects_busy, not_pending, already_decided, hash_mismatch, proposal_expired, not_executable,
                 proposal_moved, rollback_conflict, not_reversible
 """
 
 from __future__ import annotations
 
 from tenon.kit.errors import Conflict, Forbidden, NotFound
-from tenon.ontology.actions.contracts import State
 
 
 def proposal_not_found() -> NotFound:
@@ -21,11 +20,9 @@ def proposal_not_found() -> NotFound:
     return NotFound("proposal_not_found", "There is no such proposal.")
 
 
-def not_pending(state: State) -> Conflict:
+def not_pending(state: str) -> Conflict:
     """It waits for nobody's decision."""
-    return Conflict(
-        "not_pending", f"The proposal is {state.value.replace('_', ' ')} and waits for no decision.", details={"state": state.value}
-    )
+    return Conflict("not_pending", f"The proposal is {state.replace('_', ' ')} and waits for no decision.", details={"state": state})
 
 
 def already_decided() -> Conflict:
@@ -52,9 +49,9 @@ def cannot_see_diff() -> Forbidden:
     )
 
 
-def not_executable(state: State) -> Conflict:
+def not_executable(state: str) -> Conflict:
     """It is not approved."""
-    return Conflict("not_executable", f"The proposal is {state.value.replace('_', ' ')}, not approved.", details={"state": state.value})
+    return Conflict("not_executable", f"The proposal is {state.replace('_', ' ')}, not approved.", details={"state": state})
 
 
 def not_reversible(sentence: str) -> Conflict:

@@ -18,8 +18,8 @@ from tenon.ontology.actions.parameters import Given
 from tenon.ontology.schema import Ontology
 from tenon.ontology.schema import service as schema
 
-# Refusals that say "not now": the proposal stays approved and is tried again.
-_TRANSIENT = frozenset({"objects_busy", "object_changed"})
+# A refusal that says "not now": the proposal stays approved and is tried again.
+_TRANSIENT = "objects_busy"
 _DONE = (State.EXECUTED, State.ROLLED_BACK)
 
 
@@ -42,7 +42,7 @@ async def execute(session: WriteSession, ctx: Context, proposal_id: UUID, *, tri
         async with session.savepoint():
             return await _run(session, ctx, ontology, proposal, triggered_by)
     except TenonError as error:
-        if error.code in _TRANSIENT or _serialization(error):
+        if error.code == _TRANSIENT or _serialization(error):
             raise
         reason = Reason(error.code, error.message, error.details)
     return await end(session, ctx, ontology, proposal, State.STALE, reason)

@@ -112,7 +112,10 @@ async def lock(session: WriteSession, ontology: Ontology, wanted: Mapping[str, I
                 f"select id from {_table(ontology, kind)} where id = any(cast(:ids as uuid[])) order by id for update", {"ids": ids}
             )
             if len(found) != len(ids):
-                raise Conflict("object_changed", "An object was changed or deleted meanwhile.", repair="Simulate again.")
+                # Deleted meanwhile would be 40001; this one may be read and not changed.
+                raise Forbidden(
+                    "object_not_editable", f"You may not change every {name} that this touches.", repair="Choose other objects."
+                )
 
 
 async def update(
