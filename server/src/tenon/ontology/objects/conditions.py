@@ -34,7 +34,7 @@ def condition_sql(condition: Condition, alias: str, parameters: Parameters) -> s
         case AnyOf(parts):
             return "(" + " or ".join(condition_sql(part, alias, parameters) for part in parts) + ")"
         case Not(inner):
-            return f"({condition_sql(inner, alias, parameters)} is not true)"
+            return f"(({condition_sql(inner, alias, parameters)}) is not true)"
         case IsNull(item, expected):
             return f"{column(alias, item)} is {'null' if expected else 'not null'}"
         case Comparison():

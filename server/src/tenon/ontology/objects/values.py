@@ -21,7 +21,7 @@ from tenon.ontology.schema.contracts import Property, PropertyType
 _INT8_MAX = 2**63 - 1
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_DECIMAL = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
+_DECIMAL = re.compile(r"-?\d{1,19}(\.\d{1,9})?", re.ASCII)  # within decimal's 28 digits, so nothing is rounded
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,20}", re.ASCII)
 
@@ -138,7 +138,7 @@ def _decimal(item: Property, raw: Any, where: str) -> str:
     if number is None or not number.is_finite():
         raise bad_value(where, f'`{item.name}` is a decimal, best given as a string such as "12.50".')
     scaled = number.scaleb(item.scale)
-    if abs(scaled) > _INT8_MAX:
+    if not -_INT8_MAX - 1 <= scaled <= _INT8_MAX:
         raise bad_value(where, f"`{item.name}` cannot be this large.")
     if scaled != scaled.to_integral_value():
         raise bad_value(where, f"`{item.name}` has {item.scale} digits after the point.")
