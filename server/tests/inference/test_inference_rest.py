@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -18,11 +19,19 @@ ENDPOINT = {"name": "engine", "base_url": "https://models.example.com/v1", "cred
 
 @pytest.fixture(scope="module")
 async def web(settings) -> AsyncIterator[httpx2.AsyncClient]:
-    app = build(settings)
+    app, up, done = build(settings), asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:  # one task for the lifespan: its scopes end where they began
+        async with app.router.lifespan_context(app):
+            up.set()
+            await done.wait()
+
+    living = asyncio.create_task(live())
+    await up.wait()
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://tenon.test") as client:
         yield client
-    await app.state.database.close()
-    await app.state.lane.close()
+    done.set()
+    await living
 
 
 @pytest.fixture
