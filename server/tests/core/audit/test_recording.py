@@ -55,6 +55,18 @@ async def test_a_refusal_undoes_the_work_and_keeps_its_entry(database, tenant_a)
         assert await session.scalar("select count(*) from tenon.outbox") == 0
 
 
+async def test_a_refusals_details_are_for_readers_cleared_like_the_refused(database, tenant_a) -> None:
+    ctx = tenant_a.context("editor")
+
+    async def work(session: WriteSession) -> None:
+        raise Conflict("stale", "Stale.", details={"now": "a value"})
+
+    with pytest.raises(Conflict):
+        await audit.run_audited(database, ctx, INTENT, work)
+    (row,) = await entries(database, ctx)
+    assert set(row["payload_markings"]) == ctx.clearance
+
+
 @pytest.mark.parametrize("failures", [0, 1, 3])
 async def test_serialization_failures_run_the_whole_transaction_again(database, tenant_a, failures) -> None:
     ctx, tries = tenant_a.context("editor"), []

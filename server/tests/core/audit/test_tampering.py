@@ -89,6 +89,12 @@ async def test_every_bit_of_a_receipt_matters_without_a_key_too(receipt, audit_l
         assert not verification.verify_bytes(bytes(changed)).ok, (at, bit)
 
 
+async def test_a_receipt_written_otherwise_is_not_the_receipt(receipt) -> None:
+    raw = receipt.read_bytes()
+    assert not verification.verify_bytes(raw.replace(b"{", b"{ ", 1)).ok
+    assert not verification.verify_bytes(raw.replace(b'"index":', b'"index":7,"index":', 1)).ok
+
+
 async def test_a_receipt_names_its_entry_when_it_fails(receipt, audit_log) -> None:
     document = json.loads(receipt.read_bytes())
     entry = json.loads(document["entry"])["id"]

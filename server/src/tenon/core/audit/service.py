@@ -96,7 +96,7 @@ async def run_audited(
         conflict.__cause__ = lost
         lost = conflict
     assert lost is not None
-    await _record_independently(database, ctx, _refusal(intent, lost))
+    await _record_independently(database, ctx, _refusal(ctx, intent, lost))
     raise lost
 
 
@@ -120,19 +120,28 @@ async def _attempt(
             if _is_retryable(error):  # a serialization failure that the work has wrapped: this transaction cannot go on
                 raise
             refusal = error
-            await record(session, ctx, _refusal(intent, error))
+            await record(session, ctx, _refusal(ctx, intent, error))
     raise _Refused(refusal)
 
 
-def _refusal(intent: AuditEvent, error: Exception) -> AuditEvent:
-    """The entry of an attempt that came to nothing. An unexpected error's text may hold anything, so only its type is kept."""
+def _refusal(ctx: Context, intent: AuditEvent, error: Exception) -> AuditEvent:
+    """The entry of an attempt that came to nothing. An unexpected error's text may hold anything, so only its type is kept; a refusal's
+    details may hold whatever its reader may see, so their readers must be cleared for as much."""
+    markings = intent.markings
     if isinstance(error, TenonError):
         code, reason = error.code, error.as_dict()
         policy_ids = tuple(error.details.get("policy_ids", ())) or intent.policy_ids
+        if error.details.keys() - {"policy_ids"}:
+            markings = markings | ctx.clearance
     else:
         code, reason, policy_ids = "internal_error", {"type": type(error).__name__}, intent.policy_ids
     return replace(
-        intent, decision=Decision.REFUSED, code=code, policy_ids=policy_ids, payload={"request": intent.payload, "refusal": reason}
+        intent,
+        decision=Decision.REFUSED,
+        code=code,
+        policy_ids=policy_ids,
+        payload={"request": intent.payload, "refusal": reason},
+        markings=markings,
     )
 
 
