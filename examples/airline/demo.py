@@ -27,7 +27,7 @@ from tenon.entrypoints.cli import installation as installations  # where `make u
 from tenon.kit.settings import load_settings
 
 DAY_START, DAY_END = "2013-02-08T05:00:00Z", "2013-02-09T05:00:00Z"  # New York's 8 February, the day of the blizzard
-MINUTES = 45
+MORE_MINUTES = 45
 CHANGED = ("departure_delay_minutes", "actual_departure", "passenger_notice")
 console = Console(highlight=False, soft_wrap=True)
 
@@ -86,10 +86,9 @@ async def find_worst(tools: Client) -> dict[str, Any]:
 def draft_notice(gateway: str, key: str, flight: dict[str, Any]) -> str:
     """A sentence by the model. What it writes is data: it goes into a proposal that a person reads."""
     client = OpenAI(base_url=f"http://{gateway}/v1", api_key=key)
-    prompt = (
-        f"Write one short, polite sentence telling passengers that flight {flight['carrier']}{flight['flight_number']} is delayed by snow."
-    )
-    answer = client.chat.completions.create(model="smollm2", max_tokens=60, messages=[{"role": "user", "content": prompt}])
+    number = f"{flight['carrier']}{flight['flight_number']}"
+    prompt = f"Tell the passengers of flight {number} in one polite sentence that snow delays their departure."
+    answer = client.chat.completions.create(model="smollm2", max_tokens=60, temperature=0, messages=[{"role": "user", "content": prompt}])
     text = (answer.choices[0].message.content or "").strip() or "We are sorry: your flight is delayed by snow."
     say(f"“{text}”")
     usage = answer.usage
@@ -99,7 +98,7 @@ def draft_notice(gateway: str, key: str, flight: dict[str, Any]) -> str:
 
 async def propose(tools: Client, flight: dict[str, Any], notice: str) -> dict[str, Any]:
     """Simulate, look, propose."""
-    parameters = {"flight": flight["id"], "minutes": MINUTES, "notice": notice}
+    parameters = {"flight": flight["id"], "minutes": flight["departure_delay_minutes"] + MORE_MINUTES, "notice": notice}
     simulated = await call(tools, "simulate_delay_flight", parameters)
     change = simulated["diff"][0]
     for name in sorted(change["after"]):
@@ -170,7 +169,7 @@ def print_usage(operator: Api, session_id: str) -> None:
     """What the session cost, exactly once a call."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
-        records = [r for r in operator.get("/v1/usage/records", limit=100)["records"] if r["session_id"] == session_id]
+        records = [r for r in operator.get("/v1/usage", limit=100)["records"] if r["session_id"] == session_id]
         if records:
             break
         time.sleep(0.3)
