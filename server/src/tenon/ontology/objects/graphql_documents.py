@@ -35,7 +35,7 @@ from tenon.kit.errors import Invalid, TooMuch
 from tenon.ontology.objects import limits
 from tenon.ontology.objects.graphql_schema import CURSOR, ApiSchema
 from tenon.ontology.objects.remembering import Remembered
-from tenon.ontology.objects.signatures import cursor_signature
+from tenon.ontology.objects.signatures import check_nesting, cursor_signature
 
 _RULES = tuple(dict.fromkeys((*specified_rules, *recommended_rules)))
 _ERRORS_MAX = 20
@@ -160,17 +160,18 @@ def _type(api: ApiSchema, node: TypeNode) -> GraphQLInputType:
     return found  # type: ignore[return-value]
 
 
-def _signature(kind: GraphQLInputType, raw: Any) -> Hashable:
-    """The shape of one variable's value under its type."""
+def _signature(kind: GraphQLInputType, raw: Any, depth: int = 0) -> Hashable:
+    """The shape of one variable's value under its type. Raises TooMuch when it is nested too deep."""
+    check_nesting(depth)
     if isinstance(kind, GraphQLNonNull):
         kind = kind.of_type
     if raw is None:
         return None
     if isinstance(kind, GraphQLList):
-        return _list_signature(kind.of_type, raw)
+        return _list_signature(kind.of_type, raw, depth + 1)
     if isinstance(kind, GraphQLInputObjectType) and isinstance(raw, dict):
         fields = kind.fields
-        return tuple([(key, _signature(fields[key].type, item) if key in fields else "unknown") for key, item in raw.items()])
+        return tuple([(key, _signature(fields[key].type, item, depth + 1) if key in fields else "unknown") for key, item in raw.items()])
     if kind is CURSOR:
         return cursor_signature(raw)
     if (isinstance(kind, GraphQLEnumType) or getattr(kind, "name", "") in _STRUCTURAL_SCALARS) and isinstance(raw, str | int | float):
@@ -178,10 +179,10 @@ def _signature(kind: GraphQLInputType, raw: Any) -> Hashable:
     return type(raw).__name__
 
 
-def _list_signature(kind: GraphQLInputType, raw: Any) -> Hashable:
+def _list_signature(kind: GraphQLInputType, raw: Any, depth: int) -> Hashable:
     if not isinstance(raw, list):
-        return _signature(kind, raw)
-    parts = [_signature(kind, item) for item in raw]
+        return _signature(kind, raw, depth)
+    parts = [_signature(kind, item, depth) for item in raw]
     inner = kind.of_type if isinstance(kind, GraphQLNonNull) else kind
     if isinstance(inner, GraphQLEnumType | GraphQLInputObjectType):
         return ("list", *parts)

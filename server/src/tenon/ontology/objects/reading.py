@@ -162,11 +162,17 @@ def _of_property(item: Property, part: Given, budget: Budget) -> list[Condition]
         if name not in allowed_operators(item):
             raise bad_request(operand.where, f"`{item.name}` takes {', '.join(sorted(allowed_operators(item)))}, is_null.", code="unknown_operator")
         operator = Operator(name)
-        several = operand.raw if operator is Operator.IN and isinstance(operand.raw, list) else [operand.raw]
-        if any(value is None for value in several):
-            raise bad_request(operand.where, "null is not a value. Use `is_null`.")
-        found.append(Comparison(item, operator, operand.value))
+        found.append(_comparison(item, operator, operand))
     return found
+
+
+def _comparison(item: Property, operator: Operator, operand: Given) -> Condition:
+    several = operand.raw if operator is Operator.IN and isinstance(operand.raw, list) else [operand.raw]
+    if any(value is None or isinstance(value, Given) and value.raw is None for value in several):
+        raise bad_request(operand.where, "null is not a value. Use `is_null`.")
+    if several and isinstance(several[0], Given):  # a literal list with variables in it: each stands for itself
+        return AnyOf(tuple(Comparison(item, Operator.EQ, value.value) for value in several))
+    return Comparison(item, operator, operand.value)
 
 
 def allowed_operators(item: Property) -> frozenset[Operator]:

@@ -12,7 +12,7 @@ from tenon.kit.errors import Invalid, TooMuch
 from tenon.ontology.objects import building, catalogue
 from tenon.ontology.objects.compiler import compile_query
 from tenon.ontology.objects.contracts import Aggregation, One, Page
-from tenon.ontology.objects.errors import object_not_found, too_much
+from tenon.ontology.objects.errors import object_not_found
 from tenon.ontology.objects.limits import ANSWER_BYTES_MAX, TIMEOUT_MS
 from tenon.ontology.objects.plans import TOO_LARGE, Plan
 from tenon.ontology.objects.remembering import Remembered
@@ -139,10 +139,7 @@ class Objects:
         self, ctx: Context, shape: Hashable, arguments: Mapping[str, Any], build: Callable[[View], One | Page | Aggregation]
     ) -> bytes:
         def plan(view: View) -> Plan:
-            try:
-                return compile_query(view.ontology.schema, build(view))
-            except RecursionError:
-                raise too_much("filter_too_deep", "The filter is nested too deep.", "filter") from None
+            return compile_query(view.ontology.schema, build(view))
 
         return await self.run(ctx, shape, arguments, plan)
 

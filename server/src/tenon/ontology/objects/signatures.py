@@ -10,14 +10,27 @@ import json
 from collections.abc import Hashable
 from typing import Any
 
+from tenon.ontology.objects.errors import too_much
 
-def signature(raw: Any) -> Hashable:
-    """The shape of JSON."""
+
+NESTING_MAX = 64  # of arguments; filters have their own, lower limit
+
+
+def check_nesting(depth: int) -> None:
+    """Raises TooMuch before the interpreter's own recursion limit would be reached."""
+    if depth > NESTING_MAX:
+        raise too_much("filter_too_deep", f"Arguments may be nested {NESTING_MAX} deep.", "filter")
+
+
+def signature(raw: Any, depth: int = 0) -> Hashable:
+    """The shape of JSON. Raises TooMuch when it is nested too deep."""
     if isinstance(raw, dict):
-        return tuple([(key, signature(item)) for key, item in raw.items()])
+        check_nesting(depth)
+        return tuple([(key, signature(item, depth + 1)) for key, item in raw.items()])
     if isinstance(raw, list):
+        check_nesting(depth)
         if any(isinstance(item, dict) for item in raw):
-            return ("list", *[signature(item) for item in raw])
+            return ("list", *[signature(item, depth + 1) for item in raw])
         # A list of plain values is one parameter, however long it is.
         return ("values", frozenset(type(item).__name__ for item in raw))
     if isinstance(raw, bool):
