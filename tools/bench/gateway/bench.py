@@ -132,7 +132,7 @@ def load(rival: Rival, connections: int, seconds: float, script: Path) -> Sample
     requests = int(re.search(r"(\d+) requests in", out).group(1))
     errors = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out))
     errors += sum(int(n) for line in re.findall(r"Socket errors: (.*)", out) for n in re.findall(r"\d+", line))
-    p50 = microseconds(re.search(r"50%\s+(\S+)", out).group(1))
+    p50 = microseconds(re.search(r"^\s+50%\s+(\S+)", out, re.MULTILINE).group(1))
     rps = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
     return Sample(rps, p50, used / max(requests, 1) * 1e6, requests, errors)
 
