@@ -49,7 +49,9 @@ def business_hash(database: psycopg.Connection) -> str:
         " where schemaname ~ '^d_[0-9a-f]{32}$' and tablename ~ '^o[0-9]+$' order by 1"
     ).fetchall()
     assert tables
-    union = " union all ".join(f"select '{table}' as t, id, md5((to_jsonb(o) - 'version')::text) as row from {table} o" for (table,) in tables)
+    union = " union all ".join(
+        f"select '{table}' as t, id, md5((to_jsonb(o) - 'version')::text) as row from {table} o" for (table,) in tables
+    )
     row = database.execute(f"select md5(string_agg(t || id || row, '' order by t, id)) from ({union}) everything").fetchone()
     assert row
     return str(row[0])
