@@ -219,6 +219,7 @@ def metric(admin: int, name: str) -> float:
 
 
 def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object]:
+    load_before = os.getloadavg()[0]
     gateway_binary, testkit_binary = binaries()
     upstream, proxy, gateway, admin, control = (free_port() for _ in range(5))
     engine = stage.nginx("upstream", UPSTREAM.format(port=upstream, answer=ANSWER))
@@ -258,7 +259,7 @@ def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object]:
     kit.stdin.write("count\n")
     kit.stdin.flush()
     shipped = int(kit.stdout.readline())
-    return report(rivals, options, settled, shipped, memory)
+    return report(rivals, options, settled, shipped, memory) | {"load_average_before": load_before}
 
 
 def report(rivals: list[Rival], options: argparse.Namespace, settled: int, shipped: int, memory: dict[str, float]) -> dict[str, object]:
@@ -293,7 +294,8 @@ def cpu_model() -> str:
 def markdown(result: dict) -> str:
     rows = result["rows"]
     lines = [
-        f"{result['machine']['cores']} cores ({result['machine']['cpu']}), {result['method']['rounds']} interleaved rounds of {result['method']['seconds']:g} s, medians; ranges in brackets.",
+        f"{result['machine']['cores']} cores ({result['machine']['cpu']}), {result['method']['rounds']} interleaved rounds of {result['method']['seconds']:g} s, medians; ranges in brackets."
+        f" Load average before it: {result['load_average_before']:.1f} (near 0 = nobody else used the machine).",
         "",
         "| | c=64 rps | c=64 CPU a request | c=1 p50 | c=1 CPU a request |",
         "|---|---|---|---|---|",
