@@ -137,6 +137,53 @@ async def test_an_edit_that_would_hide_the_object(world: World) -> None:
     assert await world.read("flight", flight) is not None
 
 
+async def test_an_object_that_may_be_seen_and_not_changed(world: World) -> None:
+    flight, kind = await world.flight(1), world.ontology.object_types["flight"]
+    role = world.api.names.tenant(world.tenant.tenant_id)
+    async with world.login("migrate").system() as session:
+        table = f"{world.ontology.schema}.{kind.table}"
+        await session.execute(f"create policy frozen on {table} as restrictive for update to {role} using (false)")
+    error = await refused(world, "delay_flight", {"flight": str(flight), "minutes": 5, "notice": "x"})
+    assert (error.kind.value, error.code) == ("forbidden", "object_not_editable")
+
+
+async def test_objects_that_another_change_holds(world: World) -> None:
+    flight, kind = await world.flight(1), world.ontology.object_types["flight"]
+    async with world.api.tenant(world.who("operator").identity) as session:
+        await session.rows(f"select 1 from {world.ontology.schema}.{kind.table} where id = :id for update", {"id": flight})
+        error = await refused(world, "delay_flight", {"flight": str(flight), "minutes": 5, "notice": "x"})
+    assert (error.kind.value, error.code) == ("conflict", "objects_busy")
+
+
+async def test_a_precondition_for_each_names_the_objects(world: World) -> None:
+    for number in range(1, 15):
+        await world.flight(number, departure_delay_minutes=number)
+    edit = "- {update: all, as: one, set: {passenger_notice: text}}"
+    check = "preconditions: [{code: on_time, each: all, as: one, check: one.departure_delay_minutes < 3, message: Late.}]"
+    await world.apply(AIRLINE + note(edit, "selects: {all: {type: flight}}", check))
+    error = await refused(world, "note", {"flight": str(await world.flight(50)), "text": "x"})
+    (failed,) = error.details["preconditions"]
+    assert (failed["code"], failed["object_count"], len(failed["objects"])) == ("on_time", 13, 10)
+    assert set(failed["objects"][0]) == {"scheduled_hour", "carrier", "flight_number"}
+
+
+async def test_what_cannot_be_rolled_back(world: World) -> None:
+    await world.apply(AIRLINE + note("- {update: flight, set: {passenger_notice: text}}"))
+    flight = await world.flight(1)
+    done = await world.propose("note", flight=str(flight), text="x")
+    inverse = await world.roll_back(done)
+    for proposal in (done, inverse):  # once is enough, and a rollback is final
+        with pytest.raises(TenonError) as refusal:
+            await world.roll_back(proposal)
+        assert refusal.value.code == "not_reversible"
+    again = await world.propose("note", flight=str(flight), text="y")
+    renamed = AIRLINE.replace("passenger_notice", "told") + note("- {update: flight, set: {told: text}}")
+    await world.apply(renamed)
+    with pytest.raises(TenonError) as refusal:
+        await world.roll_back(again)
+    assert refusal.value.code == "not_reversible"
+
+
 async def test_who_may_not(world: World) -> None:
     flight = await world.flight(1)
     given = {"flight": str(flight), "minutes": 5, "notice": "x"}

@@ -12,7 +12,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from ingestion_world import HEADER, MAPPING
 
@@ -37,7 +37,7 @@ async def test_types_are_read(make_world) -> None:
     assert [row[0] for row in await world.rows("person", "id")] == [object_id(world.tenant.tenant_id, person, {"number": n}) for n in (1, 2)]
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(st.data())
 async def test_every_value_arrives_as_it_was(make_world, data: st.DataObject) -> None:
     """Texts with quotes, delimiters and line feeds, floats to the last bit, instants to the microsecond."""

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import yaml
 from conftest import TenantFixture, make_tenant
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tenon.ontology.schema import ObjectType, Ontology, Property, PropertyType, service
@@ -113,7 +113,7 @@ async def read(login: Any, tenant: TenantFixture, made: Ontology, kind: ObjectTy
     return [{name: row[item.column] for name, item in kind.properties.items()} for row in rows]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(data=st.data())
 async def test_random_ontologies_apply_migrate_and_read_back(login, data: st.DataObject) -> None:
     tenant = await make_tenant(login)
