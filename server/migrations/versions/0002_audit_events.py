@@ -227,7 +227,7 @@ def upgrade() -> None:
         "insert into tenon.outbox_epoch (epoch, system_identifier, replay_from, watermark)"
         " select 1, system_identifier::text, '0', '0' from pg_control_system()"
     )
-    m.run("select tenon.make_outbox_partitions(current_date - 1, 15)")
+    m.run("select tenon.make_outbox_partitions(current_date - 1, 4)")
 
 
 def _raise_walls(m: Migration) -> None:

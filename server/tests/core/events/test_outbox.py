@@ -258,3 +258,24 @@ async def test_a_day_without_its_partition_is_kept_by_the_default_one(database, 
         made, _ = await service.turn_partitions(session, first=far.date(), days=0, before=clock.now().date() - timedelta(days=60))
     assert made == 0
     assert (await read(database, ctx))[0] == ["far"]
+
+
+async def test_a_page_is_a_range_of_the_index_and_never_a_sort_of_everything(database, tenant_a, cluster, settings) -> None:
+    from tenon.core.events import repository
+
+    ctx = tenant_a.context("viewer")
+    with admin(cluster, settings) as superuser:
+        superuser.execute(
+            "insert into tenon.outbox (tenant_id, id, xid, occurred_at, type, subject, data, markings, request_id)"
+            " select %s, uuidv7(), n::text::xid8, now(), 'tenon.thing.changed.v1', 'x', '{}', '{}', 'x' from generate_series(3, 5000) n",
+            [ctx.tenant],
+        )
+        superuser.execute("analyze tenon.outbox")
+    where = {"tenant": ctx.tenant, "epoch": 1, "xid": "100", "id": UUID(int=0), "watermark": "4000", "limit": 50}
+    async with database.tenant(ctx.identity) as session:
+        plan = "\n".join(row["QUERY PLAN"] for row in await session.rows(f"explain {repository.READ_TENANT}", where))
+    assert "Merge Append" in plan
+    assert "Seq Scan" not in plan
+    with admin(cluster, settings) as superuser:
+        superuser.execute("set session_replication_role = replica")
+        superuser.execute("delete from tenon.outbox where tenant_id = %s", [ctx.tenant])

@@ -17,10 +17,10 @@ RESUME = "select rewind_to::text as rewind_to, dropped_below::text as dropped_be
 _COLUMNS = (
     "o.id, o.tenant_id, o.epoch, o.xid::text as xid, o.occurred_at, o.type, o.subject, o.data, o.markings, o.request_id, o.traceparent"
 )
+# One epoch at a time, so that each page is a range of the index in its order. An older epoch is complete: it has no watermark.
 _AFTER = """
-(o.epoch, o.xid, o.id) > (:epoch, cast(:xid as xid8), :id)
-      and (o.epoch < :current or (o.epoch = :current and o.xid < cast(:watermark as xid8)))
-order by o.epoch, o.xid, o.id limit :limit
+o.epoch = :epoch and (o.xid, o.id) > (cast(:xid as xid8), :id) and o.xid < cast(:watermark as xid8)
+order by o.xid, o.id limit :limit
 """
 READ_TENANT = f"select {_COLUMNS} from tenon.outbox o where o.tenant_id = :tenant and {_AFTER}"
 READ_ALL = f"select {_COLUMNS} from tenon.outbox o where {_AFTER}"

@@ -21,6 +21,8 @@ from tenon.kit.ids import uuid7
 
 PAGE_EVENTS_MAX = 1_000
 CONSUMER_BATCH = 500
+_ZERO = UUID(int=0)
+_XID_MAX = 2**63 - 1
 
 _TYPE = re.compile(r"tenon\.[a-z_]+\.[a-z_]+\.v[0-9]+")
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
@@ -97,8 +99,14 @@ async def _read(session: WriteSession, query: str, where: dict[str, UUID], after
     epoch, watermark = int(state["epoch"]), int(state["watermark"])
     start = await _resume(session, after, epoch, go_on=go_on)
     position = start.position
-    columns = {"epoch": position.epoch, "xid": str(position.xid), "id": position.id, "current": epoch, "watermark": str(watermark)}
-    rows = await session.rows(query, {**where, **columns, "limit": limit})
+    rows: list[RowMapping] = []
+    for each in range(position.epoch, epoch + 1):
+        after_xid, after_id = (position.xid, position.id) if each == position.epoch else (0, _ZERO)
+        below = watermark if each == epoch else _XID_MAX
+        columns = {"epoch": each, "xid": str(after_xid), "id": after_id, "watermark": str(below), "limit": limit - len(rows)}
+        rows += await session.rows(query, {**where, **columns})
+        if len(rows) == limit:
+            break
     events = tuple(_delivered(row) for row in rows)
     is_last = len(rows) < limit
     reached = events[-1].position if events else position
