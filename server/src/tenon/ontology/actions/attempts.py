@@ -107,12 +107,14 @@ async def get(database: Database, ctx: Context, proposal_id: UUID) -> dict[str, 
 
 async def watch(database: Database, ctx: Context, proposal_id: UUID, *, known: State, wait_seconds: float) -> dict[str, Any]:
     """The proposal as soon as it is in another state than the known one, or as it is when the wait is over."""
+    found = await get(database, ctx, proposal_id)  # refuses who may not read it
     deadline = asyncio.get_running_loop().time() + min(wait_seconds, WATCH_SECONDS_MAX)
-    while True:
-        found = await get(database, ctx, proposal_id)
-        if found["state"] != known.value or asyncio.get_running_loop().time() >= deadline:
-            return found
+    state: State | None = State(found["state"])
+    while state is known and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(WATCH_REST_SECONDS)
+        async with database.tenant(ctx.identity) as session:
+            state = await repository.state_of(session, ctx.tenant, proposal_id)
+    return found if found["state"] == state else await get(database, ctx, proposal_id)
 
 
 async def list_proposals(

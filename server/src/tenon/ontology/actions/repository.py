@@ -124,6 +124,12 @@ async def find(session: WriteSession, tenant: UUID, id: UUID, *, lock: bool = Fa
     return _proposal(row) if row else None
 
 
+async def state_of(session: WriteSession, tenant: UUID, id: UUID) -> State | None:
+    """Only the state: what waiting looks at."""
+    found = await session.scalar("select state from tenon.proposal where tenant_id = :tenant and id = :id", {"tenant": tenant, "id": id})
+    return State(found) if found else None
+
+
 async def listed(session: WriteSession, tenant: UUID, *, state: State | None, before: UUID | None, limit: int) -> list[Proposal]:
     """Proposals, newest first."""
     rows = await session.rows(

@@ -88,9 +88,9 @@ async def roll_back(session: WriteSession, ctx: Context, proposal_id: UUID) -> P
     original = await find(session, ctx, proposal_id)
     permitted = authorize(ctx, Action.ROLL_BACK, Resource("Proposal", str(original.id)))
     ontology = await schema.current(session, ctx.tenant)
+    check_reversible(ontology, original)
     if not diffs.sees_all(ctx, ontology, original.diff, frozenset()):
         raise errors.cannot_see_diff()
-    check_reversible(ontology, original)
     made = _new(ctx, ontology, original.action_type, original.action_digest, {}, original.approval, rolls_back=original.id)
     frame = _frame(ctx, made.id, Given({}, {}), made)
     return await _submit(session, ctx, ontology, made, permitted, lambda: undo(session, ctx, ontology, original, frame))
