@@ -271,11 +271,12 @@ async def test_a_page_is_a_range_of_the_index_and_never_a_sort_of_everything(dat
             [ctx.tenant],
         )
         superuser.execute("analyze tenon.outbox")
-    where = {"tenant": ctx.tenant, "epoch": 1, "xid": "100", "id": UUID(int=0), "watermark": "4000", "limit": 50}
+    where = {"tenant": ctx.tenant, "xid": "100", "id": UUID(int=0), "watermark": "4000", "limit": 50}
     async with database.tenant(ctx.identity) as session:
+        where["epoch"] = await session.scalar("select tenon.current_epoch()")
         plan = "\n".join(row["QUERY PLAN"] for row in await session.rows(f"explain {repository.READ_TENANT}", where))
     assert "Merge Append" in plan
-    assert "Seq Scan" not in plan
+    assert "Sort  (" not in plan
     with admin(cluster, settings) as superuser:
         superuser.execute("set session_replication_role = replica")
         superuser.execute("delete from tenon.outbox where tenant_id = %s", [ctx.tenant])
