@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tenon.inference.usage import Receipt, UsageFilter, UsageStore, read_records, read_totals
@@ -59,7 +59,11 @@ async def test_a_batch_is_stored_once_however_often_it_comes(store, database, te
     assert (await sums_of_records(database, tenant_a.context("operator")))["calls"] == 51
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Shrinking would repeat dozens of concurrent shipments; the seed and the sizes say enough.
+@settings(
+    max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
 @given(seed=st.integers(0, 2**32), sizes=st.lists(st.integers(0, 200), min_size=1, max_size=30))
 async def test_replayed_shuffled_concurrent_batches_count_once(store, database, tenant_a, key, claim, seed: int, sizes: list[int]) -> None:
     """Any cutting of the records into batches, each shipped up to three times at once, in any order."""
