@@ -42,6 +42,7 @@ class Round:
     load: float
     write: float  # of the load, the part after reading and checking
     rows: int
+    batch_max: float  # seconds of the longest transaction
 
 
 def main() -> None:
@@ -55,8 +56,11 @@ def main() -> None:
             server.stop()
     rows = rounds[0].rows
     bare, indexed, load, write = (statistics.median(getattr(item, name) for item in rounds) for name in ("bare", "indexed", "load", "write"))
-    for what, seconds in (("COPY, bare table", bare), ("COPY, same indexes and constraints", indexed), ("Tenon's load", load), ("  of which writing", write)):
-        print(f"{what:36} {seconds:6.2f} s  {rows / seconds:9,.0f} rows/s  {bare / seconds:5.0%} of bare  {indexed / seconds:5.0%} of indexed COPY")
+    ways = {"COPY, bare table": bare, "COPY, same indexes and constraints": indexed, "Tenon's load": load, "  of which writing": write}
+    for what, seconds in ways.items():
+        shares = f"{bare / seconds:5.0%} of bare  {indexed / seconds:5.0%} of indexed COPY"
+        print(f"{what:36} {seconds:6.2f} s  {rows / seconds:9,.0f} rows/s  {shares}")
+    print(f"longest batch {max(item.batch_max for item in rounds):.2f} s")
 
 
 async def _rounds(server: embedded.Embedded, scratch: Path) -> list[Round]:
@@ -85,17 +89,17 @@ async def _round(logins: dict[str, Database], admin: str, scratch: Path, name: s
     async with logins["migrate"].system() as session:
         applied = await schema.apply(session, ctx, _without_actions(), names=logins["migrate"].names)
     places = ingestion.Places(fetch.fetch(), scratch / "work", scratch / "rejects")
-    load, write, rows = await _load(logins["ingest"], ctx, places)
+    load, write, rows, batch_max = await _load(logins["ingest"], ctx, places)
     flight = applied.ontology.object_types["flight"]
     bare, indexed = await asyncio.to_thread(_copies, admin, f"{applied.ontology.schema}.{flight.table}", name.replace("-", "_"))
-    return Round(bare, indexed, load, write, rows)
+    return Round(bare, indexed, load, write, rows, batch_max)
 
 
 def _without_actions() -> str:
     return (AIRLINE / "ontology.yaml").read_text().split("\naction_types:")[0]
 
 
-async def _load(ingest: Database, ctx: Context, places: ingestion.Places) -> tuple[float, float, int]:
+async def _load(ingest: Database, ctx: Context, places: ingestion.Places) -> tuple[float, float, int, float]:
     writing = 0.0
 
     def watch(progress: Progress) -> None:
@@ -106,7 +110,7 @@ async def _load(ingest: Database, ctx: Context, places: ingestion.Places) -> tup
     reports = await ingestion.load_all(ingest, ctx, (AIRLINE / "mapping.yaml").read_text(), places, watch=watch)
     done = time.monotonic()
     flights = next(report for report in reports if report.load == "flights")
-    return flights.seconds, done - writing, flights.source_rows
+    return flights.seconds, done - writing, flights.source_rows, flights.batch_seconds_max
 
 
 def _copies(admin: str, table: str, name: str) -> tuple[float, float]:
