@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from psycopg import OperationalError
@@ -41,8 +41,7 @@ class ConnectionBroken(Exception):
     """The connection is gone, and with it the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What one pipeline carries. Parameters are in PostgreSQL's text format."""
 
     role: bytes
@@ -69,8 +68,7 @@ def open_connection(conninfo: str) -> PGconn:
     return pgconn
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(NamedTuple):
     """What is in flight, to read its results by: closes, then context, then a parse if the statement is new, then the query."""
 
     closes: int

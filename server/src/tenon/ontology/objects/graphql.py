@@ -21,7 +21,7 @@ from tenon.ontology.objects.graphql_documents import InvalidDocument
 from tenon.ontology.objects.graphql_query import FieldRefused
 from tenon.ontology.objects.graphql_service import Asked, GraphQL
 from tenon.ontology.objects.limits import GRAPHQL_BYTES_MAX
-from tenon.ontology.objects.serving import cancelled_on_disconnect, objects_of, send_json
+from tenon.ontology.objects.serving import CancelledOnDisconnect, objects_of, send_json
 
 _STATUS = {
     Kind.INVALID: 400,
@@ -69,7 +69,7 @@ class _Endpoint:
         ctx = context_of(scope)
         service = _service(scope)
         body, status = b"", 200
-        with cancelled_on_disconnect(receive) as caller:
+        with CancelledOnDisconnect(receive) as caller:
             try:
                 body = await service.execute(ctx, _asked(scope, await _body(receive)))
             except InvalidDocument as error:
@@ -102,7 +102,7 @@ def _asked(scope: Scope, body: bytes) -> Asked:
     if content_type != b"application/json" and content_type.partition(b";")[0].strip().lower() != b"application/json":
         raise bad_request("content-type", "Send `Content-Type: application/json`.", code="unsupported_media_type")
     try:
-        document = json.loads(body, parse_constant=_refuse_constant)
+        document = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         raise bad_request("body", "The body is not JSON.", code="invalid_json") from None
     if isinstance(document, list):
@@ -119,6 +119,9 @@ def _asked(scope: Scope, body: bytes) -> Asked:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # NaN and Infinity are not JSON
 
 
 def _of_tenon(error: TenonError, path: tuple[str, ...] = ()) -> dict[str, Any]:

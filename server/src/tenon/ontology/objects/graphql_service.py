@@ -57,7 +57,7 @@ class GraphQL:
             return compile_roots(current.ontology.schema, read_operation(current, known, asked.variables))
 
         shape = (document, document.shape(asked.variables))
-        return await self._objects.run(ctx, shape, asked.variables, make)
+        return await self._objects.run(ctx, view, shape, asked.variables, make)
 
     def schema(self, view: View) -> ApiSchema:
         """The schema of what exists for a caller."""

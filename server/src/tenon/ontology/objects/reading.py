@@ -168,7 +168,7 @@ def _of_property(item: Property, part: Given, budget: Budget) -> list[Condition]
 
 def _comparison(item: Property, operator: Operator, operand: Given) -> Condition:
     several = operand.raw if operator is Operator.IN and isinstance(operand.raw, list) else [operand.raw]
-    if any(value is None or isinstance(value, Given) and value.raw is None for value in several):
+    if any(value is None or (isinstance(value, Given) and value.raw is None) for value in several):
         raise bad_request(operand.where, "null is not a value. Use `is_null`.")
     if several and isinstance(several[0], Given):  # a literal list with variables in it: each stands for itself
         return AnyOf(tuple(Comparison(item, Operator.EQ, value.value) for value in several))

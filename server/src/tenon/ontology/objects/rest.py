@@ -19,7 +19,7 @@ from tenon.ontology.objects import values
 from tenon.ontology.objects.errors import bad_request, too_much
 from tenon.ontology.objects.limits import URL_QUERY_BYTES_MAX
 from tenon.ontology.objects.service import Objects
-from tenon.ontology.objects.serving import cancelled_on_disconnect, objects_of, send_json, send_not_modified
+from tenon.ontology.objects.serving import CancelledOnDisconnect, objects_of, send_json, send_not_modified
 from tenon.ontology.objects.visibility import VisibleType
 
 _VERSION = re.compile(rb'\{"id":"[0-9a-f-]{36}","version":(\d+)')
@@ -53,7 +53,7 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         ctx, objects, query = context_of(scope), objects_of(scope), _query(scope["query_string"])
         body = b""
-        with cancelled_on_disconnect(receive) as caller:
+        with CancelledOnDisconnect(receive) as caller:
             body = await self._handler(objects, ctx, scope["path_params"], query)
         if caller.gone:
             return

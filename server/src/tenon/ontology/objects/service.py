@@ -141,11 +141,10 @@ class Objects:
         def plan(view: View) -> Plan:
             return compile_query(view.ontology.schema, build(view))
 
-        return await self.run(ctx, shape, arguments, plan)
+        return await self.run(ctx, await self.view(ctx), shape, arguments, plan)
 
-    async def run(self, ctx: Context, shape: Hashable, arguments: Mapping[str, Any], make: Callable[[View], Plan]) -> bytes:
+    async def run(self, ctx: Context, view: View, shape: Hashable, arguments: Mapping[str, Any], make: Callable[[View], Plan]) -> bytes:
         """Run the plan of this shape, made by `make` when it is not known, once more after the ontology changed under it."""
-        view = await self.view(ctx)
         try:
             return await self._run_plan(ctx, view, shape, arguments, make)
         except QueryFailed as error:

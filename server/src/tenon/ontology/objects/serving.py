@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
@@ -25,38 +22,40 @@ def objects_of(scope: Scope) -> Objects:
     return found
 
 
-@dataclass(slots=True)
-class Caller:
-    """Whether the caller is still there."""
+class CancelledOnDisconnect:
+    """Cancels the block when the client disconnects; the block's end is then reached with `gone` set."""
 
-    gone: bool = False
+    __slots__ = ("_alarm", "_receive", "_task", "_watcher", "gone")
 
+    def __init__(self, receive: Receive) -> None:
+        self.gone = False
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
 
-@contextmanager
-def cancelled_on_disconnect(receive: Receive) -> Iterator[Caller]:
-    """Cancel the block when the client disconnects; the block's end is then reached with `gone` set."""
-    task = asyncio.current_task()
-    assert task is not None
-    loop, caller = task.get_loop(), Caller()
-    watchers: list[asyncio.Task[None]] = []
+    def __enter__(self) -> CancelledOnDisconnect:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._alarm = task.get_loop().call_later(WATCH_AFTER_SECONDS, self._begin)
+        return self
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._alarm.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self.gone and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            return True
+        return False
+
+    def _begin(self) -> None:
+        self._watcher = self._task.get_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        caller.gone = True
-        task.cancel()
-
-    alarm = loop.call_later(WATCH_AFTER_SECONDS, lambda: watchers.append(loop.create_task(watch())))
-    try:
-        yield caller
-    except asyncio.CancelledError:
-        if not caller.gone:
-            raise
-        task.uncancel()
-    finally:
-        alarm.cancel()
-        for watcher in watchers:
-            watcher.cancel()
+        self.gone = True
+        self._task.cancel()
 
 
 async def send_json(send: Send, body: bytes, *, status: int = 200, etag: bytes | None = None) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from tenon.ontology.objects.errors import too_much
 
-
 NESTING_MAX = 64  # of arguments; filters have their own, lower limit
 
 
