@@ -7,6 +7,7 @@ every phase of a call. TENON_CRASH_KILLS sets how often; two hundred by default.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -109,10 +110,17 @@ async def _client(listen: str, key: str, acknowledged: list[str]) -> None:
     request = f"{head}content-length: {len(BODY)}\r\n\r\n".encode() + BODY
     try:
         reader, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return
+    try:
         async for request_id in _calls(reader, writer, request):
             acknowledged.append(request_id)
     except (OSError, asyncio.IncompleteReadError):
         return
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _calls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> AsyncIterator[str]:

@@ -35,7 +35,7 @@ def test_the_same_by_hand(stack: Stack, tmp_path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.count("\nexecuted\n") == 2
+    assert done.stdout.count("executed\n") == 2
     for piece in (
         '"departure_delay_minutes"',
         '"wind_speed_mph"',

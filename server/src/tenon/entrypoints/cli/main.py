@@ -82,6 +82,18 @@ def audit_verify(
     sys.exit(verify_command(pack, key))
 
 
+@audit.command("check")
+def audit_check() -> None:
+    """Check this installation's audit rows against its signed trees; names every entry that was touched."""
+    import asyncio
+
+    from tenon.core.audit.inspection import verify_database_command
+    from tenon.entrypoints.cli import installation as installations
+    from tenon.kit.settings import load_settings
+
+    sys.exit(asyncio.run(verify_database_command(load_settings(installations.locate().config_file))))
+
+
 @tenant.command("create")
 def tenant_create(name: str) -> None:
     """Create a tenant with a first operator; its key is shown once."""
