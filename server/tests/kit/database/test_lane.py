@@ -36,9 +36,14 @@ class Ground:
     def lane(self, **limits: float) -> Lane:
         return Lane(self.settings.database, LaneLimits(**limits))  # type: ignore[arg-type]
 
-    async def backends(self) -> list[int]:
-        rows = await self.admin.execute("select pid from pg_stat_activity where application_name = 'tenon-lane' and datname = current_database()")
+    async def alive(self, pids: list[int]) -> list[int]:
+        rows = await self.admin.execute("select pid from pg_stat_activity where pid = any(%s)", [pids])
         return [row[0] for row in await rows.fetchall()]
+
+
+def backends(lane: Lane) -> list[int]:
+    """The server processes of a lane."""
+    return [connection.backend_pid for connection in lane._all]
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ async def test_role_and_settings_end_with_the_sync_also_after_an_error(ground: G
     lane = ground.lane(connections=1)
     who = ground.identity(0)
     await lane.fetch_json(who, OWN_ROWS)
-    pid = (await ground.backends())[0]
+    pid = backends(lane)[0]
     for failing in ("select 1/0", "select * from nowhere", "insert into lane_test.secret select gen_random_uuid()"):
         with pytest.raises(QueryFailed):
             await lane.fetch_json(who, failing)
@@ -90,7 +95,7 @@ async def test_role_and_settings_end_with_the_sync_also_after_an_error(ground: G
         assert row == ("idle", None)
         other = ground.identity(1)
         assert json.loads(await lane.fetch_json(other, OWN_ROWS)) == [str(other.tenant)]
-    assert (await ground.backends()) == [pid], "an error must not cost the connection"
+    assert backends(lane) == [pid], "an error must not cost the connection"
     await lane.close()
 
 
@@ -153,7 +158,7 @@ async def test_two_tenants_under_random_cancellation_errors_and_lost_backends(gr
     async def killer() -> None:
         for _ in range(12):
             await asyncio.sleep(0.05)
-            for pid in (await ground.backends())[:1]:
+            for pid in backends(lane)[:1]:
                 await ground.admin.execute("select pg_terminate_backend(%s)", [pid])
 
     await asyncio.gather(*[worker(number % 2) for number in range(12)], killer())
@@ -162,22 +167,23 @@ async def test_two_tenants_under_random_cancellation_errors_and_lost_backends(gr
     async with asyncio.timeout(5):
         await asyncio.gather(*lane._tasks)  # what was cancelled last is still being settled
     assert not lane._running and lane._queue.count == 0, "every connection came back"
+    pids = backends(lane)
     await lane.close()
-    await asyncio.sleep(0.1)
-    assert await ground.backends() == []
+    await asyncio.sleep(0.2)
+    assert await ground.alive(pids) == []
 
 
 async def test_a_cancelled_query_is_over_before_its_connection_is_used_again(ground: Ground) -> None:
     lane = ground.lane(connections=1)
     await lane.fetch_json(ground.identity(0), OWN_ROWS)
-    (pid,) = await ground.backends()
+    (pid,) = backends(lane)
     call = asyncio.ensure_future(lane.fetch_json(ground.identity(0), "select pg_sleep(30)::text"))
     await asyncio.sleep(0.05)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     other = ground.identity(1)
     assert json.loads(await lane.fetch_json(other, OWN_ROWS)) == [str(other.tenant)]
-    assert await ground.backends() == [pid], "cancelled and confirmed, so the same connection serves on"
+    assert backends(lane) == [pid], "cancelled and confirmed, so the same connection serves on"
     assert lane.counts.cancelled == 1 and lane.counts.lost == 0
     await lane.close()
 
@@ -186,7 +192,7 @@ async def test_a_terminated_backend_costs_nobody_an_error(ground: Ground) -> Non
     lane = ground.lane(connections=1)
     who = ground.identity(0)
     await lane.fetch_json(who, OWN_ROWS)
-    for pid in await ground.backends():
+    for pid in backends(lane):
         await ground.admin.execute("select pg_terminate_backend(%s)", [pid])
     assert json.loads(await lane.fetch_json(who, OWN_ROWS)) == [str(who.tenant)]
     await lane.close()
