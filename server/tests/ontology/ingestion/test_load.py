@@ -258,6 +258,22 @@ async def test_an_interrupted_load_goes_on_to_the_same_result(make_world, monkey
     assert (await world.load()).skipped
 
 
+async def test_interrupted_anywhere_it_ends_cleanly(make_world) -> None:
+    """Ctrl-C while reading, checking or writing: nothing is in use any more, and the next run completes the load."""
+    world = await make_world()
+    world.write(*(f"{n},P{n},,,,,,,,,," for n in range(20_000)))
+    for delay in (0.02, 0.1, 0.2, 0.3, 0.45, 0.6):
+        running = asyncio.create_task(world.load())
+        await asyncio.sleep(delay)
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled() or running.result().accepted == 20_000
+        assert not world.places.work.exists() or list(world.places.work.iterdir()) == []
+    report = await world.load()
+    assert report.skipped or report.inserted == 20_000
+    assert len(await world.rows("person", "number")) == 20_000
+
+
 async def test_another_file_is_another_load(make_world) -> None:
     world = await make_world()
     world.write("1,Ada,,,,,,,,,,")

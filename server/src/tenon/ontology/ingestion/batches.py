@@ -18,6 +18,7 @@ from tenon.ontology.ingestion.errors import link_target_vanished, load_interfere
 from tenon.ontology.ingestion.linking import Links
 from tenon.ontology.ingestion.repository import Lane
 from tenon.ontology.ingestion.staging import Stage
+from tenon.ontology.ingestion.threads import in_thread
 from tenon.ontology.schema import ObjectType
 
 T = TypeVar("T")
@@ -66,12 +67,12 @@ class Writer:
 
     async def write(self) -> AsyncGenerator[int, None]:
         """Write batch after batch; yields the rows of each. The next one is made while the database works."""
-        coming = asyncio.create_task(asyncio.to_thread(self._export, self.loaded_until, self.size, 0))
+        coming = asyncio.create_task(in_thread(self._export, self.loaded_until, self.size, 0))
         turn = 0
         try:
-            while batch := await coming:
+            while batch := await asyncio.shield(coming):
                 turn += 1
-                coming = asyncio.create_task(asyncio.to_thread(self._export, batch.last, self.size, turn % 2))
+                coming = asyncio.create_task(in_thread(self._export, batch.last, self.size, turn % 2))
                 started = time.monotonic()
                 await self._write_or_refuse(batch)
                 elapsed = time.monotonic() - started

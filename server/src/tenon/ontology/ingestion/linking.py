@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tenon.ontology.ingestion.contracts import LinkCount
 from tenon.ontology.ingestion.expressions import quoted
 from tenon.ontology.ingestion.repository import Lane
 from tenon.ontology.ingestion.staging import Stage
+from tenon.ontology.ingestion.threads import in_thread
 from tenon.ontology.schema import Dangling, LinkType, ObjectType
 from tenon.ontology.schema.object_ids import key_text_sql, object_id_sql
 
@@ -74,26 +74,26 @@ async def check(lane: Lane, stage: Stage) -> Links:
         for item in links.found:
             if item.link.dangling is Dangling.REJECT:
                 await _find_dangling(lane, stage, item)
-                await asyncio.to_thread(_reject, stage, item)
+                await in_thread(_reject, stage, item)
         if stage.rejected_rows() == before:
             break
     for item in links.found:
         if item.link.dangling is not Dangling.REJECT:
             await _find_dangling(lane, stage, item)
-        links.counts.append(await asyncio.to_thread(_count, stage, item))
+        links.counts.append(await in_thread(_count, stage, item))
         if item.link.dangling is Dangling.STUB and links.counts[-1].dangling_values:
-            links.stub_files.append((item, await asyncio.to_thread(_export_stubs, stage, item)))
+            links.stub_files.append((item, await in_thread(_export_stubs, stage, item)))
     return links
 
 
 async def _find_dangling(lane: Lane, stage: Stage, item: StagedLink) -> None:
     """Ask PostgreSQL for the values without a target; those whose target is a row of this file itself are taken out again."""
     columns = ", ".join(f"a.{ours} as {theirs}" for ours, theirs in zip(item.ours, item.theirs, strict=True))
-    wanted = await asyncio.to_thread(stage.export, f"select distinct {columns} from accepted a where {item.present}", "wanted")
+    wanted = await in_thread(stage.export, f"select distinct {columns} from accepted a where {item.present}", "wanted")
     missing = stage.folder / "missing.csv"
     async with lane.staged(repository.column_types(item.target, item.theirs), wanted, isolation="READ COMMITTED") as session:
         await repository.write_missing(session, stage.ontology, item.target, missing)
-    await asyncio.to_thread(_read_dangling, stage, item, missing)
+    await in_thread(_read_dangling, stage, item, missing)
 
 
 def _read_dangling(stage: Stage, item: StagedLink, missing: Path) -> None:

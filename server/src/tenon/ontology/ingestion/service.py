@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 import time
@@ -31,6 +30,7 @@ from tenon.ontology.ingestion.rejects import write_rejects
 from tenon.ontology.ingestion.repository import Checkpoint, Lane
 from tenon.ontology.ingestion.source import digest, prepare
 from tenon.ontology.ingestion.staging import Stage
+from tenon.ontology.ingestion.threads import in_thread
 from tenon.ontology.schema import Ontology
 from tenon.ontology.schema import service as schema
 
@@ -70,7 +70,7 @@ async def load_file(
     started = time.monotonic()
     async with _alone(ingest, ctx, load):
         watch(Progress(load.name, "read"))
-        file = await asyncio.to_thread(digest, places.data / load.file)
+        file = await in_thread(digest, places.data / load.file)
         rules = _rules(ontology, load)
         async with ingest.tenant(ctx.identity) as session:
             found = await repository.find_checkpoint(session, ctx, load.name, file, rules)
@@ -109,8 +109,8 @@ async def _staged(load: Load, ontology: Ontology, places: Places) -> AsyncIterat
     places.work.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{load.name}-", dir=places.work))
     try:
-        prepared = await asyncio.to_thread(prepare, load, places.data, folder / "source.csv")
-        stage = await asyncio.to_thread(stages.stage, load, ontology, prepared, folder)
+        prepared = await in_thread(prepare, load, places.data, folder / "source.csv")
+        stage = await in_thread(stages.stage, load, ontology, prepared, folder)
         try:
             yield stage
         finally:
@@ -133,8 +133,8 @@ class _Run:
         stage = self.stage
         self.watch(Progress(self.load.name, "check", 0, stage.source_rows))
         links = await linking.check(self.lane, stage)
-        rejected = await asyncio.to_thread(stage.rejected_rows)
-        rejects_file = await asyncio.to_thread(write_rejects, stage, self.places.rejects / f"{self.load.name}-rejects.csv")
+        rejected = await in_thread(stage.rejected_rows)
+        rejects_file = await in_thread(write_rejects, stage, self.places.rejects / f"{self.load.name}-rejects.csv")
         # Stubs of an interrupted run are targets by now, so what was counted when it began is what is told.
         counts = point.counts if point else {"inserted": 0, "updated": 0, "unchanged": 0, "links": [asdict(item) for item in links.counts]}
         if point is None:
