@@ -80,7 +80,7 @@ def upgrade() -> None:
         key text not null check (length(key) between 1 and 255),
         request_sha256 bytea not null,
         status int not null,
-        answer jsonb not null,
+        answer json not null,                      -- as text: a repeated answer is byte-identical
         created_at timestamptz not null default now(),
         primary key (tenant_id, scope, key)
     );

@@ -51,7 +51,7 @@ async def once(
     answer = canonical.plain(answer)
     await session.execute(
         "insert into tenon.idempotency (tenant_id, scope, key, request_sha256, status, answer)"
-        " values (:tenant, :scope, :key, :hash, :status, cast(:answer as jsonb))",
+        " values (:tenant, :scope, :key, :hash, :status, cast(:answer as json))",
         {**where, "hash": request_sha256, "status": status, "answer": json.dumps(answer)},
     )
     return status, answer, False
