@@ -87,7 +87,7 @@ def changes(draw: st.DrawFn, document: dict[str, Any]) -> tuple[dict[str, Any], 
 def values_for(data: st.DataObject, kind: ObjectType, key: int) -> dict[str, Any]:
     made: dict[str, Any] = {"key": key}
     for name, item in kind.properties.items():
-        if name != "key":
+        if name not in ("key", "added"):
             strategy = SHAPES[item.description][1]
             made[name] = data.draw(strategy if item.required else st.none() | strategy)
     return made
@@ -142,6 +142,9 @@ async def test_random_ontologies_apply_migrate_and_read_back(login, data: st.Dat
             for name, value in row.items():
                 old = came_from.get(f"{kind.name}.{name}")
                 assert value == (before[old.split(".")[1]] if old else None)
+        third = values_for(data, kind, 3)
+        await insert(login, ctx, second, kind, third)
+        assert (await read(login, ctx, second, kind))[2] == {**dict.fromkeys(kind.properties), **third}
     for made in (first, second):
         assert from_content(content_of(made), made.version, made.digest) == made
         assert plan(made, made, login("migrate").names, date(2026, 1, 1)).empty
