@@ -55,7 +55,9 @@ def main() -> None:
         finally:
             server.stop()
     rows = rounds[0].rows
-    bare, indexed, load, write = (statistics.median(getattr(item, name) for item in rounds) for name in ("bare", "indexed", "load", "write"))
+    bare, indexed, load, write = (
+        statistics.median(getattr(item, name) for item in rounds) for name in ("bare", "indexed", "load", "write")
+    )
     ways = {"COPY, bare table": bare, "COPY, same indexes and constraints": indexed, "Tenon's load": load, "  of which writing": write}
     for what, seconds in ways.items():
         shares = f"{bare / seconds:5.0%} of bare  {indexed / seconds:5.0%} of indexed COPY"

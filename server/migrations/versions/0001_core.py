@@ -93,14 +93,18 @@ def upgrade() -> None:
     m.wall("tenon.tenant", "select", tenant_column="id", auth="select", sync="select", provision="select, insert")
     m.wall("tenon.project", "select, insert", provision="select, insert")
     m.wall(
-        "tenon.principal", "select, insert, update (roles, clearance, disabled_at)",
-        auth="select", sync="select", provision="select, insert",
+        "tenon.principal",
+        "select, insert, update (roles, clearance, disabled_at)",
+        auth="select",
+        sync="select",
+        provision="select, insert",
     )
     # A tenant manages its keys and never reads a hash.
     m.wall(
         "tenon.api_key",
         "select (tenant_id, key_id, principal_id, project_id, kind, name, strict, allowed_models, session_id, ceiling, revision,"
         " created_at, expires_at, revoked_at), insert, update (revision, expires_at, revoked_at)",
-        auth="select", sync="select",
+        auth="select",
+        sync="select",
     )
     m.wall("tenon.idempotency", "select, insert")

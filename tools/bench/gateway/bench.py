@@ -248,14 +248,19 @@ def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object]:
             for rival in order:
                 sample = load(rival, connections, options.seconds, script)
                 rival.samples.setdefault(connections, []).append(sample)
-                print(f"round {round_number + 1} c={connections:<3} {rival.name:<18} {sample.rps:9.0f} rps  p50 {sample.p50_us:6.0f} us"
-                      f"  cpu {sample.cpu_us:5.1f} us  errors {sample.errors}", flush=True)
+                print(
+                    f"round {round_number + 1} c={connections:<3} {rival.name:<18} {sample.rps:9.0f} rps  p50 {sample.p50_us:6.0f} us"
+                    f"  cpu {sample.cpu_us:5.1f} us  errors {sample.errors}",
+                    flush=True,
+                )
     memory = resident_mb(ours.pid)
     deadline = time.monotonic() + 20
     while metric(admin, "tenon_gateway_wal_backlog_records") > 0 and time.monotonic() < deadline:
         time.sleep(0.1)
     # Calls that wrk left behind at the end of its time are settled too, as left by the caller.
-    settled = int(sum(metric(admin, f'tenon_gateway_calls_total{{outcome="{name}"}}') for name in ("completed", "client_gone", "upstream_error")))
+    settled = int(
+        sum(metric(admin, f'tenon_gateway_calls_total{{outcome="{name}"}}') for name in ("completed", "client_gone", "upstream_error"))
+    )
     kit.stdin.write("count\n")
     kit.stdin.flush()
     shipped = int(kit.stdout.readline())
@@ -268,7 +273,10 @@ def report(rivals: list[Rival], options: argparse.Namespace, settled: int, shipp
         rows[rival.name] = {}
         for connections, samples in rival.samples.items():
             median = {name: statistics.median(getattr(s, name) for s in samples) for name in ("rps", "p50_us", "cpu_us")}
-            spread = {f"{name}_range": [min(getattr(s, name) for s in samples), max(getattr(s, name) for s in samples)] for name in ("rps", "p50_us", "cpu_us")}
+            spread = {
+                f"{name}_range": [min(getattr(s, name) for s in samples), max(getattr(s, name) for s in samples)]
+                for name in ("rps", "p50_us", "cpu_us")
+            }
             rows[rival.name][f"c{connections}"] = median | spread | {"errors": sum(s.errors for s in samples)}
     nginx, ours = rows["nginx plain proxy"], rows["gateway"]
     ratios = {
@@ -294,7 +302,7 @@ def cpu_model() -> str:
 def markdown(result: dict) -> str:
     rows = result["rows"]
     lines = [
-        f"{result['machine']['cores']} cores ({result['machine']['cpu']}), {result['method']['rounds']} interleaved rounds of {result['method']['seconds']:g} s, medians; ranges in brackets."
+        f"{result['machine']['cores']} cores ({result['machine']['cpu']}), {result['method']['rounds']} interleaved rounds of {result['method']['seconds']:g} s, medians; ranges in brackets."  # noqa: E501
         f" Load average before it: {result['load_average_before']:.1f} (near 0 = nobody else used the machine).",
         "",
         "| | c=64 rps | c=64 CPU a request | c=1 p50 | c=1 CPU a request |",
@@ -303,11 +311,13 @@ def markdown(result: dict) -> str:
     for name, row in rows.items():
         many, one = row["c64"], row["c1"]
         low, high = many["cpu_us_range"]
-        lines.append(f"| {name} | {many['rps'] / 1000:.1f}k | {many['cpu_us']:.1f} µs ({low:.1f}–{high:.1f}) | {one['p50_us']:.0f} µs | {one['cpu_us']:.1f} µs |")
+        lines.append(
+            f"| {name} | {many['rps'] / 1000:.1f}k | {many['cpu_us']:.1f} µs ({low:.1f}–{high:.1f}) | {one['p50_us']:.0f} µs | {one['cpu_us']:.1f} µs |"  # noqa: E501
+        )
     ratios, usage, memory = result["ratios_to_nginx"], result["usage_records"], result["gateway_memory_mb"]
     lines += [
         "",
-        f"Gateway ÷ nginx: **{ratios['cpu_c64']:.2f} × the CPU a request** at c=64, **{ratios['rps_c64']:.2f} × the rps** at c=64, {ratios['p50_c1']:.2f} × the p50 at c=1.",
+        f"Gateway ÷ nginx: **{ratios['cpu_c64']:.2f} × the CPU a request** at c=64, **{ratios['rps_c64']:.2f} × the rps** at c=64, {ratios['p50_c1']:.2f} × the p50 at c=1.",  # noqa: E501
         f"Calls settled {usage['calls_settled']:,}, usage records stored at the control plane {usage['records_stored']:,}."
         f" Memory after it: {memory['RssAnon']:.0f} MB anonymous, {memory['RssFile']:.0f} MB of mapped log and code.",
     ]

@@ -7,7 +7,6 @@ import random
 from dataclasses import dataclass
 
 import psycopg
-
 from world import Loaded
 
 NESTED_TENON = """query ($from: Timestamp, $to: Timestamp, $origin: String) {
@@ -16,10 +15,12 @@ NESTED_TENON = """query ($from: Timestamp, $to: Timestamp, $origin: String) {
     plane { tail_number manufacturer model seats } airline { code name } destination_airport { code name time_zone }
     weather { hour temperature_fahrenheit wind_speed_mph visibility_miles } } } }"""
 NESTED_PEER = """query ($from: Datetime, $to: Datetime, $origin: String) {
-  allFlights(first: 50, orderBy: [SCHEDULED_DEPARTURE_ASC], filter: {origin: {equalTo: $origin}, scheduledDeparture: {greaterThanOrEqualTo: $from, lessThan: $to}}) { nodes {
+  allFlights(first: 50, orderBy: [SCHEDULED_DEPARTURE_ASC],
+    filter: {origin: {equalTo: $origin}, scheduledDeparture: {greaterThanOrEqualTo: $from, lessThan: $to}}) { nodes {
     rowId carrier flightNumber scheduledDeparture departureDelayMinutes
     plane { tailNumber manufacturer model seats } airline { code name } destinationAirport { code name timeZone }
     weather { hour temperatureFahrenheit windSpeedMph visibilityMiles } } } }"""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -34,7 +35,7 @@ class Read:
 
 def reads(world: Loaded, *, count: int = 200, seed: int = 1) -> list[Read]:
     """Point and nested read, `count` values each."""
-    choose = random.Random(seed)  # noqa: S311 (repeatable)
+    choose = random.Random(seed)
     with psycopg.connect(world.admin) as connection:
         ids = [str(row[0]) for row in connection.execute("select id from peer.flight tablesample bernoulli (0.5)").fetchall()]
     chosen = choose.sample(ids, count)
@@ -45,7 +46,8 @@ def reads(world: Loaded, *, count: int = 200, seed: int = 1) -> list[Read]:
 def _point(ids: list[str]) -> Read:
     fields = "id carrier flight_number origin destination tail_number scheduled_departure departure_delay_minutes status"
     tenon = f"query ($id: UUID) {{ flight(id: $id) {{ {fields} }} }}"
-    peer = "query ($id: UUID!) { flightByRowId(rowId: $id) { rowId carrier flightNumber origin destination tailNumber scheduledDeparture departureDelayMinutes status } }"
+    peer_fields = "rowId carrier flightNumber origin destination tailNumber scheduledDeparture departureDelayMinutes status"
+    peer = f"query ($id: UUID!) {{ flightByRowId(rowId: $id) {{ {peer_fields} }} }}"
     columns = ", ".join(f"f.{name}" for name in fields.split())
     return Read(
         "point",
@@ -58,7 +60,8 @@ def _point(ids: list[str]) -> Read:
 
 def _nested(days: list[tuple[str, int, int]]) -> Read:
     variables = [
-        {"origin": origin, "from": f"2013-{month:02}-{day:02}T00:00:00Z", "to": f"2013-{month:02}-{day + 1:02}T00:00:00Z"} for origin, month, day in days
+        {"origin": origin, "from": f"2013-{month:02}-{day:02}T00:00:00Z", "to": f"2013-{month:02}-{day + 1:02}T00:00:00Z"}
+        for origin, month, day in days
     ]
     return Read(
         "nested",
@@ -77,7 +80,8 @@ def _body(query: str, variables: dict[str, str]) -> str:
 _INSTANT = """to_char({} at time zone 'UTC', 'YYYY-MM-DD"T"HH24":"MI":"SS.US"Z"')"""
 _NESTED_FLOOR = f"""select json_build_object('items', json_agg(x))::text from (
  select f.id, f.carrier, f.flight_number, {_INSTANT.format("f.scheduled_departure")} as scheduled_departure, f.departure_delay_minutes,
- (select row_to_json(r) from (select p.tail_number, p.manufacturer, p.model, p.seats from peer.plane p where p.tail_number = f.tail_number) r) as plane,
+ (select row_to_json(r) from (select p.tail_number, p.manufacturer, p.model, p.seats
+  from peer.plane p where p.tail_number = f.tail_number) r) as plane,
  (select row_to_json(r) from (select a.code, a.name from peer.airline a where a.code = f.carrier) r) as airline,
  (select row_to_json(r) from (select a.code, a.name, a.time_zone from peer.airport a where a.code = f.destination) r) as destination_airport,
  (select row_to_json(r) from (select {_INSTANT.format("w.hour")} as hour, w.temperature_fahrenheit, w.wind_speed_mph, w.visibility_miles

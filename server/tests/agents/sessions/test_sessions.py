@@ -85,14 +85,14 @@ async def test_a_base_key_only_opens_sessions_and_a_session_opens_none(agents) -
 async def test_a_ceiling_is_within_the_clearance_of_agent_and_owner(agents, database, tenant_a) -> None:
     assert await refused(agents.open(await agents.base(), frozenset({"top_secret"}))) == "ceiling_above_clearance"
     async with database.tenant(agents.operator.identity) as session:
-        await session.execute(
-            "update tenon.principal set clearance = '{pii}' where id = :id", {"id": tenant_a.context("editor").principal}
-        )
+        await session.execute("update tenon.principal set clearance = '{pii}' where id = :id", {"id": tenant_a.context("editor").principal})
     assert await refused(agents.open(await agents.base(), FLEET)) == "ceiling_above_clearance"
     await agents.open(await agents.base(), PII)
 
 
-@pytest.mark.parametrize(("ceiling", "ttl"), [({"Not a marking"}, 3_600), ({f"m{n}" for n in range(65)}, 3_600), (set(), 59), (set(), 86_401)])
+@pytest.mark.parametrize(
+    ("ceiling", "ttl"), [({"Not a marking"}, 3_600), ({f"m{n}" for n in range(65)}, 3_600), (set(), 59), (set(), 86_401)]
+)
 async def test_bad_input_is_refused(agents, ceiling: set[str], ttl: int) -> None:
     with pytest.raises(Invalid):
         await agents.open(await agents.base(), frozenset(ceiling), timedelta(seconds=ttl))

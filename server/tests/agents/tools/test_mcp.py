@@ -44,7 +44,9 @@ async def test_an_agent_finds_follows_simulates_proposes_and_watches(airline, mo
         assert {"list_object_types", "search_flights", "get_flight", "aggregate_flights", "follow_link", "simulate_delay_flight",
                 "propose_delay_flight", "get_proposal", "watch_proposal"} <= names  # fmt: skip
         assert not any("approve" in name or "reject" in name or "execute" in name for name in names)
-        found = await call(client, "search_flights", filter={"origin": {"eq": "JFK"}}, sort=["-departure_delay_minutes"], fields=["flight_number"])
+        found = await call(
+            client, "search_flights", filter={"origin": {"eq": "JFK"}}, sort=["-departure_delay_minutes"], fields=["flight_number"]
+        )
         assert [item["flight_number"] for item in found["items"]] == [7]
         assert (await call(client, "get_airport", key={"code": "JFK"}))["name"] == "Kennedy"
         assert (await call(client, "follow_link", type="flight", id=str(flight), link="plane"))["tail_number"] == "N14228"
@@ -149,7 +151,9 @@ async def test_another_tenants_ids_are_not_found_on_every_tool(airline, rival) -
         ("search_nothing", {}, "unknown_tool", None),
     ],
 )
-async def test_bad_arguments_say_where_and_how_to_repair(airline, tool: str, arguments: dict[str, Any], code: str, path: str | None) -> None:
+async def test_bad_arguments_say_where_and_how_to_repair(
+    airline, tool: str, arguments: dict[str, Any], code: str, path: str | None
+) -> None:
     async with airline.tools(await airline.session_key()) as client:
         told = await refusal(client, tool, **arguments)
         assert (told["code"], told.get("path")) == (code, path)
@@ -220,7 +224,10 @@ async def test_a_viewer_gets_no_tool_to_propose_with(airline) -> None:
 
 
 async def test_a_hundred_object_types_do_not_make_hundreds_of_tools(airline) -> None:
-    types = "\n".join(f"  thing_{n}: {{primary_key: code, properties: {{code: {{type: text, length_max: 20}}, size: {{type: integer}}}}}}" for n in range(100))
+    types = "\n".join(
+        f"  thing_{n}: {{primary_key: code, properties: {{code: {{type: text, length_max: 20}}, size: {{type: integer}}}}}}"
+        for n in range(100)
+    )
     await airline.apply(f"ontology: 1\nobject_types:\n{types}\n")
     await airline.insert("thing_42", code="a", size=3)
     await asyncio.sleep(1.1)  # the application looks for a new ontology once a second

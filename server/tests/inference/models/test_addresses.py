@@ -59,7 +59,9 @@ def test_loopback_is_for_development_only(host: str) -> None:
     assert allowed(f"http://{host}:8000/v1", loopback=True)
 
 
-@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.0.0.01", "1.2.3.4.5", "017700000001", "a.0x1"])
+@pytest.mark.parametrize(
+    "host", ["127.1", "2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.0.0.01", "1.2.3.4.5", "017700000001", "a.0x1"]
+)
 def test_numbers_in_disguise_are_refused_everywhere(host: str) -> None:
     assert allowed(f"http://{host}/", loopback=True) is None
 

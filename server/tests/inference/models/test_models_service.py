@@ -86,7 +86,9 @@ async def test_a_credential_never_comes_out_of_the_database(database, tenant_a, 
         made = await models.create_endpoint(session, ctx, DRAFT, upstreams)
         assert "canary" not in repr(made) + repr(DRAFT)
         payloads = await session.rows("select payload from tenon.audit_payload")
-        assert "canary" not in repr([bytes(row["payload"]) if isinstance(row["payload"], memoryview) else row["payload"] for row in payloads])
+        assert "canary" not in repr(
+            [bytes(row["payload"]) if isinstance(row["payload"], memoryview) else row["payload"] for row in payloads]
+        )
         with pytest.raises(Exception, match="permission denied"):
             await session.rows("select sealed_credential from tenon.endpoint")
 

@@ -43,12 +43,20 @@ async def test_access_is_the_checked_in_table(admin, names, tenant_a) -> None:
 @pytest.mark.parametrize(
     ("break_it", "mend_it", "said"),
     [
-        ("alter table tenon.project no force row level security", "alter table tenon.project force row level security", "tenon.project has no"),
+        (
+            "alter table tenon.project no force row level security",
+            "alter table tenon.project force row level security",
+            "tenon.project has no",
+        ),
         ("grant select on tenon.principal to public", "revoke select on tenon.principal from public", "PUBLIC holds select"),
         ("create view tenon.leak as select * from tenon.principal", "drop view tenon.leak", "view tenon.leak lacks"),
         ("create materialized view tenon.leak as select 1 as x", "drop materialized view tenon.leak", "materialised view"),
         ("create table tenon.leak (x int)", "drop table tenon.leak", "tenon.leak has no"),
-        ("create function tenon.leak() returns int language sql security definer return 1", "drop function tenon.leak()", "open search_path"),
+        (
+            "create function tenon.leak() returns int language sql security definer return 1",
+            "drop function tenon.leak()",
+            "open search_path",
+        ),
         ("alter role {api} bypassrls", "alter role {api} nobypassrls", "bypasses row-level security"),
         ("grant {tenant} to {relay} with inherit true", "revoke {tenant} from {relay}", "inherits"),
     ],
@@ -161,6 +169,4 @@ async def test_a_tenant_cannot_write_rows_of_another(names, settings, tenant_a, 
         changed = connection.execute("update tenon.principal set disabled_at = now() where tenant_id = %s", [tenant_a.tenant_id])
         assert changed.rowcount == 0
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute(
-                "insert into tenon.project (tenant_id, id, name) values (%s, gen_random_uuid(), 'x')", [tenant_a.tenant_id]
-            )
+            connection.execute("insert into tenon.project (tenant_id, id, name) values (%s, gen_random_uuid(), 'x')", [tenant_a.tenant_id])

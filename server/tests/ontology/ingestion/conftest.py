@@ -18,9 +18,7 @@ def make_world(login, tenant_a, tmp_path: Path) -> MakeWorld:
     async def make(dangling: str = "keep") -> World:
         migrate = login("migrate")
         async with migrate.system() as session:
-            applied = await schema.apply(
-                session, tenant_a.context("operator"), ONTOLOGY.replace("DANGLING", dangling), names=migrate.names
-            )
+            applied = await schema.apply(session, tenant_a.context("operator"), ONTOLOGY.replace("DANGLING", dangling), names=migrate.names)
         places = ingestion.Places(tmp_path / "data", tmp_path / "work", tmp_path / "rejects")
         places.data.mkdir()
         return World(tenant_a, applied.ontology, login("ingest"), login("api"), places)

@@ -34,7 +34,9 @@ async def test_types_are_read(make_world) -> None:
         (2, "Bob", None, None, None, None, None, None, None, None, "new", 1),
     ]
     person = world.ontology.object_types["person"]
-    assert [row[0] for row in await world.rows("person", "id")] == [object_id(world.tenant.tenant_id, person, {"number": n}) for n in (1, 2)]
+    assert [row[0] for row in await world.rows("person", "id")] == [
+        object_id(world.tenant.tenant_id, person, {"number": n}) for n in (1, 2)
+    ]
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
@@ -43,7 +45,9 @@ async def test_every_value_arrives_as_it_was(make_world, data: st.DataObject) ->
     """Texts with quotes, delimiters and line feeds, floats to the last bit, instants to the microsecond."""
     world = await make_world() if not hasattr(make_world, "world") else make_world.world
     make_world.world = world
-    texts = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), min_size=1, max_size=10).filter(lambda t: t.count("\n") < 2)
+    texts = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), min_size=1, max_size=10).filter(
+        lambda t: t.count("\n") < 2
+    )
     people = data.draw(
         st.lists(
             st.tuples(

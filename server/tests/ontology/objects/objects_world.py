@@ -76,7 +76,10 @@ class World:
         """Store one object as a load would."""
         kind = self.ontology.object_types[kind_name]
         found = object_id(self.ontology.tenant, kind, values)
-        columns = {kind.properties[name].column: _physical(kind.properties[name].scale, value, kind.properties[name].type) for name, value in values.items()}
+        columns = {
+            kind.properties[name].column: _physical(kind.properties[name].scale, value, kind.properties[name].type)
+            for name, value in values.items()
+        }
         names = ", ".join(["id", "version", *columns])
         marks = ", ".join([":id", "1", *(f":{column}" for column in columns)])
         async with self.login("api").tenant(self.ctx.identity) as session:
@@ -123,10 +126,32 @@ async def make_world(login: Callable[[str], Database], lane: Lane, tenant: Any, 
 async def fill(world: World) -> None:
     """Two customers, five purchases, one of them dangling."""
     await world.insert("region_info", code="north", label="The North")
-    await world.insert("customer", code="c1", name="Ada", email="ada@example.org", region="north", active=True, since=date(2020, 2, 29), tier="gold", note="x")
+    await world.insert(
+        "customer",
+        code="c1",
+        name="Ada",
+        email="ada@example.org",
+        region="north",
+        active=True,
+        since=date(2020, 2, 29),
+        tier="gold",
+        note="x",
+    )
     await world.insert("customer", code="c2", name="Zoë", tier="top-1")
-    await world.insert("purchase", customer_code="c1", number=1, placed=datetime(2024, 1, 1, 12, tzinfo=UTC), amount=Decimal("12.50"), priority=1)
-    await world.insert("purchase", customer_code="c1", number=2, placed=datetime(2024, 1, 2, 12, 0, 0, 5, tzinfo=UTC), amount=Decimal("0.07"), weight=0.1, priority=2)
+    await world.insert(
+        "purchase", customer_code="c1", number=1, placed=datetime(2024, 1, 1, 12, tzinfo=UTC), amount=Decimal("12.50"), priority=1
+    )
+    await world.insert(
+        "purchase",
+        customer_code="c1",
+        number=2,
+        placed=datetime(2024, 1, 2, 12, 0, 0, 5, tzinfo=UTC),
+        amount=Decimal("0.07"),
+        weight=0.1,
+        priority=2,
+    )
     await world.insert("purchase", customer_code="c1", number=3, amount=None, rate=Decimal("-1.0001"), priority=2)
-    await world.insert("purchase", customer_code="c2", number=1, placed=datetime(2024, 1, 1, 23, 59, tzinfo=UTC), amount=Decimal("100"), priority=3)
+    await world.insert(
+        "purchase", customer_code="c2", number=1, placed=datetime(2024, 1, 1, 23, 59, tzinfo=UTC), amount=Decimal("100"), priority=3
+    )
     await world.insert("purchase", customer_code="gone", number=9007199254740993, priority=9)

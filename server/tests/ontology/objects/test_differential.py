@@ -35,14 +35,16 @@ async def store(world: World, choose: random.Random) -> None:
     """Hostile objects: absent values, quotes, extremes."""
     for at, text in enumerate(TEXTS):
         await world.insert(
-            "customer", code=f"c{at}" if at % 2 else text[:40], name=maybe(choose, TEXTS), email=maybe(choose, TEXTS), region=maybe(choose, ["north", "'"]),
+            "customer", code=f"c{at}" if at % 2 else text[:40], name=maybe(choose, TEXTS),
+            email=maybe(choose, TEXTS), region=maybe(choose, ["north", "'"]),
             active=maybe(choose, [True, False]), since=maybe(choose, [date(1, 1, 1), date(2024, 2, 29), date(9999, 12, 31)]),
             tier=maybe(choose, ["gold", "silver", "top-1"]),
         )  # fmt: skip
     codes = [row["code"] for row in world.stored["customer"]]
     for at in range(70):
         await world.insert(
-            "purchase", customer_code=choose.choice([*codes, "gone"]), number=at if at > len(NUMBERS) else NUMBERS[at - 1], priority=choose.choice([1, 2, 3]),
+            "purchase", customer_code=choose.choice([*codes, "gone"]), number=at if at > len(NUMBERS) else NUMBERS[at - 1],
+            priority=choose.choice([1, 2, 3]),
             placed=maybe(choose, INSTANTS), amount=maybe(choose, AMOUNTS), rate=maybe(choose, [Decimal("0.0001"), Decimal("-3.5000")]),
             weight=maybe(choose, FLOATS), tracking=maybe(choose, UUIDS),
         )  # fmt: skip
@@ -83,7 +85,9 @@ CUSTOMER = st.one_of(
 def trees(leaf: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     def grow(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
         several = st.lists(inner, max_size=3)
-        return st.one_of(several.map(lambda found: {"and": found}), several.map(lambda found: {"or": found}), inner.map(lambda found: {"not": found}))
+        return st.one_of(
+            several.map(lambda found: {"and": found}), several.map(lambda found: {"or": found}), inner.map(lambda found: {"not": found})
+        )
 
     return st.recursive(leaf, grow, max_leaves=6)
 
@@ -96,7 +100,9 @@ def sorts(names: list[str]) -> st.SearchStrategy[list[str]]:
 
 
 QUERIES = st.one_of(
-    st.tuples(st.just("purchase"), trees(PURCHASE), sorts(["number", "placed", "amount", "weight", "priority", "customer_code", "tracking"])),
+    st.tuples(
+        st.just("purchase"), trees(PURCHASE), sorts(["number", "placed", "amount", "weight", "priority", "customer_code", "tracking"])
+    ),
     st.tuples(st.just("customer"), trees(CUSTOMER), sorts(["name", "active", "since", "tier", "code"])),
 )
 
@@ -121,14 +127,16 @@ async def test_lists_pages_and_counts_agree_with_python(world: World) -> None:
             page = json.loads(await world.objects.list(world.ctx, kind_name, filter=filter_, sort=sort, first=first, after=after))
             found += page["items"]
             after = page["next"]
-            assert len(page["items"]) <= first and (after is None or len(page["items"]) == first)
+            assert len(page["items"]) <= first
+            assert after is None or len(page["items"]) == first
             if after is None:
                 break
         assert found == expected, (kind_name, filter_, sort, first)
         count = json.loads(await world.objects.aggregate(world.ctx, kind_name, filter=filter_))
         assert count == {"groups": [{"key": {}, "count": len(expected)}], "more": False}
         matched += len(expected)
-    assert len(examples) > 200 and matched > 1_000
+    assert len(examples) > 200
+    assert matched > 1_000
 
 
 async def test_groups_and_figures_agree_with_python(world: World) -> None:
@@ -137,7 +145,11 @@ async def test_groups_and_figures_agree_with_python(world: World) -> None:
     for name in ("customer_code", "placed", "amount", "priority", "tracking"):
         answer = json.loads(
             await world.objects.aggregate(
-                world.ctx, "purchase", group_by=[name], first=1_000, measures={"sum": ["amount", "number"], "min": ["placed"], "max": ["amount", "weight"]}
+                world.ctx,
+                "purchase",
+                group_by=[name],
+                first=1_000,
+                measures={"sum": ["amount", "number"], "min": ["placed"], "max": ["amount", "weight"]},
             )
         )
         groups = {group["key"][name]: group for group in answer["groups"]}
@@ -148,7 +160,8 @@ async def test_groups_and_figures_agree_with_python(world: World) -> None:
             group = groups.pop(key)
             assert group["count"] == len(rows)
             assert group["sum"] == {
-                "amount": render(kind.properties["amount"], sum(amounts, Decimal(0))) if amounts else None, "number": sum(row["number"] for row in rows),
+                "amount": render(kind.properties["amount"], sum(amounts, Decimal(0))) if amounts else None,
+                "number": sum(row["number"] for row in rows),
             }  # fmt: skip
             assert group["max"] == {
                 "amount": render(kind.properties["amount"], max(amounts)) if amounts else None, "weight": max(weights) if weights else None,

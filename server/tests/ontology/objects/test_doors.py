@@ -68,7 +68,9 @@ async def http(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 async def key_for(login: Callable[[str], Database], operator: Context, who: Context, kind: KeyKind = KeyKind.USER) -> str:
     assert operator.project is not None
     async with login("api").tenant(operator.identity) as session:
-        return (await identity.create_key(session, operator, KeyRequest(who.principal, operator.project, kind, "test"), environment="test")).text
+        return (
+            await identity.create_key(session, operator, KeyRequest(who.principal, operator.project, kind, "test"), environment="test")
+        ).text
 
 
 @pytest.fixture
@@ -104,7 +106,9 @@ async def test_another_tenant_is_404_with_our_ids(world: World, ada: Client, bob
         answer = await bob.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, "object_not_found")
     assert (await bob.get("/v1/objects/purchase")).json() == {"items": [], "next": None}
-    answer = await bob.ask({"query": "query ($id: UUID) { purchase(id: $id) { number } }", "variables": {"id": world.stored["purchase"][0]["id"]}})
+    answer = await bob.ask(
+        {"query": "query ($id: UUID) { purchase(id: $id) { number } }", "variables": {"id": world.stored["purchase"][0]["id"]}}
+    )
     assert answer.json() == {"data": {"purchase": None}}
 
 
@@ -113,7 +117,8 @@ async def test_an_agents_base_key_is_403(world: World, ada: Client, login: Calla
     for path in (*paths(world), "/v1/ontology"):
         assert (await agent.get(path)).status_code == 403
     answer = await agent.ask({"query": "{ customers { next } }"})
-    assert answer.status_code == 403 and answer.json()["errors"][0]["extensions"]["code"] == "not_permitted"
+    assert answer.status_code == 403
+    assert answer.json()["errors"][0]["extensions"]["code"] == "not_permitted"
 
 
 @pytest.mark.parametrize(
@@ -142,12 +147,14 @@ async def test_an_agents_base_key_is_403(world: World, ada: Client, login: Calla
 async def test_bad_rest_reads(ada: Client, path: str, status: int, code: str) -> None:
     answer = await ada.get(path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert answer.headers["content-type"] == "application/problem+json" and answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
 async def test_good_rest_reads(world: World, ada: Client) -> None:
     listed = (await ada.get("/v1/objects/purchases?customer_code=c1&placed.gte=2024-01-02T00:00:00Z&fields=number,amount")).json()
-    assert [set(item) for item in listed["items"]] == [{"id", "version", "number", "amount"}] and listed["items"][0]["amount"] == "0.07"
+    assert [set(item) for item in listed["items"]] == [{"id", "version", "number", "amount"}]
+    assert listed["items"][0]["amount"] == "0.07"
     both = 'filter={"or":[{"number":{"eq":3}},{"amount":{"gt":"50"}}]}&sort=-number&priority.in=2&priority.in=3'
     assert [item["number"] for item in (await ada.get(f"/v1/objects/purchase?{both}")).json()["items"]] == [3, 1]
     assert (await ada.get("/v1/objects/customer?name.prefix=Zo%C3%AB")).json()["items"][0]["code"] == "c2"
@@ -165,14 +172,20 @@ async def test_good_rest_reads(world: World, ada: Client) -> None:
 async def test_etags(world: World, ada: Client) -> None:
     path = paths(world)[0]
     answer = await ada.get(path)
-    assert answer.json()["version"] == 1 and answer.headers["vary"] == "authorization"
+    assert answer.json()["version"] == 1
+    assert answer.headers["vary"] == "authorization"
     again = await ada.get(path, **{"if-none-match": answer.headers["etag"]})
-    assert again.status_code == 304 and again.content == b"" and again.headers["etag"] == answer.headers["etag"]
+    assert again.status_code == 304
+    assert again.content == b""
+    assert again.headers["etag"] == answer.headers["etag"]
     kind = world.ontology.object_types["purchase"]
     async with world.login("api").tenant(world.ctx.identity) as session:
-        await session.execute(f"update {world.ontology.schema}.{kind.table} set version = 2 where id = :id", {"id": world.stored["purchase"][0]["id"]})
+        await session.execute(
+            f"update {world.ontology.schema}.{kind.table} set version = 2 where id = :id", {"id": world.stored["purchase"][0]["id"]}
+        )
     changed = await ada.get(path, **{"if-none-match": answer.headers["etag"]})
-    assert changed.status_code == 200 and changed.headers["etag"] != answer.headers["etag"]
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != answer.headers["etag"]
 
 
 async def test_graphql_shapes(ada: Client) -> None:
@@ -197,14 +210,18 @@ async def test_graphql_shapes(ada: Client) -> None:
         assert answer.status_code == status, (body, answer.text)
         if code:
             (error, *_) = answer.json()["errors"]
-            assert error["extensions"]["code"] == code and error["extensions"]["request_id"] == answer.headers["x-request-id"]
+            assert error["extensions"]["code"] == code
+            assert error["extensions"]["request_id"] == answer.headers["x-request-id"]
     error = (await ada.ask({"query": "{ a: customers { items { b: purchases(first: 101) { next } } } }"})).json()["errors"][0]
-    assert error["path"] == ["a", "items", "b"] and error["extensions"]["argument"] == "first"
+    assert error["path"] == ["a", "items", "b"]
+    assert error["extensions"]["argument"] == "first"
 
 
 async def test_the_query_page_is_served_in_development_only(ada: Client, settings: Settings, opened: list[Database]) -> None:
     page = await ada.http.get("/v1/graphiql")
-    assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"] and "http" not in page.text.replace("httpEquiv", "")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "http" not in page.text.replace("httpEquiv", "")
     production = build(settings.model_copy(update={"environment": "production"}))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(production), base_url="http://test") as client:
         assert (await client.get("/v1/graphiql", headers={"authorization": f"Bearer {ada.key}"})).status_code == 404
@@ -232,11 +249,13 @@ async def test_a_caller_that_goes_away_ends_its_query(app: FastAPI, world: World
 
     path = "/v1/objects/purchase"
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http",
-             "headers": [(b"authorization", f"Bearer {ada.key}".encode())], "http_version": "1.1", "server": ("test", 80), "client": ("test", 1)}  # fmt: skip
+             "headers": [(b"authorization", f"Bearer {ada.key}".encode())],
+             "http_version": "1.1", "server": ("test", 80), "client": ("test", 1)}  # fmt: skip
     request = asyncio.ensure_future(app(scope, receive, send))
     await asyncio.sleep(0.4)
     gone.set()
     async with asyncio.timeout(3):
         await request
     lane.fetch_json = original
-    assert sent == [] and lane.counts.cancelled == 1
+    assert sent == []
+    assert lane.counts.cancelled == 1

@@ -25,16 +25,26 @@ async def test_variables_aliases_fragments_and_directives(world: World) -> None:
     }
     fragment Named on Customer { name purchases(first: 1, sort: [number_DESC]) { items { number } } }
     """
-    variables: dict[str, Any] = {"code": "c1", "codes": ["c2", "nobody"], "without": True, "first": 2, "sort": ["priority_DESC", "number_ASC"]}
+    variables: dict[str, Any] = {
+        "code": "c1",
+        "codes": ["c2", "nobody"],
+        "without": True,
+        "first": 2,
+        "sort": ["priority_DESC", "number_ASC"],
+    }
     data = await world.ask(text, variables)
     assert data["__typename"] == "Query"
     assert data["ada"] == {"name": "Ada", "purchases": {"items": [{"number": 3}]}, "kind": "Customer"}
-    assert [item["code"] for item in data["both"]["items"]] == ["c2", "c1"] and data["both"]["items"][0]["name"] == "Zoë"
+    assert [item["code"] for item in data["both"]["items"]] == ["c2", "c1"]
+    assert data["both"]["items"][0]["name"] == "Zoë"
     assert data["listed"] == {"items": [{"code": "c2"}]}
     assert data["page"]["__typename"] == "Purchase_Page"
-    assert [item["number"] for item in data["page"]["items"]] == [9007199254740993, 1] and data["page"]["items"][0]["customer"] is None
+    assert [item["number"] for item in data["page"]["items"]] == [9007199254740993, 1]
+    assert data["page"]["items"][0]["customer"] is None
     second = await world.ask(text, {**variables, "without": False, "with": True, "codes": [], "first": 3})
-    assert second["ada"]["tier"] == "gold" and second["ada"]["since"] == "2020-02-29" and second["listed"] == {"items": []}
+    assert second["ada"]["tier"] == "gold"
+    assert second["ada"]["since"] == "2020-02-29"
+    assert second["listed"] == {"items": []}
     assert len(second["page"]["items"]) == 3
 
 
@@ -125,7 +135,10 @@ DEEP = "customer { purchases { items { " * 4 + "number" + " } } }" * 4
         ("{ customers(first: 1000) { items { purchases(first: 100) { items { number } } } } }", "query_too_large"),
         (f"{{ purchases(first: 1) {{ items {{ {DEEP.replace('purchases', 'purchases(first: 1)')} }} }} }}", "too_deep"),
         ("{ " + " ".join(f"a{at}: customers {{ next }}" for at in range(21)) + " }", "too_many_roots"),
-        ("{ customers { items { " + " ".join(f"a{at}: code" for at in range(limits.GRAPHQL_ALIASES_MAX + 1)) + " } } }", "too_many_aliases"),
+        (
+            "{ customers { items { " + " ".join(f"a{at}: code" for at in range(limits.GRAPHQL_ALIASES_MAX + 1)) + " } } }",
+            "too_many_aliases",
+        ),
         ("{ customers { items { " + "code " * 400 + " } } }", "too_many_fields"),
         ("{ customers { items { " + "code " * 3_000 + " } } }", "invalid"),
         ("{ customers { items { " + "a" * 64 + ": code } } }", "invalid_query"),
@@ -147,7 +160,8 @@ async def test_introspection_is_answered_from_memory(world: World, monkeypatch: 
 
     data = await world.ask(get_introspection_query())
     schema = build_client_schema(data)
-    assert validate_schema(schema) == [] and schema.mutation_type is None
+    assert validate_schema(schema) == []
+    assert schema.mutation_type is None
     monkeypatch.setattr("tenon.ontology.objects.graphql_service.execute_sync", None)
     assert await world.ask(get_introspection_query()) == data
 
@@ -157,5 +171,13 @@ async def test_wrong_variables_are_refused(world: World) -> None:
     nested: dict[str, Any] = {"code": {"eq": "x"}}
     for _ in range(400):
         nested = {"not": nested}
-    for variables in ({}, {"filter": None}, {"filter": {"x": 1}}, {"filter": {"name": "x"}}, {"filter": {}, "first": "5"}, {"filter": {}, "first": 1.5}, {"filter": nested}):
+    for variables in (
+        {},
+        {"filter": None},
+        {"filter": {"x": 1}},
+        {"filter": {"name": "x"}},
+        {"filter": {}, "first": "5"},
+        {"filter": {}, "first": 1.5},
+        {"filter": nested},
+    ):
         assert await refusal(world, text, variables) in ("invalid", "invalid_query", "filter_too_deep"), variables

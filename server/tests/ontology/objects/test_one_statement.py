@@ -45,7 +45,8 @@ async def airline(login: Callable[[str], Database], lane: Lane, tenant_a: Any) -
     await world.insert("weather", airport_code="JFK", hour=start, wind_speed_mph=30.5, precipitation_inches="0.12")
     for at in range(60):
         await world.insert(
-            "flight", scheduled_hour=start, carrier="UA", flight_number=at + 1, origin="JFK", destination="BOS" if at % 2 else "SJU", tail_number="N1234",
+            "flight", scheduled_hour=start, carrier="UA", flight_number=at + 1, origin="JFK",
+            destination="BOS" if at % 2 else "SJU", tail_number="N1234",
             scheduled_departure=start + timedelta(minutes=at), departure_delay_minutes=at, status="departed",
         )  # fmt: skip
     return world
@@ -73,7 +74,8 @@ async def test_a_nested_graphql_query_is_one_statement(airline: World, admin: ps
     variables = {"airport": "JFK", "from": "2013-02-08T12:00:00Z", "to": "2013-02-09T12:00:00+00:00"}
     data = await airline.ask(DEPARTURES, variables)
     flights = data["airport"]["departures"]["items"]
-    assert len(flights) == 50 and data["airport"]["departures"]["next"]
+    assert len(flights) == 50
+    assert data["airport"]["departures"]["next"]
     assert flights[1] == {
         "flight_number": 2, "scheduled_departure": "2013-02-08T12:01:00.000000Z", "departure_delay_minutes": 1,
         "plane": {"manufacturer": "BOEING", "model": "737", "seats": 149}, "airline": {"name": "United"},
@@ -95,7 +97,9 @@ async def test_rest_reads_are_one_statement_each(airline: World, admin: psycopg.
         lambda: objects.get_by_key(ctx, "airport", {"code": "JFK"}),
         lambda: objects.list(ctx, "flight", filter={"origin": {"eq": "JFK"}}, sort=["-departure_delay_minutes"], first=5),
         lambda: objects.follow(ctx, "airport", jfk, "departures", sort=["scheduled_departure"], first=5),
-        lambda: objects.aggregate(ctx, "flight", group_by=["carrier", "scheduled_departure:day"], measures={"avg": ["departure_delay_minutes"]}),
+        lambda: objects.aggregate(
+            ctx, "flight", group_by=["carrier", "scheduled_departure:day"], measures={"avg": ["departure_delay_minutes"]}
+        ),
     ]
     for read in reads:
         ran = await statements(admin, read)

@@ -44,7 +44,8 @@ async def insert_ship(login, tenant, ship: ObjectType, schema: str, **values: ob
     names = ", ".join(columns)
     async with login("api").tenant(tenant.context("editor").identity) as session:
         await session.execute(
-            f"insert into {schema}.{ship.table} (id, {names}) values (gen_random_uuid(), {', '.join(f':{name}' for name in columns)})", columns
+            f"insert into {schema}.{ship.table} (id, {names}) values (gen_random_uuid(), {', '.join(f':{name}' for name in columns)})",
+            columns,
         )
 
 
@@ -159,7 +160,9 @@ async def test_growing_and_shrinking(login, tenant_a) -> None:
     grown = SHIP.replace("ferry]", "ferry, barge]").replace("length_max: 20", "length_max: 30").replace("minimum: 0, ", "minimum: -5, ")
     grown = grown.replace("      owner", "      flag: {type: boolean}\n      owner")
     second = (await apply(login, tenant_a, grown)).ontology
-    await insert_ship(login, tenant_a, second.object_types["ship"], second.schema, name="Bob", owner="y" * 30, tons=-3, **{"class": "barge"})
+    await insert_ship(
+        login, tenant_a, second.object_types["ship"], second.schema, name="Bob", owner="y" * 30, tons=-3, **{"class": "barge"}
+    )
     shrunk = grown.replace("      owner: {type: text, required: true, length_max: 30}\n", "")
     third = (await apply(login, tenant_a, shrunk)).ontology
     assert "owner" not in third.object_types["ship"].properties

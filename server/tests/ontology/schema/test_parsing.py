@@ -124,7 +124,11 @@ links:
         (("via: {home: code}", "via: {name: code, home: name}"), "links.person.lives_in.via", "via_not_key"),
         (("via: {home: code}", "via: {born: code}"), "links.person.lives_in.via.born", "via_types_differ"),
         (("via: {home: code}", "via: {house: code}"), "links.person.lives_in.via.house", "unknown_property"),
-        (("name: {type: text, markings", "name: {type: text, required: true, markings"), "links.person.lives_in.dangling", "stub_incomplete"),
+        (
+            ("name: {type: text, markings", "name: {type: text, required: true, markings"),
+            "links.person.lives_in.dangling",
+            "stub_incomplete",
+        ),
         (("inverse: residents", "inverse: name"), "object_types.city.name", "name_taken"),
         (("plural: cities", "plural: person"), "object_types.person", "name_taken"),
         (("home: {type: code}", "na_me: {type: code}"), "object_types.person.na_me", "name_taken"),

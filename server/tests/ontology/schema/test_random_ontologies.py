@@ -41,7 +41,12 @@ def object_types(draw: st.DrawFn) -> dict[str, Any]:
     properties: dict[str, Any] = {"key": {"type": "integer"}}
     for name in draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5)):
         shape = draw(st.sampled_from(list(SHAPES)))
-        properties[name] = {**copy.deepcopy(SHAPES[shape][0]), "description": shape, "required": draw(st.booleans()), "indexed": draw(st.booleans())}
+        properties[name] = {
+            **copy.deepcopy(SHAPES[shape][0]),
+            "description": shape,
+            "required": draw(st.booleans()),
+            "indexed": draw(st.booleans()),
+        }
     return {"primary_key": "key", "properties": properties}
 
 

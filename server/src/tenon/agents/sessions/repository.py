@@ -74,7 +74,9 @@ async def insert_permit(session: WriteSession, tenant: UUID, permit: LowerPermit
     )  # fmt: skip
 
 
-async def use_permit(session: WriteSession, tenant: UUID, agent: UUID, ceiling: frozenset[str], used_by: UUID, now: datetime) -> UUID | None:
+async def use_permit(
+    session: WriteSession, tenant: UUID, agent: UUID, ceiling: frozenset[str], used_by: UUID, now: datetime
+) -> UUID | None:
     """Take an unused permit for exactly this ceiling; its id, or None. Openings are serialised, so it is used once."""
     found: UUID | None = await session.scalar(
         "update tenon.agent_session_permit set used_by = :used_by where tenant_id = :tenant and id = ("

@@ -78,9 +78,7 @@ async def permit_lower_session(request: Request, body: NewLowerPermit, idempoten
         made = await service.permit_lower_session(session, ctx, body.agent, frozenset(body.ceiling), body.reason)
         return 201, asdict(made) | {"ceiling": sorted(made.ceiling)}
 
-    return await change_once(
-        request, ctx, AuditEvent("agent_session.permit_lower", "Principal", str(body.agent)), idempotency_key, permit
-    )
+    return await change_once(request, ctx, AuditEvent("agent_session.permit_lower", "Principal", str(body.agent)), idempotency_key, permit)
 
 
 @router.post("/{session_id}/close")

@@ -74,7 +74,11 @@ def _propose(action: Mapping[str, Any]) -> Tool:
         return proposal
 
     schema = dict(action["parameters"])
-    described = {"type": "string", "maxLength": 255, "description": "Repeat a call with the same key to get its answer, not a second proposal."}
+    described = {
+        "type": "string",
+        "maxLength": 255,
+        "description": "Repeat a call with the same key to get its answer, not a second proposal.",
+    }
     schema["properties"] = {**schema["properties"], KEY_ARGUMENT: described}
     text = f"Propose {name}: it is simulated, and executed once approved, by somebody else where its rule says so. {action['description']}"
     return Tool(f"{PROPOSE}{name}", text.strip(), schema, run, read_only=False, checked_here=False)

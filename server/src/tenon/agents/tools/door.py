@@ -100,7 +100,9 @@ class _Door:
             body = _crashed(request, error)
             return _refused(body["message"], body)
         # What is in the data stays in the structured part: text out of a database must not read like words of ours.
-        said = "The result was cut to fit; `truncated` says what is missing." if "truncated" in result else "Done. The result is structured."
+        said = (
+            "The result was cut to fit; `truncated` says what is missing." if "truncated" in result else "Done. The result is structured."
+        )
         return types.CallToolResult(content=[types.TextContent(text=said)], structured_content=result)
 
     @property

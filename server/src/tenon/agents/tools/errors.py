@@ -25,7 +25,9 @@ def unknown_tool(name: str) -> NotFound:
 
 
 def invalid_arguments(message: str, path: str) -> Invalid:
-    return Invalid("invalid_arguments", message, path=path or "arguments", repair="Correct this argument; the tool's input schema has the rules.")
+    return Invalid(
+        "invalid_arguments", message, path=path or "arguments", repair="Correct this argument; the tool's input schema has the rules."
+    )
 
 
 def result_too_large(bytes_max: int) -> TooMuch:

@@ -63,7 +63,12 @@ def _of_any_type(kinds: dict[str, VisibleType]) -> list[Tool]:
     made = (
         ("search_objects", "Find objects of a type by a filter, sorted, a page at a time.", schemas.search_schema, _search),
         ("get_object", "One object of a type by its id or key.", schemas.get_schema, _get),
-        ("aggregate_objects", "Count objects of a type, and sum, average, minimum and maximum, by group.", schemas.aggregate_schema, _aggregate),
+        (
+            "aggregate_objects",
+            "Count objects of a type, and sum, average, minimum and maximum, by group.",
+            schemas.aggregate_schema,
+            _aggregate,
+        ),
     )
     return [Tool(name, text, schemas.of_any_type(kinds, schema(any_kind)), partial(_by_type, run)) for name, text, schema, run in made]
 

@@ -15,7 +15,7 @@ MEASURES = ("sum", "avg", "min", "max")
 _VALUES: dict[PropertyType, Schema] = {
     PropertyType.TEXT: {"type": "string"},
     PropertyType.INTEGER: {"type": "integer"},
-    PropertyType.DECIMAL: {"type": ["string", "number"], "description": "A decimal, best as a string: \"12.50\"."},
+    PropertyType.DECIMAL: {"type": ["string", "number"], "description": 'A decimal, best as a string: "12.50".'},
     PropertyType.FLOAT: {"type": "number"},
     PropertyType.BOOLEAN: {"type": "boolean"},
     PropertyType.DATE: {"type": "string", "description": "YYYY-MM-DD"},
@@ -48,7 +48,9 @@ def get_schema(kind: VisibleType) -> Schema:
 def aggregate_schema(kind: VisibleType) -> Schema:
     """Arguments of `aggregate_<plural>`."""
     groups = [item.name for item in kind.properties.values() if item.filterable]
-    groups += [f"{item.name}:{bucket}" for item in _filterable(kind) if item.type is PropertyType.TIMESTAMP for bucket in ("hour", "day", "month")]
+    groups += [
+        f"{item.name}:{bucket}" for item in _filterable(kind) if item.type is PropertyType.TIMESTAMP for bucket in ("hour", "day", "month")
+    ]
     names = {"type": "array", "items": {"enum": list(kind.properties)}}
     properties: Schema = {
         "filter": filter_schema(kind),
@@ -98,7 +100,12 @@ def _loose(part: Schema) -> Schema:
 def _paging(kind: VisibleType) -> Schema:
     names = [item.name for item in _filterable(kind)] + ["id"]
     return {
-        "sort": {"type": "array", "items": {"enum": names + [f"-{name}" for name in names]}, "maxItems": 4, "description": "`-` = descending."},
+        "sort": {
+            "type": "array",
+            "items": {"enum": names + [f"-{name}" for name in names]},
+            "maxItems": 4,
+            "description": "`-` = descending.",
+        },
         "first": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "description": "How many; 20 if absent."},
         "after": {"type": "string", "description": "`next` of the page before, with the same sort."},
         "fields": _fields(kind),

@@ -11,7 +11,12 @@ def print_summary(console: Console, settings: Settings, keys: dict[str, str], se
     """Print it. The last line names Ctrl-C, which `up --detach` waits for."""
     api, gateway = f"http://{settings.api_listen}", f"http://{settings.gateway_listen}"
     console.print(f"\n[bold green]Tenon is up[/] ({seconds:.1f} s)\n", highlight=False)
-    rows = [("API", f"{api}  (GraphiQL {api}/v1/graphiql, MCP {api}/mcp)"), ("Gateway", f"{gateway}/v1"), ("Metrics", f"{api}/metrics"), ("Audit key", str(settings.checkpoint_dir / "log.pub"))]
+    rows = [
+        ("API", f"{api}  (GraphiQL {api}/v1/graphiql, MCP {api}/mcp)"),
+        ("Gateway", f"{gateway}/v1"),
+        ("Metrics", f"{api}/metrics"),
+        ("Audit key", str(settings.checkpoint_dir / "log.pub")),
+    ]
     for name, value in rows:
         console.print(f"  {name:<10} {value}", highlight=False, soft_wrap=True)
     if keys:

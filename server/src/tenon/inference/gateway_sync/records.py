@@ -55,7 +55,8 @@ def routing_table(table: RoutingTable) -> wire.RoutingTable:
         wire.Model(
             name=model.name,
             routes=[
-                wire.Route(endpoint_id=str(route.endpoint), upstream_model=route.upstream_model, weight=route.weight) for route in model.routes
+                wire.Route(endpoint_id=str(route.endpoint), upstream_model=route.upstream_model, weight=route.weight)
+                for route in model.routes
             ],
         )
         for model in table.models

@@ -13,7 +13,9 @@ from tenon.kit.errors import Conflict, Invalid, NotFound
 
 def unsafe_base_url(reason: str) -> Invalid:
     """A base URL that a gateway must not be sent to."""
-    return Invalid("unsafe_base_url", reason, path="base_url", repair="Give the server's own address, such as https://models.example.com/v1.")
+    return Invalid(
+        "unsafe_base_url", reason, path="base_url", repair="Give the server's own address, such as https://models.example.com/v1."
+    )
 
 
 def endpoint_not_found() -> NotFound:

@@ -77,9 +77,7 @@ async def models_routed_to(session: WriteSession, tenant: UUID, endpoint: UUID) 
 
 async def known_endpoints(session: WriteSession, tenant: UUID, ids: list[UUID]) -> set[UUID]:
     """Which of these exist."""
-    rows = await session.rows(
-        "select id from tenon.endpoint where tenant_id = :tenant and id = any(:ids)", {"tenant": tenant, "ids": ids}
-    )
+    rows = await session.rows("select id from tenon.endpoint where tenant_id = :tenant and id = any(:ids)", {"tenant": tenant, "ids": ids})
     return {row["id"] for row in rows}
 
 
@@ -96,9 +94,7 @@ async def replace_routes(session: WriteSession, tenant: UUID, model: str, routes
     await session.execute(
         "insert into tenon.model (tenant_id, name) values (:tenant, :model) on conflict do nothing", {"tenant": tenant, "model": model}
     )
-    await session.execute(
-        "delete from tenon.model_route where tenant_id = :tenant and model = :model", {"tenant": tenant, "model": model}
-    )
+    await session.execute("delete from tenon.model_route where tenant_id = :tenant and model = :model", {"tenant": tenant, "model": model})
     await session.execute(
         "insert into tenon.model_route (tenant_id, model, position, endpoint_id, upstream_model, weight)"
         " select :tenant, :model, r.position, r.endpoint_id, r.upstream_model, r.weight"

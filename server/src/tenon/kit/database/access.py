@@ -100,7 +100,7 @@ def breaches(table: dict[str, Any]) -> list[str]:
 _SCHEMA_VERSION = re.compile(r"tenon\.schema_version$")
 _TENANT = re.compile(r"_t_[0-9a-f]{32}")
 _SCHEMA = re.compile(r"\bd_[0-9a-f]{32}\b")
-_DAY = re.compile(r"(?<=_)p?\d{4}_?\d{2}(_?\d{2})?\b")
+_DAY = re.compile(r"(?<=_)p?\d{4}_?\d{2}(_?\d{2})?(?![0-9])")
 _PHYSICAL = re.compile(r"(?<=d_TENANT\.)([a-z]+)\d+")
 
 

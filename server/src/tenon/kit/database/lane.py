@@ -259,7 +259,8 @@ class Lane:
         """Open one connection for those who wait; after failures only slowly, so a restarting server is not stormed."""
         try:
             if self._failures:
-                await asyncio.sleep(min(self.limits.reconnect_seconds_max, 0.05 * 2**self._failures) * (0.5 + random() / 2))  # noqa: S311 (jitter)
+                jitter = 0.5 + random() / 2  # noqa: S311  (no secret)
+                await asyncio.sleep(min(self.limits.reconnect_seconds_max, 0.05 * 2**self._failures) * jitter)
             pgconn = await self._loop.run_in_executor(None, open_connection, self._conninfo)
         except (ConnectionBroken, OperationalError):
             self._failures = min(self._failures + 1, 10)
@@ -318,7 +319,7 @@ class Lane:
             return
         self._sweeper.cancel()
         deadline = self._loop.time() + self.limits.settle_seconds_max
-        while (self._running or self._opening or self._tasks) and self._loop.time() < deadline:  # noqa: ASYNC110 (once, at shutdown)
+        while (self._running or self._opening or self._tasks) and self._loop.time() < deadline:  # noqa: ASYNC110  (once, at the end)
             await asyncio.sleep(0.01)
         for task in list(self._tasks):
             task.cancel()

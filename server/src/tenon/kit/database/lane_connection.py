@@ -15,6 +15,7 @@ from uuid import UUID
 from psycopg import OperationalError
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PGconn, PollingStatus, TransactionStatus
 from psycopg.pq.abc import PGcancelConn, PGresult
+from psycopg.pq.abc import PGconn as Connection
 
 STATEMENTS_MAX = 256  # prepared statements a connection keeps; the least recently used is closed
 _CONTEXT = b"tenon_context"
@@ -51,7 +52,7 @@ class Request(NamedTuple):
     params: Sequence[bytes | None]
 
 
-def open_connection(conninfo: str) -> PGconn:
+def open_connection(conninfo: str) -> Connection:
     """Connect and prepare the context statement; blocks, so it runs in a thread. Raises ConnectionBroken."""
     pgconn = PGconn.connect(conninfo.encode() + _OPTIONS)
     try:
@@ -80,7 +81,7 @@ class _Sent(NamedTuple):
 class LaneConnection:
     """A connection and its prepared statements. `run` may be called only while nothing is in flight."""
 
-    def __init__(self, pgconn: PGconn, loop: asyncio.AbstractEventLoop, on_lost: Callable[[LaneConnection], None]) -> None:
+    def __init__(self, pgconn: Connection, loop: asyncio.AbstractEventLoop, on_lost: Callable[[LaneConnection], None]) -> None:
         self.opened_at = self.idle_since = loop.time()
         self.uses = 0
         self.tenants: set[UUID] = set()
@@ -271,7 +272,12 @@ async def _cancel(request: PGcancelConn, loop: asyncio.AbstractEventLoop) -> Non
 async def _wait_for_socket(socket: int, reading: bool, loop: asyncio.AbstractEventLoop) -> None:
     ready = loop.create_future()
     add, remove = (loop.add_reader, loop.remove_reader) if reading else (loop.add_writer, loop.remove_writer)
-    add(socket, lambda: ready.done() or ready.set_result(None))
+
+    def is_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    add(socket, is_ready)
     try:
         await ready
     finally:

@@ -171,9 +171,11 @@ async def lost_target(session: WriteSession, ontology: Ontology, target: ObjectT
     """Whether a staged row's link has no target now. Under SERIALIZABLE a removal at the same time fails one of the two."""
     present = " and ".join(f"{column} is not null" for column in ours)
     matches = " and ".join(f"t.{right} = s.{left}" for left, right in zip(ours, theirs, strict=True))
-    return bool(await session.scalar(f"""
+    return bool(
+        await session.scalar(f"""
         select exists (
             select 1 from (select distinct {", ".join(ours)} from pg_temp.stage where {present}) s
             where not exists (select 1 from {ontology.schema}.{target.table} t where {matches})
         )
-    """))
+    """)
+    )

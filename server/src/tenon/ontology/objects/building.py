@@ -102,7 +102,14 @@ def with_cursor(page_: Page, raw: Any, value: Value) -> Page:
 
 
 def follow(
-    view: View, kind: VisibleType, link_name: str, arguments: Mapping[str, Any], *, sort: Sequence[str], first: Any, fields: Sequence[str] | None
+    view: View,
+    kind: VisibleType,
+    link_name: str,
+    arguments: Mapping[str, Any],
+    *,
+    sort: Sequence[str],
+    first: Any,
+    fields: Sequence[str] | None,
 ) -> One:
     """One object's link: the object it names, or a page of those that name it."""
     link = kind.link(link_name)
@@ -196,6 +203,8 @@ def group_sort(kind: VisibleType, keys: Sequence[GroupKey], names: Sequence[str]
         elif dot and measure in ("sum", "avg", "min", "max"):
             what = Measured(Measure(measure), measurable(kind, Measure(measure), item, "sort"))
         if what is None:
-            raise bad_request("sort", "Groups are sorted by `count`, a figure such as `avg.departure_delay_minutes`, or a property of the group.")
+            raise bad_request(
+                "sort", "Groups are sorted by `count`, a figure such as `avg.departure_delay_minutes`, or a property of the group."
+            )
         found.append((what, name.startswith("-")))
     return tuple(found)

@@ -50,8 +50,7 @@ async def _page(_request: Request) -> Response:
 
 # Nothing from elsewhere, and it cannot be framed.
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none';"
-    " base-uri 'none'"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 
 
@@ -106,7 +105,9 @@ def _asked(scope: Scope, body: bytes) -> Asked:
     except (ValueError, RecursionError):
         raise bad_request("body", "The body is not JSON.", code="invalid_json") from None
     if isinstance(document, list):
-        raise bad_request("body", "One operation a request. Several root fields of one operation are still one statement.", code="batching_refused")
+        raise bad_request(
+            "body", "One operation a request. Several root fields of one operation are still one statement.", code="batching_refused"
+        )
     if not isinstance(document, dict) or not isinstance(document.get("query"), str):
         raise bad_request("query", "`query` is the GraphQL text.")
     variables, operation = document.get("variables") or {}, document.get("operationName")

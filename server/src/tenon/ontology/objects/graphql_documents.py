@@ -20,6 +20,7 @@ from graphql import (
     GraphQLInputType,
     GraphQLList,
     GraphQLNonNull,
+    InlineFragmentNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
@@ -150,8 +151,8 @@ def _root_names(selection_set: SelectionSetNode, fragments: Mapping[str, Fragmen
             yield node.name.value
         elif isinstance(node, FragmentSpreadNode):
             yield from _root_names(fragments[node.name.value].selection_set, fragments)
-        else:
-            yield from _root_names(getattr(node, "selection_set"), fragments)  # noqa: B009 (an inline fragment always has one)
+        elif isinstance(node, InlineFragmentNode):
+            yield from _root_names(node.selection_set, fragments)
 
 
 def _type(api: ApiSchema, node: TypeNode) -> GraphQLInputType:

@@ -228,7 +228,9 @@ class _Reader:
             return KeyPart(output, tuple(_key_field(each, inner[0].name.value, grouped, prefix) for each, inner in found.items()))
         measure = Measure(name)
         typename = f"{prefix}_{measure.value.capitalize()}"
-        return MeasurePart(output, measure, tuple(_figure_field(each, inner[0].name.value, kind, measure, typename) for each, inner in found.items()))
+        return MeasurePart(
+            output, measure, tuple(_figure_field(each, inner[0].name.value, kind, measure, typename) for each, inner in found.items())
+        )
 
     # -- selections and arguments -----------------------------------------------------------------------------------------------------
 

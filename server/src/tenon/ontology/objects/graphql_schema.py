@@ -54,7 +54,22 @@ _SCALARS: dict[PropertyType, GraphQLScalarType] = {
     PropertyType.UUID: UUID,
 }
 _SUMMABLE = (PropertyType.INTEGER, PropertyType.DECIMAL, PropertyType.FLOAT)
-_RESERVED = {"Query", "Mutation", "Subscription", "Long", "Decimal", "Date", "Timestamp", "UUID", "Cursor", "String", "Int", "Float", "Boolean", "ID"}
+_RESERVED = {
+    "Query",
+    "Mutation",
+    "Subscription",
+    "Long",
+    "Decimal",
+    "Date",
+    "Timestamp",
+    "UUID",
+    "Cursor",
+    "String",
+    "Int",
+    "Float",
+    "Boolean",
+    "ID",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,8 @@ class _Builder:
         arguments = {
             "filter": GraphQLArgument(self._filters[kind.name]),
             "sort": GraphQLArgument(
-                GraphQLList(GraphQLNonNull(GraphQLString)), description="`-count`, `avg.some_property` or a property of the group; `-` descends."
+                GraphQLList(GraphQLNonNull(GraphQLString)),
+                description="`-count`, `avg.some_property` or a property of the group; `-` descends.",
             ),
             "first": GraphQLArgument(GraphQLInt),
         }
@@ -177,7 +193,9 @@ class _Builder:
             key = {item.name: GraphQLField(_SCALARS[item.type]) for item in kind.properties.values() if item.filterable}
             parts["key"] = GraphQLField(GraphQLNonNull(GraphQLObjectType(f"{prefix}_GroupKey", key)))
         for measure in (Measure.SUM, Measure.AVG, Measure.MIN, Measure.MAX):
-            fields = {item.name: GraphQLField(_figure_type(measure, item)) for item in kind.properties.values() if _is_measurable(measure, item)}
+            fields = {
+                item.name: GraphQLField(_figure_type(measure, item)) for item in kind.properties.values() if _is_measurable(measure, item)
+            }
             if fields:
                 parts[measure.value] = GraphQLField(GraphQLNonNull(GraphQLObjectType(f"{prefix}_{measure.value.capitalize()}", fields)))
         group = GraphQLObjectType(f"{prefix}_Group", parts)

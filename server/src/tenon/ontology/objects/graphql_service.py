@@ -86,7 +86,9 @@ def _execute_introspection(document: Document, asked: Asked) -> bytes:
 def _check_variables(document: Document, asked: Asked) -> None:
     """Types, nulls and unknown fields of the variables; plain values are checked again whenever the plan is used."""
     try:
-        checked = get_variable_values(document.api.schema, document.operation.variable_definitions or (), dict(asked.variables), max_errors=5)
+        checked = get_variable_values(
+            document.api.schema, document.operation.variable_definitions or (), dict(asked.variables), max_errors=5
+        )
     except (RecursionError, OverflowError):
         raise Invalid("invalid_variables", "The variables are nested too deep.", path="variables") from None
     if isinstance(checked, list):

@@ -145,7 +145,9 @@ def filterable(kind: VisibleType, name: str, where: str) -> Property:
     """A visible property that may stand in filters, orders and groups."""
     item = kind.property(name, where)
     if not item.filterable:
-        raise bad_request(where, f"`{name}` is not filterable.", code="not_filterable", repair="Filter, sort and group by other properties.")
+        raise bad_request(
+            where, f"`{name}` is not filterable.", code="not_filterable", repair="Filter, sort and group by other properties."
+        )
     return item
 
 
@@ -160,7 +162,9 @@ def _of_property(item: Property, part: Given, budget: Budget) -> list[Condition]
             found.append(IsNull(item, operand.raw))
             continue
         if name not in allowed_operators(item):
-            raise bad_request(operand.where, f"`{item.name}` takes {', '.join(sorted(allowed_operators(item)))}, is_null.", code="unknown_operator")
+            raise bad_request(
+                operand.where, f"`{item.name}` takes {', '.join(sorted(allowed_operators(item)))}, is_null.", code="unknown_operator"
+            )
         operator = Operator(name)
         found.append(_comparison(item, operator, operand))
     return found

@@ -182,5 +182,3 @@ def _present(body: bytes) -> bytes:
 
 def _names(fields: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if fields is None else tuple(fields)
-
-

@@ -178,8 +178,13 @@ def _object_type(
 
 def _indexes(reader: Reader) -> tuple[tuple[str, ...], ...]:
     value = reader.value.get("indexes", [])
-    if not isinstance(value, list) or len(value) > INDEXES_MAX or not all(
-        isinstance(item, list) and 2 <= len(item) <= KEY_PROPERTIES_MAX and all(isinstance(word, str) for word in item) for item in value
+    if (
+        not isinstance(value, list)
+        or len(value) > INDEXES_MAX
+        or not all(
+            isinstance(item, list) and 2 <= len(item) <= KEY_PROPERTIES_MAX and all(isinstance(word, str) for word in item)
+            for item in value
+        )
     ):
         rule = f"This must be a list of at most {INDEXES_MAX} lists of 2 to {KEY_PROPERTIES_MAX} properties"
         reader.wrong("bad_index", "indexes", f"{rule}; for one property write `indexed: true` on it.")

@@ -61,7 +61,8 @@ class _Planner:
         role = self.names.tenant(self.new.tenant)
         tables = f"{self.new.schema}.{kind.table}, {self.new.schema}.{storage.history_table(kind)}"
         return Change(
-            f"object_types.{kind.name}", f"Unpublish {kind.name}: its table {kind.table} is kept and can no longer be reached.",
+            f"object_types.{kind.name}",
+            f"Unpublish {kind.name}: its table {kind.table} is kept and can no longer be reached.",
             (f"revoke all on {tables} from {role}",),
         )
 
@@ -145,8 +146,14 @@ def _added_and_gone(what: str, before: set[str], after: set[str]) -> str:
 def _described(ontology: Ontology) -> object:
     """What only the catalogue knows, apart from names that other steps tell."""
     kinds = [
-        (kind.table, kind.plural, kind.title, kind.description, kind.primary_key,
-         [(p.column, p.markings, p.filterable, p.editable, p.value_type, p.description) for p in kind.properties.values()])
+        (
+            kind.table,
+            kind.plural,
+            kind.title,
+            kind.description,
+            kind.primary_key,
+            [(p.column, p.markings, p.filterable, p.editable, p.value_type, p.description) for p in kind.properties.values()],
+        )
         for kind in ontology.object_types.values()
     ]
     return kinds, ontology.markings

@@ -55,7 +55,12 @@ async def insert(session: WriteSession, ontology: Ontology, source: str, number_
     await session.execute(
         _INSERT,
         {
-            "tenant": ontology.tenant, "version": ontology.version, "digest": ontology.digest, "source": source,
-            "content": canonical.plain(content_of(ontology)), "number_last": number_last, "principal": principal,
+            "tenant": ontology.tenant,
+            "version": ontology.version,
+            "digest": ontology.digest,
+            "source": source,
+            "content": canonical.plain(content_of(ontology)),
+            "number_last": number_last,
+            "principal": principal,
         },
     )

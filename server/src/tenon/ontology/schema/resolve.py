@@ -36,8 +36,14 @@ def resolve(definition: Definition, numbers: Numbers, tenant: UUID, version: int
     """The definition as an Ontology with every table and column named; `numbers` grows by the new names."""
     types = {name: _named(kind, definition, numbers) for name, kind in definition.object_types.items()}
     made = Ontology(
-        tenant, version, "", object_schema(tenant), MappingProxyType(types), definition.links,
-        MappingProxyType(dict(definition.action_types)), definition.markings,
+        tenant,
+        version,
+        "",
+        object_schema(tenant),
+        MappingProxyType(types),
+        definition.links,
+        MappingProxyType(dict(definition.action_types)),
+        definition.markings,
     )
     return replace(made, digest=digest_of(made))
 
@@ -100,8 +106,14 @@ def from_content(content: Mapping[str, Any], version: int, digest: str) -> Ontol
         )
     links = tuple(_link(item) for item in content["links"])
     return Ontology(
-        UUID(content["tenant"]), version, digest, content["schema"], MappingProxyType(types), links,
-        MappingProxyType(content["action_types"]), frozenset(content["markings"]),
+        UUID(content["tenant"]),
+        version,
+        digest,
+        content["schema"],
+        MappingProxyType(types),
+        links,
+        MappingProxyType(content["action_types"]),
+        frozenset(content["markings"]),
     )
 
 
