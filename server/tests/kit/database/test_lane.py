@@ -192,6 +192,28 @@ async def test_a_cancelled_query_is_over_before_its_connection_is_used_again(gro
     await lane.close()
 
 
+async def test_a_cancel_that_came_too_late_still_waits_for_the_end(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server confirms a cancel that hit nothing: the connection rests only when the given-up answer has been read away."""
+
+    async def confirmed_at_once(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr("tenon.kit.database.lane_connection._cancel", confirmed_at_once)
+    lane = ground.lane(connections=1)
+    await lane.fetch_json(ground.identity(0), OWN_ROWS)
+    call = asyncio.ensure_future(
+        lane.fetch_json(ground.identity(0), "select json_agg(distinct tenant)::text from lane_test.secret, pg_sleep(0.3)")
+    )
+    await asyncio.sleep(0.05)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    for _ in range(2):
+        other = ground.identity(1)
+        assert json.loads(await lane.fetch_json(other, OWN_ROWS)) == [str(other.tenant)]
+    assert lane.counts.lost == 0
+    await lane.close()
+
+
 async def test_a_terminated_backend_costs_nobody_an_error(ground: Ground) -> None:
     lane = ground.lane(connections=1)
     who = ground.identity(0)
