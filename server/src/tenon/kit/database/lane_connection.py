@@ -119,6 +119,8 @@ class LaneConnection:
 
         A cancelled future leaves the request in flight: `settle` must end before the connection is used again.
         """
+        if self._sent is not None:
+            raise RuntimeError("a request is in flight on this connection: its answer would go to the wrong tenant")
         self.uses += 1
         self._results = []
         answer = self._answer = self._loop.create_future()
