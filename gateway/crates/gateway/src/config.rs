@@ -38,6 +38,8 @@ pub struct Config {
     pub drain: Duration,
     pub limits: Limits,
     pub log: LogOptions,
+    pub otlp_endpoint: Option<String>,
+    pub trace_sample_ratio: f64,
 }
 
 /// name, default ("" = none, must be set or is off), meaning
@@ -66,6 +68,8 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_WAL_SEGMENT_BYTES", "8388608", "size of a segment of the usage log"),
     ("TENON_GATEWAY_WAL_BYTES_MAX", "1073741824", "size of the whole log; when it is full, calls are refused"),
     ("TENON_GATEWAY_WAL_SYNC_MS", "50", "a power failure may take the records of this long"),
+    ("TENON_OTLP_ENDPOINT", "", "OpenTelemetry collector for spans (OTLP over HTTP, {endpoint}/v1/traces); without it there are none"),
+    ("TENON_TRACE_SAMPLE_RATIO", "0.01", "share of calls with a span, from 0 to 1, where the caller's traceparent does not decide"),
     ("TENON_LOG", "info", "log filter: error, warn, info, debug"),
 ];
 
@@ -130,6 +134,12 @@ impl Source {
         Ok(limits)
     }
 
+    fn ratio(&self, name: &'static str) -> Result<f64, ConfigError> {
+        let ratio: f64 = self.parse(name, "a number from 0 to 1")?;
+        let fits = (0.0..=1.0).contains(&ratio);
+        fits.then_some(ratio).ok_or_else(|| ConfigError::Malformed(name, "a number from 0 to 1", ratio.to_string()))
+    }
+
     fn threads(&self) -> Result<usize, ConfigError> {
         match self.text("TENON_GATEWAY_THREADS")?.as_str() {
             "cores" => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
@@ -168,6 +178,8 @@ impl Source {
             drain: self.ms("TENON_GATEWAY_DRAIN_MS")?,
             limits: self.limits()?,
             log,
+            otlp_endpoint: self.0.get("TENON_OTLP_ENDPOINT").cloned(),
+            trace_sample_ratio: self.ratio("TENON_TRACE_SAMPLE_RATIO")?,
         })
     }
 }
@@ -185,6 +197,11 @@ mod tests {
         assert_eq!(source(&[]).config().err().unwrap().to_string(), "TENON_GATEWAY_TOKEN_FILE must be set (see tenon-gateway --help)");
         let wrong = source(&[("TENON_GATEWAY_THREADS", "0")]).threads().unwrap_err().to_string();
         assert!(wrong.contains("TENON_GATEWAY_THREADS"), "{wrong}");
+        for ratio in ["-0.1", "1.01", "NaN", "half"] {
+            let wrong = source(&[("TENON_TRACE_SAMPLE_RATIO", ratio)]).ratio("TENON_TRACE_SAMPLE_RATIO").unwrap_err().to_string();
+            assert!(wrong.contains("TENON_TRACE_SAMPLE_RATIO"), "{wrong}");
+        }
+        assert!((source(&[]).ratio("TENON_TRACE_SAMPLE_RATIO").unwrap() - 0.01).abs() < f64::EPSILON);
     }
 
     #[test]

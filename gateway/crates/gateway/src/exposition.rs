@@ -32,6 +32,7 @@ pub fn exposition(world: &World) -> String {
     histogram(&mut page, threads, "tenon_gateway_call_duration_seconds", "From arrival to settlement of a call.", |t| &t.duration);
     histogram(&mut page, threads, "tenon_gateway_first_token_seconds", "From arrival to the first byte of the answer's body.", |t| &t.first_token);
     state(&mut page, world);
+    telemetry(&mut page, world);
     page.0
 }
 
@@ -103,4 +104,17 @@ fn state(page: &mut Page, world: &World) {
     page.one("tenon_gateway_wal_shipped_total", "counter", "Usage records acknowledged by the control plane.", stats.shipped.load(Relaxed));
     page.one("tenon_gateway_wal_sync_errors_total", "counter", "Failed syncs of the log.", stats.sync_errors.load(Relaxed));
     page.one("tenon_gateway_wal_allocation_errors_total", "counter", "Segments that could not be made.", stats.allocation_errors.load(Relaxed));
+}
+
+fn telemetry(page: &mut Page, world: &World) {
+    let help = "Lines about failed or unusual calls that were one too many for a second.";
+    page.one("tenon_gateway_log_lines_suppressed_total", "counter", help, sum(&world.shared.metrics, |t| &t.lines_suppressed));
+    let Some(spans) = &world.shared.spans else {
+        return;
+    };
+    let name = "tenon_gateway_spans_dropped_total";
+    page.one("tenon_gateway_spans_exported_total", "counter", "Spans the collector took.", spans.counts.exported.load(Relaxed));
+    page.head(name, "counter", "Spans that were given up, by why.");
+    page.line(name, "reason=\"queue_full\"", spans.counts.dropped_queue_full.load(Relaxed));
+    page.line(name, "reason=\"send_failed\"", spans.counts.dropped_send_failed.load(Relaxed));
 }

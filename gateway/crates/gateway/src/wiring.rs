@@ -13,12 +13,15 @@ use tenon_proxy::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::tls::{TlsError, client_config};
 use tenon_proxy::{ServerError, Servers, Shared, listen};
 use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
+use tenon_telemetry::{Exporter, StartError as TelemetryError};
 use tenon_usage::{Log, LogError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Shipping is worth waiting for, but not for long: what stays in the log ships after the next start.
 const SHIP_PATIENCE_MAX: Duration = Duration::from_secs(10);
+/// Spans are worth less.
+const SPAN_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -38,6 +41,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("the main runtime could not be started: {0}")]
     Runtime(io::Error),
+    #[error("{0}")]
+    Telemetry(#[from] TelemetryError),
 }
 
 impl StartError {
@@ -45,8 +50,8 @@ impl StartError {
         match self {
             Self::Server(ServerError::Listen(..)) | Self::Admin(..) => 3,
             Self::DataDir(..) | Self::Log(_) | Self::Seal(_) => 4,
-            Self::Control(_) | Self::Tls(_) => 2,
-            Self::Server(ServerError::Thread(_)) | Self::Runtime(_) => 1,
+            Self::Control(_) | Self::Tls(_) | Self::Telemetry(TelemetryError::Endpoint(_)) => 2,
+            Self::Server(ServerError::Thread(_)) | Self::Runtime(_) | Self::Telemetry(TelemetryError::Thread(_)) => 1,
         }
     }
 }
@@ -61,6 +66,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let listeners = listen(config.listen, config.threads)?;
     let admin = runtime.block_on(TcpListener::bind(config.admin_listen)).map_err(|e| StartError::Admin(config.admin_listen, e))?;
     let tls = client_config(config.upstream_authority_pem.as_deref())?;
+    let exporter = config.otlp_endpoint.as_deref().map(|endpoint| Exporter::start(endpoint, config.trace_sample_ratio, tls.clone())).transpose()?;
     let (log, queue) = Log::start(config.log.clone())?;
 
     let (snapshots, freshness) = (Snapshots::default(), Arc::new(Freshness::default()));
@@ -75,7 +81,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     };
     let control = Control::start(peer, Parts { store, freshness: freshness.clone(), disk, queue })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
-    let shared = Shared { snapshots, freshness, asker: control.asker.clone(), log: log.clone(), limits: config.limits, tls, metrics };
+    let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
+    let shared = Shared { snapshots, freshness, asker: control.asker.clone(), log: log.clone(), limits: config.limits, tls, metrics, spans };
     let admin = Admin::new(&shared, control.status.clone(), admin);
     let servers = Servers::start(&shared, listeners)?;
     tracing::info!(listen = %config.listen, admin = %config.admin_listen, threads = config.threads, gateway_id = %config.gateway_id, "serving");
@@ -83,6 +90,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     runtime.block_on(until_signalled(admin));
     tracing::info!("stopping: finishing what runs");
     servers.stop(config.drain);
+    if let Some(exporter) = exporter {
+        exporter.stop(SPAN_PATIENCE);
+    }
     control.stop(config.drain.min(SHIP_PATIENCE_MAX));
     log.stop();
     tracing::info!("stopped");

@@ -1,18 +1,22 @@
 //! The guard of one call: opened in the log before the upstream hears of it, settled exactly once, whoever leaves first.
 
+use crate::journal::Line;
 use crate::live::Live;
-use crate::metrics::bump;
+use crate::metrics::{OUTCOMES, bump};
+use crate::problem::Problem;
+use crate::trace::Trace;
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tenon_dialects::openai::Usage;
 use tenon_policy::Chosen;
+use tenon_telemetry::{Span, names};
 use tenon_usage::{Full, Opened, Operation, Outcome, RecordId, Settled, Ticket, UsageSource};
 
 /// What does not change from attempt to attempt.
 pub struct Subject {
     pub id: RecordId,
-    pub trace_id: [u8; 16],
+    pub trace: Trace,
     pub started: Instant,
     pub started_unix_us: i64,
     pub operation: Operation,
@@ -26,9 +30,27 @@ pub struct Call {
     pub subject: Subject,
     ticket: Option<Ticket>,
     attempt: u8,
+    /// Of the last attempt.
+    chosen: Option<Chosen>,
     /// What the caller got, or will get.
     pub http_status: u16,
     first_token: Option<Duration>,
+    /// The last thing that went wrong.
+    trouble: Option<Trouble>,
+    end: Option<End>,
+}
+
+struct Trouble {
+    code: &'static str,
+    endpoint_id: Option<Box<str>>,
+    detail: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+struct End {
+    outcome: Outcome,
+    usage: Option<Usage>,
+    took: Duration,
 }
 
 /// Numbers of a settlement.
@@ -44,16 +66,29 @@ impl Call {
     pub fn new(worker: &Rc<Worker>, live: Live, subject: Subject) -> Self {
         let live = Rc::new(live);
         let place = worker.live.insert(live.clone());
-        Self { worker: worker.clone(), live, place, subject, ticket: None, attempt: 0, http_status: 0, first_token: None }
+        Self {
+            worker: worker.clone(),
+            live,
+            place,
+            subject,
+            ticket: None,
+            attempt: 0,
+            chosen: None,
+            http_status: 0,
+            first_token: None,
+            trouble: None,
+            end: None,
+        }
     }
 
     /// Writes the open record of the next attempt.
-    pub fn open(&mut self, chosen: &Chosen) -> Result<(), Full> {
+    pub fn open(&mut self, chosen: Chosen) -> Result<(), Full> {
+        let chosen = self.chosen.insert(chosen);
         self.attempt = self.attempt.saturating_add(1);
         let key = self.live.key.clone();
         let record = Opened {
             id: self.subject.id,
-            trace_id: self.subject.trace_id,
+            trace_id: self.subject.trace.id,
             started_unix_us: self.subject.started_unix_us,
             operation: self.subject.operation,
             streamed: self.subject.streamed,
@@ -68,6 +103,31 @@ impl Call {
             Some(ticket) => self.worker.lane.reopen(ticket, &record)?,
         }
         Ok(())
+    }
+
+    /// The route of the running attempt.
+    pub fn chosen(&self) -> Option<&Chosen> {
+        self.chosen.as_ref()
+    }
+
+    /// Something went wrong, whether or not the caller will hear of it.
+    pub fn trouble(&mut self, code: &'static str, detail: Option<String>) {
+        let endpoint_id = self.chosen.as_ref().map(|chosen| chosen.endpoint().id.clone());
+        self.trouble = Some(Trouble { code, endpoint_id, detail });
+    }
+
+    /// The caller is told `problem` instead of an answer.
+    pub fn refuse(&mut self, problem: &Problem) {
+        self.http_status = problem.status;
+        if self.trouble.as_ref().is_none_or(|trouble| trouble.code != problem.code) {
+            self.trouble(problem.code, None);
+        }
+    }
+
+    /// As [`Self::refuse`], after the upstream was called.
+    pub fn fail(&mut self, problem: &Problem, outcome: Outcome) {
+        self.refuse(problem);
+        self.settle(outcome, Measured::default());
     }
 
     pub fn first_token(&mut self) {
@@ -104,6 +164,7 @@ impl Call {
         };
         self.worker.lane.settle(ticket, &settled);
         self.count(outcome, &usage, took);
+        self.end = Some(End { outcome, usage: (source != UsageSource::None).then_some(usage), took });
     }
 
     fn count(&self, outcome: Outcome, usage: &Usage, took: Duration) {
@@ -115,11 +176,76 @@ impl Call {
     }
 }
 
+/// What is told of a call when it is over.
+impl Call {
+    fn outcome(&self) -> &'static str {
+        self.end.map_or("refused", |end| OUTCOMES[end.outcome as usize])
+    }
+
+    fn took(&self) -> Duration {
+        self.end.map_or_else(|| self.subject.started.elapsed(), |end| end.took)
+    }
+
+    /// What was amiss with the answer; a caller who left is not.
+    fn error(&self) -> Option<&'static str> {
+        match self.end.map(|end| end.outcome) {
+            Some(Outcome::Completed | Outcome::ClientGone) => None,
+            _ => Some(self.trouble.as_ref().map_or(self.outcome(), |trouble| trouble.code)),
+        }
+    }
+
+    fn tell(&self) {
+        if self.attempt <= 1 && self.end.is_some_and(|end| end.outcome == Outcome::Completed) {
+            return;
+        }
+        self.worker.tell(&Line {
+            id: self.subject.id,
+            trace: &self.subject.trace,
+            outcome: self.outcome(),
+            status: self.http_status,
+            code: self.trouble.as_ref().map(|trouble| trouble.code),
+            endpoint_id: self.trouble.as_ref().map_or_else(|| Some(&*self.chosen()?.endpoint().id), |trouble| trouble.endpoint_id.as_deref()),
+            attempts: self.attempt,
+            took: self.took(),
+            detail: self.trouble.as_ref().and_then(|trouble| trouble.detail.as_deref()),
+            is_failure: self.error().is_some() && !(400..500).contains(&self.http_status),
+        });
+    }
+
+    fn leave_span(&mut self) {
+        let (Some(own), Some(spans)) = (self.subject.trace.span, &self.worker.spans) else {
+            return;
+        };
+        spans.leave(Span {
+            trace_id: self.subject.trace.id,
+            span_id: own.id,
+            parent_id: own.parent_id,
+            started_unix_us: self.subject.started_unix_us,
+            took: self.took(),
+            operation: match self.subject.operation {
+                Operation::Completion => names::TEXT_COMPLETION,
+                Operation::Embedding => names::EMBEDDINGS,
+                Operation::Chat | Operation::Unspecified => names::CHAT,
+            },
+            model: self.chosen().map(|chosen| chosen.model.name.clone()),
+            request_id: (*self.subject.id.text()).into(),
+            outcome: self.outcome(),
+            http_status: self.http_status,
+            tokens: self.end.and_then(|end| end.usage).map(|usage| (usage.input, usage.output)),
+            error: self.error(),
+        });
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         // Reached unsettled only when the caller left: every other end settles with its own outcome.
-        self.http_status = 0;
-        self.settle(Outcome::ClientGone, Measured::default());
+        if self.ticket.is_some() {
+            self.http_status = 0;
+            self.settle(Outcome::ClientGone, Measured::default());
+        }
         self.worker.live.remove(self.place);
+        self.tell();
+        self.leave_span();
     }
 }

@@ -72,6 +72,7 @@ pub struct ThreadMetrics {
     pub connections: AtomicU64,
     /// Calls that run, as of the last sweep.
     pub calls: AtomicU64,
+    pub lines_suppressed: AtomicU64,
 }
 
 pub type Metrics = std::sync::Arc<[ThreadMetrics]>;

@@ -154,11 +154,11 @@ impl Relay {
     fn break_off(&mut self, problem: &Problem, outcome: Outcome) -> Result<(), BrokenOff> {
         self.over = true;
         self.sender = None;
+        self.call.trouble(problem.code, None);
         if !matches!(self.kind, Kind::Events(_)) {
             self.call.settle(outcome, Measured::default());
             return Err(BrokenOff);
         }
-        tracing::warn!(request_id = &*self.call.subject.id.text(), "stream broke off: {}", problem.code);
         let done = self.stream_is_done();
         self.settle_stream(outcome);
         if !done {

@@ -2,7 +2,8 @@
 
 use crate::answer::{Reply, header_of};
 use crate::authenticate::authenticate;
-use crate::call::{Call, Measured, Subject};
+use crate::call::{Call, Subject};
+use crate::journal::Line;
 use crate::live::Live;
 use crate::problem::Problem;
 use crate::receive::receive;
@@ -10,14 +11,15 @@ use crate::relay::Relay;
 use crate::trace::Trace;
 use crate::upstream::{Answering, Prepared, call};
 use crate::worker::Worker;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tenon_dialects::openai::{Head, IncludeUsage, model_list, scan};
-use tenon_policy::{Refusal, admit, recheck};
+use tenon_policy::{Admitted, Refusal, admit, recheck};
 use tenon_snapshot::Key;
 use tenon_usage::{Operation, Outcome, RecordId};
 
@@ -55,27 +57,46 @@ struct Arrival {
     id: RecordId,
     at: Instant,
     unix_us: i64,
+    trace: Trace,
 }
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
 pub async fn walk(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Reply> {
     let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-    let arrival = Arrival { id: RecordId::mint(unix_us / 1000), at: Instant::now(), unix_us };
+    let arrival = Arrival { id: RecordId::mint(unix_us / 1000), at: Instant::now(), unix_us, trace: Trace::of(request.headers()) };
     let id = arrival.id;
     let door = Door::of(request.method(), request.uri().path());
     let index = door.as_ref().map_or(4, Door::index);
     let answer = match door {
-        Ok(Door::Models) => models(&worker, &request, id).await,
+        Ok(Door::Models) => models(&worker, &request, id).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok(Door::Call(operation, path)) => Box::pin(model_call(&worker, request, arrival, operation, path)).await,
-        Err(problem) => Err(problem),
+        Err(problem) => {
+            tell_refused(&worker, &arrival, &problem);
+            Err(problem)
+        }
     };
     let response = answer.unwrap_or_else(|problem| {
-        tracing::debug!(request_id = &*id.text(), code = problem.code, "refused");
         worker.metrics().refusal(problem.code);
         problem.response(id)
     });
     worker.metrics().request(index, response.status().as_u16());
     response
+}
+
+/// The log's line for what ended before it was a call. A call tells its own when it is over.
+fn tell_refused(worker: &Worker, arrival: &Arrival, problem: &Problem) {
+    worker.tell(&Line {
+        id: arrival.id,
+        trace: &arrival.trace,
+        outcome: "refused",
+        status: problem.status,
+        code: Some(problem.code),
+        endpoint_id: None,
+        attempts: 0,
+        took: arrival.at.elapsed(),
+        detail: None,
+        is_failure: problem.status >= 500,
+    });
 }
 
 async fn models(worker: &Worker, request: &Request<Incoming>, id: RecordId) -> Result<Response<Reply>, Problem> {
@@ -100,19 +121,27 @@ async fn model_call(
     path: &'static str,
 ) -> Result<Response<Reply>, Problem> {
     let (parts, body) = request.into_parts();
-    let key = authenticate(worker, &parts.headers).await?;
+    let refused = |problem: &Problem| tell_refused(worker, &arrival, problem);
+    let (key, body) = caller_and_body(worker, &parts.headers, body).await.inspect_err(refused)?;
+    let head = scan(&body).map_err(Problem::from).inspect_err(refused)?;
+    let streamed = head.stream && operation != Operation::Embedding;
+    let ask_usage = streamed && head.include_usage != IncludeUsage::Asked;
+    let prepared = Prepared { body: &body, head: &head, path, ask_usage, headers: &parts.headers };
+    let trace = match &worker.spans {
+        Some(spans) => arrival.trace.sampled(spans),
+        None => arrival.trace,
+    };
+    let subject = Subject { id: arrival.id, trace, started: arrival.at, started_unix_us: arrival.unix_us, operation, streamed };
+    let (call, answering) = admitted_call(worker, &key, &head, subject, &prepared).await?;
+    relay(worker, call, answering, ask_usage)
+}
+
+async fn caller_and_body(worker: &Worker, headers: &HeaderMap, body: Incoming) -> Result<(Arc<Key>, Bytes), Problem> {
+    let key = authenticate(worker, headers).await?;
     if !key.may_call_models() {
         return Err(Refusal::MayNotCall.into());
     }
-    let body = receive(body, &worker.limits).await?;
-    let head = scan(&body)?;
-    let streamed = head.stream && operation != Operation::Embedding;
-    let ask_usage = streamed && head.include_usage != IncludeUsage::Asked;
-    let trace = Trace::of(&parts.headers);
-    let prepared = Prepared { body: &body, head: &head, path, ask_usage, trace: &trace, headers: &parts.headers };
-    let subject = Subject { id: arrival.id, trace_id: trace.id, started: arrival.at, started_unix_us: arrival.unix_us, operation, streamed };
-    let (call, answering) = admitted_call(worker, &key, &head, subject, &prepared).await?;
-    relay(worker, call, answering, ask_usage)
+    Ok((key, receive(body, &worker.limits).await?))
 }
 
 async fn admitted_call(
@@ -122,15 +151,17 @@ async fn admitted_call(
     subject: Subject,
     prepared: &Prepared<'_>,
 ) -> Result<(Call, Answering), Problem> {
-    // The world as it is now: the body may have taken its time, and the sweep looks only at registered calls.
     let mut guard = Call::new(worker, Live::new(key.clone(), subject.started), subject);
-    let admitted = {
-        let snapshot = worker.snapshots.load();
-        recheck(&snapshot, key, &worker.moment())?;
-        admit(&snapshot, key, &head.model)?
-    };
+    let admitted = admit_now(worker, key, head).map_err(Problem::from).inspect_err(|problem| guard.refuse(problem))?;
     let answering = call(worker, admitted, &mut guard, prepared).await?;
     Ok((guard, answering))
+}
+
+/// The world as it is now: the body may have taken its time, and the sweep looks only at registered calls.
+fn admit_now(worker: &Worker, key: &Arc<Key>, head: &Head<'_>) -> Result<Admitted, Refusal> {
+    let snapshot = worker.snapshots.load();
+    recheck(&snapshot, key, &worker.moment())?;
+    admit(&snapshot, key, &head.model)
 }
 
 /// The head of the answer. What the caller must not see of the upstream's refusals is told in our own words.
@@ -148,9 +179,8 @@ fn relay(worker: &Rc<Worker>, mut call: Call, answering: Answering, ask_usage: b
         _ => Some(Problem::PROTOCOL),
     };
     if let Some(problem) = hidden {
-        tracing::warn!(request_id = &*call.subject.id.text(), status = status.as_u16(), "upstream refused: {}", problem.code);
-        call.http_status = problem.status;
-        call.settle(Outcome::UpstreamError, Measured::default());
+        call.trouble(problem.code, Some(format!("the endpoint answered {}", status.as_u16())));
+        call.fail(&problem, Outcome::UpstreamError);
         return Err(problem);
     }
     let id = call.subject.id;

@@ -1,13 +1,12 @@
 //! The call itself. Only with an `Admitted`; another route is tried only while nothing of the request was written.
 
 use crate::answer::header_of;
-use crate::call::{Call, Measured};
+use crate::call::Call;
 use crate::live::{Cut, Phase};
 use crate::metrics::bump;
 use crate::outgoing::Outgoing;
 use crate::pool::Sender;
 use crate::problem::Problem;
-use crate::trace::Trace;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
@@ -24,7 +23,6 @@ pub struct Prepared<'a> {
     pub head: &'a Head<'a>,
     pub path: &'static str,
     pub ask_usage: bool,
-    pub trace: &'a Trace,
     pub headers: &'a HeaderMap,
 }
 
@@ -37,8 +35,8 @@ pub struct Answering {
 
 /// Why an attempt failed.
 enum Failed {
-    /// Nothing was written: another route may be tried.
-    Unsent(Problem),
+    /// Nothing was written: another route may be tried. With what the system said.
+    Unsent(Problem, Option<String>),
     Final(Problem, Outcome),
 }
 
@@ -55,35 +53,32 @@ impl From<Cut> for Failed {
 pub async fn call(worker: &Worker, mut admitted: Admitted, call: &mut Call, prepared: &Prepared<'_>) -> Result<Answering, Problem> {
     let mut last = Problem::from(Refusal::NoUsableEndpoint);
     while let Some(chosen) = admitted.choose(random()) {
-        let Some(target) = chosen.target() else {
-            continue;
-        };
-        if call.open(&chosen).is_err() {
+        if call.open(chosen).is_err() {
             last = Problem::UNMETERED;
             break;
         }
-        match attempt(worker, call, &chosen, target, prepared).await {
+        match attempt(worker, call, prepared).await {
             Ok(answering) => return Ok(answering),
-            Err(Failed::Unsent(problem)) => {
-                tracing::warn!(request_id = &*call.subject.id.text(), endpoint_id = %chosen.endpoint().id, "endpoint not reached: {}", problem.code);
+            Err(Failed::Unsent(problem, detail)) => {
                 bump(&worker.metrics().failures[0], 1);
+                call.trouble(problem.code, detail);
                 last = problem;
             }
             Err(Failed::Final(problem, outcome)) => {
-                tracing::warn!(request_id = &*call.subject.id.text(), endpoint_id = %chosen.endpoint().id, "call failed: {}", problem.code);
                 bump(&worker.metrics().failures[if outcome == Outcome::Timeout { 3 } else { 2 }], 1);
-                call.http_status = problem.status;
-                call.settle(outcome, Measured::default());
+                call.fail(&problem, outcome);
                 return Err(problem);
             }
         }
     }
-    call.http_status = last.status;
-    call.settle(Outcome::UpstreamError, Measured::default());
+    call.fail(&last, Outcome::UpstreamError);
     Err(last)
 }
 
-async fn attempt(worker: &Worker, call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepared<'_>) -> Result<Answering, Failed> {
+async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Result<Answering, Failed> {
+    let Some((chosen, target)) = call.chosen().and_then(|chosen| Some((chosen, chosen.target()?))) else {
+        return Err(Failed::Unsent(Refusal::NoUsableEndpoint.into(), None));
+    };
     let live = &call.live;
     live.limit(worker.limits.timeouts(&chosen.endpoint().timeouts));
     let mut request = request(call, chosen, target, prepared).ok_or(Failed::Final(Problem::PROTOCOL, Outcome::UpstreamError))?;
@@ -107,7 +102,7 @@ async fn attempt(worker: &Worker, call: &Call, chosen: &Chosen, target: &Target,
                 bump(&worker.metrics().failures[1], 1);
                 request = unsent;
             }
-            Some(_) => return Err(Failed::Unsent(Problem::CONNECT)),
+            Some(_) => return Err(Failed::Unsent(Problem::CONNECT, None)),
             None => return Err(Failed::Final(Problem::UPSTREAM, Outcome::UpstreamError)),
         }
     }
@@ -120,13 +115,10 @@ fn take_back(mut error: hyper::client::conn::TrySendError<Request<Outgoing>>) ->
 async fn connect(worker: &Worker, call: &Call, target: &Target) -> Result<Sender, Failed> {
     match call.live.race(worker.pools.connect(target)).await {
         Ok(Ok(sender)) => Ok(sender),
-        Ok(Err(error)) => {
-            tracing::warn!(request_id = &*call.subject.id.text(), "no connection: {error}");
-            Err(Failed::Unsent(Problem::CONNECT))
-        }
+        Ok(Err(error)) => Err(Failed::Unsent(Problem::CONNECT, Some(error.to_string()))),
         Err(cut) if cut.problem.code == Problem::CONNECT_TIMEOUT.code => {
             call.live.forgive();
-            Err(Failed::Unsent(cut.problem))
+            Err(Failed::Unsent(cut.problem, None))
         }
         Err(cut) => Err(cut.into()),
     }
@@ -155,7 +147,7 @@ fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepared<'_
     if let Some(accept) = prepared.headers.get(ACCEPT) {
         headers.insert(ACCEPT, accept.clone());
     }
-    if let Some(traceparent) = &prepared.trace.header {
+    if let Some(traceparent) = &call.subject.trace.header {
         headers.insert(header_of::TRACEPARENT, traceparent.clone());
         if let Some(state) = prepared.headers.get(header_of::TRACESTATE) {
             headers.insert(header_of::TRACESTATE, state.clone());

@@ -1,6 +1,7 @@
 //! What one reactor holds. Nothing in it is shared with another thread but through atomics.
 
 use crate::connection::Watch;
+use crate::journal::{Journal, Line};
 use crate::limits::Limits;
 use crate::live::{Live, Registry};
 use crate::metrics::{Metrics, ThreadMetrics};
@@ -11,6 +12,7 @@ use std::time::Instant;
 use tenon_control::Asker;
 use tenon_policy::Moment;
 use tenon_snapshot::{Freshness, Shared as Snapshots, unix_ms};
+use tenon_telemetry::Spans;
 use tenon_usage::{Lane, Log};
 use tokio_rustls::TlsConnector;
 
@@ -24,6 +26,8 @@ pub struct Shared {
     pub limits: Limits,
     pub tls: Arc<rustls::ClientConfig>,
     pub metrics: Metrics,
+    /// `None` = nobody wants spans.
+    pub spans: Option<Spans>,
 }
 
 pub struct Worker {
@@ -35,6 +39,8 @@ pub struct Worker {
     pub pools: Pools,
     pub live: Registry<Live>,
     pub connections: Registry<Watch>,
+    pub spans: Option<Spans>,
+    journal: Journal,
     metrics: Metrics,
     index: usize,
     /// Set by the sweep: some milliseconds old, free to read.
@@ -53,6 +59,8 @@ impl Worker {
             pools: Pools::new(TlsConnector::from(shared.tls.clone()), shared.limits.pool_idle_max),
             live: Registry::default(),
             connections: Registry::default(),
+            spans: shared.spans.clone(),
+            journal: Journal::new(Instant::now()),
             metrics: shared.metrics.clone(),
             index,
             clock: Cell::new(Instant::now()),
@@ -62,6 +70,10 @@ impl Worker {
 
     pub fn metrics(&self) -> &ThreadMetrics {
         &self.metrics[self.index]
+    }
+
+    pub fn tell(&self, line: &Line<'_>) {
+        self.journal.tell(line, self.clock(), self.metrics());
     }
 
     pub fn clock(&self) -> Instant {

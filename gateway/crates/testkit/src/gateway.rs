@@ -62,8 +62,18 @@ impl Setup {
             .env("TENON_LOG", std::env::var("TENON_LOG").unwrap_or("warn".into()))
             .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
-            .stderr(if std::env::var_os("TENON_LOG").is_some() { Stdio::inherit() } else { Stdio::null() });
+            .stderr(if std::env::var_os("TENON_LOG").is_some() { Stdio::inherit() } else { self.log_file() });
         command
+    }
+
+    fn log_file(&self) -> Stdio {
+        std::fs::OpenOptions::new().create(true).append(true).open(self.data.path().join("log")).unwrap().into()
+    }
+
+    /// The lines it logged so far, of all its starts.
+    pub fn log(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.data.path().join("log")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
     }
 
     /// Starts it and waits until it listens.
