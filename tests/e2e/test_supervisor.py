@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tenon.kit.database import embedded
 from tests.conftest import TENON, Stack
 
 
@@ -105,3 +106,26 @@ def test_a_killed_process_is_started_again(bare: Stack) -> None:
             except httpx2.TransportError:
                 time.sleep(0.2)
     pytest.fail("the worker did not come back")
+
+
+def test_an_external_postgres_is_used_and_left_running(bare: Stack) -> None:
+    server = embedded.start(bare.directory / "external", embedded.free_port(), fast_and_unsafe=True)
+    try:
+        bare.environment["TENON_DATABASE_URL"] = f"postgresql://postgres:{server.password}@127.0.0.1:{server.port}/postgres"
+        assert "Tenon is up" in bare.tenon("up", "--detach", "--no-demo").stdout
+        assert not (bare.directory / "state" / "postgres").exists()
+        assert server.password not in (bare.directory / "state" / "tenon.json").read_text()
+        bare.tenon("down")
+        assert server.process.poll() is None
+    finally:
+        server.stop()
+
+
+def test_a_full_disk_is_said(bare: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from tenon.entrypoints.cli import up
+
+    monkeypatch.setattr(up, "DISK_BYTES_MIN", 1 << 60)
+    for name, value in bare.environment.items():
+        monkeypatch.setenv(name, value)
+    assert up.up(detach=False, demo=False) == 1
+    assert "MiB free" in capsys.readouterr().out
