@@ -100,8 +100,9 @@ test-e2e: $(INSTALLED) $(GATEWAY)
 # --- measure ----------------------------------------------------------------------------------------------------------------------
 
 .PHONY: bench-gateway bench-ontology bench-ingestion
-bench-gateway: $(INSTALLED) $(GATEWAY) ## The gateway beside nginx in the same run (needs nginx and wrk)
-	$(RUN)python tools/bench/gateway/run.py
+bench-gateway: $(GATEWAY) ## The gateway beside nginx in the same run (needs nginx and wrk)
+	cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
+	$(PYTHON) tools/bench/gateway/bench.py --page docs/performance.md
 
 bench-ontology: $(INSTALLED) ## Object reads beside PostGraphile and pgbench in the same run (needs npm)
 	$(RUN)python tools/bench/ontology/run.py

@@ -205,6 +205,7 @@ def _gateway_environment(place: Installation, settings: Settings) -> dict[str, s
         "TENON_GATEWAY_TOKEN_FILE": str(place.token_file),
         "TENON_GATEWAY_SEALING_KEY_FILE": str(settings.sealing_key_file),
         "TENON_GATEWAY_DATA_DIR": str(data),
+        "TENON_TRACE_SAMPLE_RATIO": str(settings.trace_sample_ratio),
     }
     return environment | ({"TENON_OTLP_ENDPOINT": settings.otlp_endpoint} if settings.otlp_endpoint else {})
 
