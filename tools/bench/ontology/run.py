@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def main() -> None:
     options.add_argument("--hold", action="store_true", help="keep everything running instead of measuring")
     given = options.parse_args()
     load_before = os.getloadavg()[0]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     with tempfile.TemporaryDirectory(prefix="tenon-bench-") as scratch, ExitStack() as running:
         Path(scratch).chmod(0o755)
         server = embedded.start(Path(scratch), embedded.free_port(), extra=("max_wal_size=8GB",))
