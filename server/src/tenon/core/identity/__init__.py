@@ -4,9 +4,9 @@ Promises: a secret is shown once and stored as SHA-256; a key or principal that 
 within a second, in every process. Needs: policy, audit, the login `auth`.
 """
 
+from tenon.core.identity.authentication import Authenticator
 from tenon.core.identity.contracts import IssuedKey, KeyKind, KeyLimits, KeyRequest, Principal
 from tenon.core.identity.service import (
-    Authenticator,
     create_key,
     create_principal,
     disable_principal,

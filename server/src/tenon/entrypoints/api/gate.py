@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -56,10 +57,11 @@ class Gate:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id, trace_id=within.trace_id):
-            with telemetry.span("tenon.request", within, {"tenon.request_id": request_id}):
-                await self._serve(scope, receive, answer, request_id, headers, lambda: status)
-            self._observe(scope, status, time.perf_counter() - started)
+        # Each request is a task of its own, so what is bound here ends with it.
+        structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=within.trace_id)
+        with telemetry.span("tenon.request", within, {"tenon.request_id": request_id}):
+            await self._serve(scope, receive, answer, request_id, headers, lambda: status)
+        self._observe(scope, status, time.perf_counter() - started)
 
     async def _serve(
         self, scope: Scope, receive: Receive, answer: Send, request_id: str, headers: dict[bytes, bytes], status: Callable[[], int]
@@ -83,9 +85,16 @@ class Gate:
     @staticmethod
     def _observe(scope: Scope, status: int, seconds: float) -> None:
         """Count under the matched route's template, so that ids and unknown paths cannot make series."""
-        route = getattr(scope.get("route"), "path", None) or scope.get("tenon.route") or "unmatched"
-        REQUESTS.labels(route, scope["method"] if scope["method"] in _METHODS else "other", f"{status // 100}xx").inc()
-        SECONDS.labels(route).observe(seconds)
+        route = getattr(scope.get("route"), "path", None) or "unmatched"
+        requests, seconds_of = _series(route, scope["method"] if scope["method"] in _METHODS else "other", f"{status // 100}xx")
+        requests.inc()
+        seconds_of.observe(seconds)
+
+
+@cache
+def _series(route: str, method: str, status: str) -> tuple[Counter, Histogram]:
+    """The children of both metrics; as many as there are routes, methods and classes of status."""
+    return REQUESTS.labels(route, method, status), SECONDS.labels(route)
 
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})

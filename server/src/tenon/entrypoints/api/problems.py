@@ -72,6 +72,16 @@ async def of_http_exception(request: Request, error: Any) -> Response:
     return problem(error.status_code, body, _request_id(request))
 
 
+async def of_refusal(request: Request, error: Any) -> Response:
+    """A refusal from behind FastAPI's own layers."""
+    return of_tenon_error(error, _request_id(request))
+
+
+async def of_crash(request: Request, error: Any) -> Response:
+    """Anything else from behind FastAPI's own layers."""
+    return of_unexpected(error, _request_id(request))
+
+
 def of_unexpected(error: BaseException, request_id: str) -> Response:
     """Anything else: logged with its stack, answered without it."""
     telemetry.logger().error("request.crashed", request_id=request_id, exc_info=error)
