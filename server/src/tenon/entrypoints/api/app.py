@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -23,6 +24,7 @@ from tenon.core.identity import Authenticator
 from tenon.core.identity import rest as identity_rest
 from tenon.entrypoints.api import problems
 from tenon.entrypoints.api.gate import Gate
+from tenon.entrypoints.api.openapi import with_reads
 from tenon.inference.models import rest as models_rest
 from tenon.inference.usage import rest as usage_rest
 from tenon.kit import telemetry
@@ -52,6 +54,12 @@ class Application(FastAPI):
             await self.gate(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI's document with the hot reads in it."""
+        if self.openapi_schema is None:
+            self.openapi_schema = with_reads(super().openapi())
+        return self.openapi_schema
 
     async def beyond_gate(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The hot reads at once, everything else, and their wrong methods, the ordinary way."""
