@@ -215,12 +215,15 @@ def _start_all(children: list[Child], settings: Settings, stop: threading.Event)
                  "worker": settings.worker_listen, "gateway": settings.gateway_listen, "gateway admin": settings.gateway_admin_listen}  # fmt: skip
     require_free(addresses)
     with console.status("Starting the processes …"):
-        for child in children:
-            child.start()
-        for child in children:
-            if stop.is_set():
-                return
-            child.wait_until_ready()
+        *others, gateway = children
+        # The gateway last: one that finds no control plane yet waits longer before it asks again.
+        for together in (others, [gateway]):
+            for child in together:
+                child.start()
+            for child in together:
+                if stop.is_set():
+                    return
+                child.wait_until_ready()
     console.print(f"[green]✓[/] {', '.join(child.name for child in children)} are ready", highlight=False)
 
 
