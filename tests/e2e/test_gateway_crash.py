@@ -76,6 +76,7 @@ class Gateway:
             "TENON_GATEWAY_CONTROL_URL": f"http://{settings.sync_listen}", "TENON_GATEWAY_ID": GATEWAY_ID,
             "TENON_GATEWAY_TOKEN_FILE": str(settings.state_dir / "gateway.token"),
             "TENON_GATEWAY_SEALING_KEY_FILE": str(settings.sealing_key_file), "TENON_GATEWAY_DATA_DIR": str(directory),
+            "TENON_GATEWAY_WAL_BYTES_MAX": str(4 << 30),  # ten starts in a row leave more segments than a day of ordinary use
         }  # fmt: skip
         self._log = (directory / "gateway.log").open("ab")
 
