@@ -58,6 +58,8 @@ impl LastKnownGood {
         string::encode(1, &snapshot.origin.to_string(), &mut file);
         snapshot.keys().for_each(|key| message::encode(2, &key.record, &mut file));
         snapshot.tables().for_each(|table| message::encode(3, &table.table, &mut file));
+        snapshot.governances().for_each(|governance| message::encode(5, &**governance, &mut file));
+        snapshot.issuers().for_each(|issuer| message::encode(6, &**issuer, &mut file));
         let tag = self.sealing.sign(&file);
         file.extend_from_slice(tag.as_ref());
         file
@@ -94,7 +96,7 @@ impl LastKnownGood {
         let revision = u64::from_le_bytes(head[8..16].try_into().ok()?);
         let heard_unix_ms = i64::from_le_bytes(head[16..24].try_into().ok()?);
         let snapshot = wire::Snapshot::decode(body).ok().filter(|_| head[..8] == *MAGIC)?;
-        let update = wire::Update { revision, change: Some(wire::update::Change::Snapshot(snapshot)) };
+        let update = wire::Update { revision, change: Some(wire::update::Change::Snapshot(snapshot)), committed_at_unix_ms: 0 };
         Some(Saved { update, heard_unix_ms })
     }
 }
@@ -113,8 +115,11 @@ mod tests {
         let key =
             wire::KeyRecord { key_id: "abcdefghij".into(), secret_sha256: vec![7; 32], revision: 3, tenant_id: "t".into(), ..Default::default() };
         let table = wire::RoutingTable { tenant_id: "t".into(), revision: 2, ..Default::default() };
-        let full = wire::Snapshot { origin: "o".into(), keys: vec![key], routing: vec![table], markings: vec![] };
-        wire::Update { revision: 9, change: Some(wire::update::Change::Snapshot(full)) }
+        let governance = wire::Governance { tenant_id: "t".into(), revision: 4, ..Default::default() };
+        let issuer = wire::Issuer { issuer_id: "i".into(), tenant_id: "t".into(), revision: 5, ..Default::default() };
+        let (governance, issuers) = (vec![governance], vec![issuer]);
+        let full = wire::Snapshot { origin: "o".into(), keys: vec![key], routing: vec![table], markings: vec![], governance, issuers };
+        wire::Update { revision: 9, change: Some(wire::update::Change::Snapshot(full)), committed_at_unix_ms: 0 }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::routing::{Compiler, Routing};
 use crate::seal::SealingKey;
 use crate::view::{Shared, Snapshot, shard_of};
 use std::sync::Arc;
-use tenon_contract::{self as wire, KeyRecord, RoutingTable, update::Change};
+use tenon_contract::{self as wire, Governance, Issuer, KeyRecord, RoutingTable, update::Change};
 
 /// What an update did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ impl Store {
             Some(_) if update.revision < self.floor => Applied::Ignored,
             Some(Change::Key(record)) => self.upsert(record, update.revision),
             Some(Change::Routing(table)) => self.reroute(table, update.revision),
+            Some(Change::Governance(governance)) => self.govern(governance, update.revision),
+            Some(Change::Issuer(issuer)) => self.trust(issuer, update.revision),
             Some(Change::Heartbeat(_)) | None => self.advance(update.revision),
         }
     }
@@ -88,6 +90,8 @@ impl Store {
             (table.table.tenant_id.as_str().into(), table)
         });
         new.tenants = Arc::new(tables.collect());
+        new.governance = Arc::new(full.governance.into_iter().map(|g| (g.tenant_id.as_str().into(), Arc::new(g))).collect());
+        new.issuers = Arc::new(full.issuers.into_iter().map(|i| (i.issuer_id.as_str().into(), Arc::new(i))).collect());
         self.floor = revision;
         self.epoch += 1;
         self.shared.store(Arc::new(new));
@@ -117,6 +121,28 @@ impl Store {
         Arc::make_mut(&mut new.tenants).insert(table.table.tenant_id.as_str().into(), Arc::new(table));
         self.shared.store(Arc::new(new));
         Applied::Changed
+    }
+
+    fn govern(&mut self, governance: Governance, revision: u64) -> Applied {
+        let mut new = Snapshot::clone(&self.current());
+        new.revision = new.revision.max(revision);
+        let newer = new.governance.get(governance.tenant_id.as_str()).is_none_or(|held| held.revision < governance.revision);
+        if newer {
+            Arc::make_mut(&mut new.governance).insert(governance.tenant_id.as_str().into(), Arc::new(governance));
+        }
+        self.shared.store(Arc::new(new));
+        if newer { Applied::Changed } else { Applied::Ignored }
+    }
+
+    fn trust(&mut self, issuer: Issuer, revision: u64) -> Applied {
+        let mut new = Snapshot::clone(&self.current());
+        new.revision = new.revision.max(revision);
+        let newer = new.issuers.get(issuer.issuer_id.as_str()).is_none_or(|held| held.revision < issuer.revision);
+        if newer {
+            Arc::make_mut(&mut new.issuers).insert(issuer.issuer_id.as_str().into(), Arc::new(issuer));
+        }
+        self.shared.store(Arc::new(new));
+        if newer { Applied::Changed } else { Applied::Ignored }
     }
 
     fn advance(&mut self, revision: u64) -> Applied {

@@ -5,10 +5,13 @@ use crate::routing::Routing;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use std::sync::Arc;
+use tenon_contract as wire;
 
 /// Key ids come from our own records, so a fast hash is safe: a caller can look up, never insert.
 pub(crate) type Shard = HashMap<KeyId, Arc<Key>, foldhash::fast::RandomState>;
 pub(crate) type Tenants = HashMap<Box<str>, Arc<Routing>, foldhash::fast::RandomState>;
+pub(crate) type Governances = HashMap<Box<str>, Arc<wire::Governance>, foldhash::fast::RandomState>;
+pub(crate) type Issuers = HashMap<Box<str>, Arc<wire::Issuer>, foldhash::fast::RandomState>;
 
 /// Keys lie in shards so that one changed key copies one shard, not the whole map.
 pub(crate) const SHARDS: usize = 64;
@@ -19,6 +22,8 @@ pub struct Snapshot {
     pub revision: u64,
     pub(crate) keys: Box<[Arc<Shard>]>,
     pub(crate) tenants: Arc<Tenants>,
+    pub(crate) governance: Arc<Governances>,
+    pub(crate) issuers: Arc<Issuers>,
 }
 
 pub type Shared = Arc<ArcSwap<Snapshot>>;
@@ -26,7 +31,7 @@ pub type Shared = Arc<ArcSwap<Snapshot>>;
 impl Default for Snapshot {
     fn default() -> Self {
         let keys = (0..SHARDS).map(|_| Arc::default()).collect();
-        Self { origin: "".into(), revision: 0, keys, tenants: Arc::default() }
+        Self { origin: "".into(), revision: 0, keys, tenants: Arc::default(), governance: Arc::default(), issuers: Arc::default() }
     }
 }
 
@@ -49,6 +54,25 @@ impl Snapshot {
 
     pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
         self.keys.iter().flat_map(|shard| shard.values())
+    }
+
+    /// Limits, budgets and prices of a tenant; `None` = it has none.
+    #[must_use]
+    pub fn governance(&self, tenant_id: &str) -> Option<&Arc<wire::Governance>> {
+        self.governance.get(tenant_id)
+    }
+
+    pub fn governances(&self) -> impl Iterator<Item = &Arc<wire::Governance>> {
+        self.governance.values()
+    }
+
+    #[must_use]
+    pub fn issuer(&self, issuer_id: &str) -> Option<&Arc<wire::Issuer>> {
+        self.issuers.get(issuer_id)
+    }
+
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<wire::Issuer>> {
+        self.issuers.values()
     }
 
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Routing>> {

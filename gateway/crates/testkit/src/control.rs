@@ -8,7 +8,8 @@ use std::time::Duration;
 use tenon_contract::gateway_control_server::{GatewayControl, GatewayControlServer};
 use tenon_contract::update::Change;
 use tenon_contract::{
-    Heartbeat, KeyRecord, ResolveKeyRequest, ResolveKeyResponse, RoutingTable, Snapshot, SubscribeRequest, Update, UsageAck, UsageBatch, UsageRecord,
+    Governance, Heartbeat, Issuer, KeyRecord, LeaseRequest, LeaseResponse, ResolveKeyRequest, ResolveKeyResponse, RoutingTable, Snapshot,
+    SubscribeRequest, Update, UsageAck, UsageBatch, UsageRecord,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +26,8 @@ struct State {
     /// Known to `ResolveKey` only.
     hidden: HashMap<String, ResolveKeyResponse>,
     routing: HashMap<String, RoutingTable>,
+    governance: HashMap<String, Governance>,
+    issuers: HashMap<String, Issuer>,
     subscribers: Vec<mpsc::UnboundedSender<Result<Update, Status>>>,
     usage: HashMap<Vec<u8>, UsageRecord>,
     duplicates: u64,
@@ -90,7 +93,7 @@ impl Control {
         state.revision += 1;
         let revision = state.revision;
         let change = change(&mut state, revision);
-        let update = Update { revision, change: Some(change) };
+        let update = Update { revision, change: Some(change), ..Default::default() };
         state.subscribers.retain(|to| to.send(Ok(update.clone())).is_ok());
         revision
     }
@@ -114,6 +117,22 @@ impl Control {
             table.revision = revision;
             state.routing.insert(table.tenant_id.clone(), table.clone());
             Change::Routing(table)
+        })
+    }
+
+    pub fn put_governance(&self, mut governance: Governance) -> u64 {
+        self.change(|state, revision| {
+            governance.revision = revision;
+            state.governance.insert(governance.tenant_id.clone(), governance.clone());
+            Change::Governance(governance)
+        })
+    }
+
+    pub fn put_issuer(&self, mut issuer: Issuer) -> u64 {
+        self.change(|state, revision| {
+            issuer.revision = revision;
+            state.issuers.insert(issuer.issuer_id.clone(), issuer.clone());
+            Change::Issuer(issuer)
         })
     }
 
@@ -175,6 +194,7 @@ type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl GatewayControl for Service {
     type SubscribeStream = Outgoing<Update>;
     type ShipUsageStream = Outgoing<UsageAck>;
+    type LeaseStream = Outgoing<LeaseResponse>;
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         check(request.metadata())?;
@@ -185,9 +205,11 @@ impl GatewayControl for Service {
             keys: state.keys.values().cloned().collect(),
             routing: state.routing.values().cloned().collect(),
             markings: vec![],
+            governance: state.governance.values().cloned().collect(),
+            issuers: state.issuers.values().cloned().collect(),
         };
         let revision = state.revision;
-        let _ = sender.send(Ok(Update { revision, change: Some(Change::Snapshot(full)) }));
+        let _ = sender.send(Ok(Update { revision, change: Some(Change::Snapshot(full)), ..Default::default() }));
         state.subscribers.push(sender.clone());
         drop(state);
         let shared = self.0.clone();
@@ -196,7 +218,7 @@ impl GatewayControl for Service {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let revision = shared.lock().unwrap().revision;
                 let beat = Change::Heartbeat(Heartbeat { server_time_unix_ms: 0 });
-                if sender.send(Ok(Update { revision, change: Some(beat) })).is_err() {
+                if sender.send(Ok(Update { revision, change: Some(beat), ..Default::default() })).is_err() {
                     return;
                 }
             }
@@ -218,6 +240,11 @@ impl GatewayControl for Service {
         };
         tokio::time::sleep(delay).await;
         Ok(Response::new(answer))
+    }
+
+    async fn lease(&self, request: Request<Streaming<LeaseRequest>>) -> Result<Response<Self::LeaseStream>, Status> {
+        check(request.metadata())?;
+        Err(Status::unimplemented("no budgets here"))
     }
 
     async fn ship_usage(&self, request: Request<Streaming<UsageBatch>>) -> Result<Response<Self::ShipUsageStream>, Status> {

@@ -25,6 +25,80 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """normal"""
+    PRIORITY_LOW: _Priority.ValueType  # 1
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    PRIORITY_HIGH: _Priority.ValueType  # 3
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Waiting order where endpoints are saturated. Within one, tenants share by tokens."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""normal"""
+PRIORITY_LOW: Priority.ValueType  # 1
+PRIORITY_NORMAL: Priority.ValueType  # 2
+PRIORITY_HIGH: Priority.ValueType  # 3
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
+class _Subject:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubjectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Subject.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBJECT_UNSPECIFIED: _Subject.ValueType  # 0
+    SUBJECT_TENANT: _Subject.ValueType  # 1
+    """subject_id = tenant id"""
+    SUBJECT_PROJECT: _Subject.ValueType  # 2
+    """= project id"""
+    SUBJECT_KEY: _Subject.ValueType  # 3
+    """= key_id; a successor by rotation counts against its predecessor's (see Limit.also_keys)"""
+    SUBJECT_MODEL: _Subject.ValueType  # 4
+    """= the model's name, over the whole tenant"""
+    SUBJECT_PRINCIPAL: _Subject.ValueType  # 5
+
+class Subject(_Subject, metaclass=_SubjectEnumTypeWrapper): ...
+
+SUBJECT_UNSPECIFIED: Subject.ValueType  # 0
+SUBJECT_TENANT: Subject.ValueType  # 1
+"""subject_id = tenant id"""
+SUBJECT_PROJECT: Subject.ValueType  # 2
+"""= project id"""
+SUBJECT_KEY: Subject.ValueType  # 3
+"""= key_id; a successor by rotation counts against its predecessor's (see Limit.also_keys)"""
+SUBJECT_MODEL: Subject.ValueType  # 4
+"""= the model's name, over the whole tenant"""
+SUBJECT_PRINCIPAL: Subject.ValueType  # 5
+Global___Subject: _TypeAlias = Subject  # noqa: Y015
+
+class _BudgetMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BudgetModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BudgetMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BUDGET_MODE_UNSPECIFIED: _BudgetMode.ValueType  # 0
+    BUDGET_MODE_HARD: _BudgetMode.ValueType  # 1
+    """no lease, no call"""
+    BUDGET_MODE_SOFT: _BudgetMode.ValueType  # 2
+    """counted and warned about in the control plane; the gateway does nothing"""
+
+class BudgetMode(_BudgetMode, metaclass=_BudgetModeEnumTypeWrapper): ...
+
+BUDGET_MODE_UNSPECIFIED: BudgetMode.ValueType  # 0
+BUDGET_MODE_HARD: BudgetMode.ValueType  # 1
+"""no lease, no call"""
+BUDGET_MODE_SOFT: BudgetMode.ValueType  # 2
+"""counted and warned about in the control plane; the gateway does nothing"""
+Global___BudgetMode: _TypeAlias = BudgetMode  # noqa: Y015
+
 class _KeyKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -58,12 +132,107 @@ class _ProtocolEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Protocol.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     PROTOCOL_UNSPECIFIED: _Protocol.ValueType  # 0
     PROTOCOL_OPENAI: _Protocol.ValueType  # 1
+    PROTOCOL_ANTHROPIC: _Protocol.ValueType  # 2
+    PROTOCOL_KSERVE_GRPC: _Protocol.ValueType  # 3
+    """Open Inference Protocol v2 over gRPC"""
 
 class Protocol(_Protocol, metaclass=_ProtocolEnumTypeWrapper): ...
 
 PROTOCOL_UNSPECIFIED: Protocol.ValueType  # 0
 PROTOCOL_OPENAI: Protocol.ValueType  # 1
+PROTOCOL_ANTHROPIC: Protocol.ValueType  # 2
+PROTOCOL_KSERVE_GRPC: Protocol.ValueType  # 3
+"""Open Inference Protocol v2 over gRPC"""
 Global___Protocol: _TypeAlias = Protocol  # noqa: Y015
+
+class _Engine:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EngineEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Engine.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENGINE_UNSPECIFIED: _Engine.ValueType  # 0
+    ENGINE_VLLM: _Engine.ValueType  # 1
+    ENGINE_SGLANG: _Engine.ValueType  # 2
+    ENGINE_DYNAMO: _Engine.ValueType  # 3
+    ENGINE_TENSORRT_LLM: _Engine.ValueType  # 4
+    ENGINE_LLAMA_CPP: _Engine.ValueType  # 5
+
+class Engine(_Engine, metaclass=_EngineEnumTypeWrapper): ...
+
+ENGINE_UNSPECIFIED: Engine.ValueType  # 0
+ENGINE_VLLM: Engine.ValueType  # 1
+ENGINE_SGLANG: Engine.ValueType  # 2
+ENGINE_DYNAMO: Engine.ValueType  # 3
+ENGINE_TENSORRT_LLM: Engine.ValueType  # 4
+ENGINE_LLAMA_CPP: Engine.ValueType  # 5
+Global___Engine: _TypeAlias = Engine  # noqa: Y015
+
+class _AbortBilling:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AbortBillingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AbortBilling.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ABORT_BILLING_UNSPECIFIED: _AbortBilling.ValueType  # 0
+    """it stops: cancel and count what passed"""
+    ABORT_BILLING_STOPS: _AbortBilling.ValueType  # 1
+    ABORT_BILLING_CONTINUES: _AbortBilling.ValueType  # 2
+    """it goes on and bills it all: read on to the end, within bounds, for the true numbers"""
+    ABORT_BILLING_CONTINUOUS: _AbortBilling.ValueType  # 3
+    """it tells running numbers when asked (`stream_options.continuous_usage_stats`): cancel, bill the last ones"""
+
+class AbortBilling(_AbortBilling, metaclass=_AbortBillingEnumTypeWrapper):
+    """What an upstream does, and bills, when its caller leaves in the middle."""
+
+ABORT_BILLING_UNSPECIFIED: AbortBilling.ValueType  # 0
+"""it stops: cancel and count what passed"""
+ABORT_BILLING_STOPS: AbortBilling.ValueType  # 1
+ABORT_BILLING_CONTINUES: AbortBilling.ValueType  # 2
+"""it goes on and bills it all: read on to the end, within bounds, for the true numbers"""
+ABORT_BILLING_CONTINUOUS: AbortBilling.ValueType  # 3
+"""it tells running numbers when asked (`stream_options.continuous_usage_stats`): cancel, bill the last ones"""
+Global___AbortBilling: _TypeAlias = AbortBilling  # noqa: Y015
+
+class _Strategy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STRATEGY_UNSPECIFIED: _Strategy.ValueType  # 0
+    """weighted"""
+    STRATEGY_WEIGHTED: _Strategy.ValueType  # 1
+    STRATEGY_LEAST_OUTSTANDING: _Strategy.ValueType  # 2
+    STRATEGY_LATENCY: _Strategy.ValueType  # 3
+    """power of two choices by peak EWMA of the time to first token"""
+    STRATEGY_COST: _Strategy.ValueType  # 4
+    """the cheapest that is healthy and has room"""
+    STRATEGY_SESSION: _Strategy.ValueType  # 5
+    """the same session, the same endpoint"""
+    STRATEGY_PREFIX: _Strategy.ValueType  # 6
+    """consistent hashing with bounded load on the prompt's head"""
+    STRATEGY_ENGINE: _Strategy.ValueType  # 7
+    """by the engines' own queue and cache figures"""
+
+class Strategy(_Strategy, metaclass=_StrategyEnumTypeWrapper):
+    """How one of a model's usable routes of the lowest tier is picked."""
+
+STRATEGY_UNSPECIFIED: Strategy.ValueType  # 0
+"""weighted"""
+STRATEGY_WEIGHTED: Strategy.ValueType  # 1
+STRATEGY_LEAST_OUTSTANDING: Strategy.ValueType  # 2
+STRATEGY_LATENCY: Strategy.ValueType  # 3
+"""power of two choices by peak EWMA of the time to first token"""
+STRATEGY_COST: Strategy.ValueType  # 4
+"""the cheapest that is healthy and has room"""
+STRATEGY_SESSION: Strategy.ValueType  # 5
+"""the same session, the same endpoint"""
+STRATEGY_PREFIX: Strategy.ValueType  # 6
+"""consistent hashing with bounded load on the prompt's head"""
+STRATEGY_ENGINE: Strategy.ValueType  # 7
+"""by the engines' own queue and cache figures"""
+Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
 
 class _Operation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -75,6 +244,18 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     OPERATION_CHAT: _Operation.ValueType  # 1
     OPERATION_COMPLETION: _Operation.ValueType  # 2
     OPERATION_EMBEDDING: _Operation.ValueType  # 3
+    OPERATION_RESPONSE: _Operation.ValueType  # 4
+    OPERATION_MESSAGE: _Operation.ValueType  # 5
+    OPERATION_COUNT_TOKENS: _Operation.ValueType  # 6
+    OPERATION_RERANK: _Operation.ValueType  # 7
+    OPERATION_SPEECH: _Operation.ValueType  # 8
+    OPERATION_TRANSCRIPTION: _Operation.ValueType  # 9
+    """translation of speech too"""
+    OPERATION_IMAGE: _Operation.ValueType  # 10
+    OPERATION_REALTIME: _Operation.ValueType  # 11
+    """one WebSocket session, from its opening to its end"""
+    OPERATION_INFER: _Operation.ValueType  # 12
+    """KServe v2 ModelInfer and ModelStreamInfer"""
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper): ...
 
@@ -82,6 +263,18 @@ OPERATION_UNSPECIFIED: Operation.ValueType  # 0
 OPERATION_CHAT: Operation.ValueType  # 1
 OPERATION_COMPLETION: Operation.ValueType  # 2
 OPERATION_EMBEDDING: Operation.ValueType  # 3
+OPERATION_RESPONSE: Operation.ValueType  # 4
+OPERATION_MESSAGE: Operation.ValueType  # 5
+OPERATION_COUNT_TOKENS: Operation.ValueType  # 6
+OPERATION_RERANK: Operation.ValueType  # 7
+OPERATION_SPEECH: Operation.ValueType  # 8
+OPERATION_TRANSCRIPTION: Operation.ValueType  # 9
+"""translation of speech too"""
+OPERATION_IMAGE: Operation.ValueType  # 10
+OPERATION_REALTIME: Operation.ValueType  # 11
+"""one WebSocket session, from its opening to its end"""
+OPERATION_INFER: Operation.ValueType  # 12
+"""KServe v2 ModelInfer and ModelStreamInfer"""
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 class _Outcome:
@@ -130,6 +323,10 @@ class _UsageSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageSour
     """counted by the gateway from what passed, for answers that broke off"""
     USAGE_SOURCE_NONE: _UsageSource.ValueType  # 3
     """nothing was used, or nothing is known"""
+    USAGE_SOURCE_CONTINUOUS: _UsageSource.ValueType  # 4
+    """the engine's running numbers at the point where the call ended"""
+    USAGE_SOURCE_RESERVED: _UsageSource.ValueType  # 5
+    """unknown: what was reserved at admission stands"""
 
 class UsageSource(_UsageSource, metaclass=_UsageSourceEnumTypeWrapper): ...
 
@@ -140,6 +337,10 @@ USAGE_SOURCE_ESTIMATED: UsageSource.ValueType  # 2
 """counted by the gateway from what passed, for answers that broke off"""
 USAGE_SOURCE_NONE: UsageSource.ValueType  # 3
 """nothing was used, or nothing is known"""
+USAGE_SOURCE_CONTINUOUS: UsageSource.ValueType  # 4
+"""the engine's running numbers at the point where the call ended"""
+USAGE_SOURCE_RESERVED: UsageSource.ValueType  # 5
+"""unknown: what was reserved at admission stands"""
 Global___UsageSource: _TypeAlias = UsageSource  # noqa: Y015
 
 @_typing.final
@@ -178,8 +379,13 @@ class Update(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     ROUTING_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    GOVERNANCE_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    COMMITTED_AT_UNIX_MS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """the gateway is at this revision once the message is applied"""
+    committed_at_unix_ms: _builtins.int
+    """when the change was made, by the database's clock; 0 = unknown. For the metric of delay only"""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot: ...
     @_builtins.property
@@ -192,6 +398,14 @@ class Update(_message.Message):
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat: ...
+    @_builtins.property
+    def governance(self) -> Global___Governance:
+        """limits, budgets and prices of one tenant, replaced as a whole"""
+
+    @_builtins.property
+    def issuer(self) -> Global___Issuer:
+        """upsert; a withdrawn issuer is sent with `disabled = true`"""
+
     def __init__(
         self,
         *,
@@ -200,12 +414,15 @@ class Update(_message.Message):
         key: Global___KeyRecord | None = ...,
         routing: Global___RoutingTable | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
+        governance: Global___Governance | None = ...,
+        issuer: Global___Issuer | None = ...,
+        committed_at_unix_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "heartbeat", b"heartbeat", "key", b"key", "routing", b"routing", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "governance", b"governance", "heartbeat", b"heartbeat", "issuer", b"issuer", "key", b"key", "routing", b"routing", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "heartbeat", b"heartbeat", "key", b"key", "revision", b"revision", "routing", b"routing", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "committed_at_unix_ms", b"committed_at_unix_ms", "governance", b"governance", "heartbeat", b"heartbeat", "issuer", b"issuer", "key", b"key", "revision", b"revision", "routing", b"routing", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["snapshot", "key", "routing", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["snapshot", "key", "routing", "heartbeat", "governance", "issuer"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -238,6 +455,8 @@ class Snapshot(_message.Message):
     KEYS_FIELD_NUMBER: _builtins.int
     ROUTING_FIELD_NUMBER: _builtins.int
     MARKINGS_FIELD_NUMBER: _builtins.int
+    GOVERNANCE_FIELD_NUMBER: _builtins.int
+    ISSUERS_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """installation id and database epoch; revisions of different origins do not compare"""
     @_builtins.property
@@ -248,6 +467,10 @@ class Snapshot(_message.Message):
     def markings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """unused by the wire; names appear in the records. Reserved for bit-set layout"""
 
+    @_builtins.property
+    def governance(self) -> _containers.RepeatedCompositeFieldContainer[Global___Governance]: ...
+    @_builtins.property
+    def issuers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Issuer]: ...
     def __init__(
         self,
         *,
@@ -255,10 +478,12 @@ class Snapshot(_message.Message):
         keys: _abc.Iterable[Global___KeyRecord] | None = ...,
         routing: _abc.Iterable[Global___RoutingTable] | None = ...,
         markings: _abc.Iterable[_builtins.str] | None = ...,
+        governance: _abc.Iterable[Global___Governance] | None = ...,
+        issuers: _abc.Iterable[Global___Issuer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "markings", b"markings", "origin", b"origin", "routing", b"routing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["governance", b"governance", "issuers", b"issuers", "keys", b"keys", "markings", b"markings", "origin", b"origin", "routing", b"routing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,6 +509,12 @@ class KeyRecord(_message.Message):
     MAY_CALL_MODELS_FIELD_NUMBER: _builtins.int
     ALLOWED_MODELS_FIELD_NUMBER: _builtins.int
     CEILING_MARKINGS_FIELD_NUMBER: _builtins.int
+    ALLOWED_OPERATIONS_FIELD_NUMBER: _builtins.int
+    SOURCE_NETWORKS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
+    FEDERATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    REPLACED_BY_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """10 base62 characters, the public part"""
     secret_sha256: _builtins.bytes
@@ -303,6 +534,11 @@ class KeyRecord(_message.Message):
     kind: Global___KeyKind.ValueType
     may_call_models: _builtins.bool
     """decided by policy; agent base keys and read-only keys have false"""
+    certificate_sha256: _builtins.bytes
+    """RFC 8705: usable only over TLS with the client certificate of this SHA-256; empty = any"""
+    priority: Global___Priority.ValueType
+    replaced_by: _builtins.str
+    """key_id of its successor: a rotation with overlap. Both are valid until `expires_at_unix_ms`"""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """empty = every model routed for the tenant"""
@@ -310,6 +546,18 @@ class KeyRecord(_message.Message):
     @_builtins.property
     def ceiling_markings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """A session's ceiling: the key may call only endpoints whose `cleared_markings` contain all of these."""
+
+    @_builtins.property
+    def allowed_operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of `Operation` in lower case without prefix ("chat", "embedding"); empty = every one"""
+
+    @_builtins.property
+    def source_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """CIDR, IPv4 or IPv6; empty = from anywhere"""
+
+    @_builtins.property
+    def federation(self) -> Global___Federation:
+        """set: the caller proves itself by a JWT instead of a secret; `secret_sha256` is empty then"""
 
     def __init__(
         self,
@@ -328,14 +576,522 @@ class KeyRecord(_message.Message):
         may_call_models: _builtins.bool = ...,
         allowed_models: _abc.Iterable[_builtins.str] | None = ...,
         ceiling_markings: _abc.Iterable[_builtins.str] | None = ...,
+        allowed_operations: _abc.Iterable[_builtins.str] | None = ...,
+        source_networks: _abc.Iterable[_builtins.str] | None = ...,
+        certificate_sha256: _builtins.bytes = ...,
+        federation: Global___Federation | None = ...,
+        priority: Global___Priority.ValueType = ...,
+        replaced_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["federation", b"federation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_models", b"allowed_models", "ceiling_markings", b"ceiling_markings", "expires_at_unix_ms", b"expires_at_unix_ms", "key_id", b"key_id", "kind", b"kind", "may_call_models", b"may_call_models", "principal_id", b"principal_id", "project_id", b"project_id", "revision", b"revision", "revoked", b"revoked", "secret_sha256", b"secret_sha256", "session_id", b"session_id", "strict", b"strict", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_models", b"allowed_models", "allowed_operations", b"allowed_operations", "ceiling_markings", b"ceiling_markings", "certificate_sha256", b"certificate_sha256", "expires_at_unix_ms", b"expires_at_unix_ms", "federation", b"federation", "key_id", b"key_id", "kind", b"kind", "may_call_models", b"may_call_models", "principal_id", b"principal_id", "priority", b"priority", "project_id", b"project_id", "replaced_by", b"replaced_by", "revision", b"revision", "revoked", b"revoked", "secret_sha256", b"secret_sha256", "session_id", b"session_id", "source_networks", b"source_networks", "strict", b"strict", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyRecord: _TypeAlias = KeyRecord  # noqa: Y015
+
+@_typing.final
+class Federation(_message.Message):
+    """Which tokens stand for this credential: those of the issuer whose subject (`sub`; for client credentials, where absent, `client_id` or
+    `azp`) is exactly this.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUER_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    issuer_id: _builtins.str
+    subject: _builtins.str
+    def __init__(
+        self,
+        *,
+        issuer_id: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer_id", b"issuer_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Federation: _TypeAlias = Federation  # noqa: Y015
+
+@_typing.final
+class Issuer(_message.Message):
+    """An identity provider whose JWTs a tenant accepts (RFC 7519, RFC 9068). The control plane fetches and renews the keys; a gateway never does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUER_ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    AUDIENCES_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    JWKS_FIELD_NUMBER: _builtins.int
+    LEEWAY_MS_FIELD_NUMBER: _builtins.int
+    LIFETIME_MAX_MS_FIELD_NUMBER: _builtins.int
+    issuer_id: _builtins.str
+    tenant_id: _builtins.str
+    revision: _builtins.int
+    disabled: _builtins.bool
+    issuer: _builtins.str
+    """`iss`, compared byte by byte"""
+    algorithm: _builtins.str
+    """exactly one: RS256, PS256, ES256, EdDSA …; a token of another is refused"""
+    jwks: _builtins.bytes
+    """RFC 7517 JSON, public keys only"""
+    leeway_ms: _builtins.int
+    """for `exp`, `nbf`, `iat`"""
+    lifetime_max_ms: _builtins.int
+    """a token that lives longer than this from `iat` is refused; 0 = no bound"""
+    @_builtins.property
+    def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """one of them must be in `aud`; never empty"""
+
+    def __init__(
+        self,
+        *,
+        issuer_id: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        disabled: _builtins.bool = ...,
+        issuer: _builtins.str = ...,
+        audiences: _abc.Iterable[_builtins.str] | None = ...,
+        algorithm: _builtins.str = ...,
+        jwks: _builtins.bytes = ...,
+        leeway_ms: _builtins.int = ...,
+        lifetime_max_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "audiences", b"audiences", "disabled", b"disabled", "issuer", b"issuer", "issuer_id", b"issuer_id", "jwks", b"jwks", "leeway_ms", b"leeway_ms", "lifetime_max_ms", b"lifetime_max_ms", "revision", b"revision", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Issuer: _TypeAlias = Issuer  # noqa: Y015
+
+@_typing.final
+class Governance(_message.Message):
+    """What a tenant may use and what it costs. A tenant without has no limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    BUDGETS_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    revision: _builtins.int
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]: ...
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Budget]: ...
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Price]: ...
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        limits: _abc.Iterable[Global___Limit] | None = ...,
+        budgets: _abc.Iterable[Global___Budget] | None = ...,
+        prices: _abc.Iterable[Global___Price] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "limits", b"limits", "prices", b"prices", "revision", b"revision", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Governance: _TypeAlias = Governance  # noqa: Y015
+
+@_typing.final
+class Limit(_message.Message):
+    """For the whole fleet; a gateway holds a share of it (`Share`). Zero = not limited in this way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    ALSO_KEYS_FIELD_NUMBER: _builtins.int
+    limit_id: _builtins.str
+    subject: Global___Subject.ValueType
+    subject_id: _builtins.str
+    requests_per_minute: _builtins.int
+    tokens_per_minute: _builtins.int
+    """input + output"""
+    concurrency: _builtins.int
+    @_builtins.property
+    def also_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SUBJECT_KEY: the key ids that this one was rotated to"""
+
+    def __init__(
+        self,
+        *,
+        limit_id: _builtins.str = ...,
+        subject: Global___Subject.ValueType = ...,
+        subject_id: _builtins.str = ...,
+        requests_per_minute: _builtins.int = ...,
+        tokens_per_minute: _builtins.int = ...,
+        concurrency: _builtins.int = ...,
+        also_keys: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also_keys", b"also_keys", "concurrency", b"concurrency", "limit_id", b"limit_id", "requests_per_minute", b"requests_per_minute", "subject", b"subject", "subject_id", b"subject_id", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limit: _TypeAlias = Limit  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    ALSO_KEYS_FIELD_NUMBER: _builtins.int
+    budget_id: _builtins.str
+    subject: Global___Subject.ValueType
+    subject_id: _builtins.str
+    mode: Global___BudgetMode.ValueType
+    currency: _builtins.str
+    """ISO 4217"""
+    @_builtins.property
+    def also_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        budget_id: _builtins.str = ...,
+        subject: Global___Subject.ValueType = ...,
+        subject_id: _builtins.str = ...,
+        mode: Global___BudgetMode.ValueType = ...,
+        currency: _builtins.str = ...,
+        also_keys: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also_keys", b"also_keys", "budget_id", b"budget_id", "currency", b"currency", "mode", b"mode", "subject", b"subject", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """A version of what a model costs its callers. Immutable; the one in force is the latest whose `effective_from_unix_ms` has come.
+    Amounts are nano-units of `currency` (1e-9) for a million tokens, each kind apart. Cost of a record = ceil(Σ tokens × price / 1e6) + request.
+    Kinds are disjoint: `input` is what was neither read from nor written to a cache; `output` is what was not reasoning.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_FROM_UNIX_MS_FIELD_NUMBER: _builtins.int
+    INPUT_NANO_PER_MILLION_FIELD_NUMBER: _builtins.int
+    OUTPUT_NANO_PER_MILLION_FIELD_NUMBER: _builtins.int
+    CACHE_READ_NANO_PER_MILLION_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_NANO_PER_MILLION_FIELD_NUMBER: _builtins.int
+    REASONING_NANO_PER_MILLION_FIELD_NUMBER: _builtins.int
+    AUDIO_NANO_PER_MILLION_FIELD_NUMBER: _builtins.int
+    IMAGE_NANO_FIELD_NUMBER: _builtins.int
+    REQUEST_NANO_FIELD_NUMBER: _builtins.int
+    price_id: _builtins.str
+    model: _builtins.str
+    currency: _builtins.str
+    effective_from_unix_ms: _builtins.int
+    input_nano_per_million: _builtins.int
+    output_nano_per_million: _builtins.int
+    cache_read_nano_per_million: _builtins.int
+    cache_write_nano_per_million: _builtins.int
+    reasoning_nano_per_million: _builtins.int
+    audio_nano_per_million: _builtins.int
+    image_nano: _builtins.int
+    """for each image"""
+    request_nano: _builtins.int
+    """for each call"""
+    def __init__(
+        self,
+        *,
+        price_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        currency: _builtins.str = ...,
+        effective_from_unix_ms: _builtins.int = ...,
+        input_nano_per_million: _builtins.int = ...,
+        output_nano_per_million: _builtins.int = ...,
+        cache_read_nano_per_million: _builtins.int = ...,
+        cache_write_nano_per_million: _builtins.int = ...,
+        reasoning_nano_per_million: _builtins.int = ...,
+        audio_nano_per_million: _builtins.int = ...,
+        image_nano: _builtins.int = ...,
+        request_nano: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_nano_per_million", b"audio_nano_per_million", "cache_read_nano_per_million", b"cache_read_nano_per_million", "cache_write_nano_per_million", b"cache_write_nano_per_million", "currency", b"currency", "effective_from_unix_ms", b"effective_from_unix_ms", "image_nano", b"image_nano", "input_nano_per_million", b"input_nano_per_million", "model", b"model", "output_nano_per_million", b"output_nano_per_million", "price_id", b"price_id", "reasoning_nano_per_million", b"reasoning_nano_per_million", "request_nano", b"request_nano"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class LeaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    WANTS_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
+    DEMANDS_FIELD_NUMBER: _builtins.int
+    SHIPPED_PROCESS_IDS_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """UUID of this run of the gateway; leases belong to it"""
+    @_builtins.property
+    def wants(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseWant]: ...
+    @_builtins.property
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseReport]: ...
+    @_builtins.property
+    def demands(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShareDemand]: ...
+    @_builtins.property
+    def shipped_process_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Earlier runs on this gateway's disk whose log is acknowledged to its end: their leases may be closed at what their records say."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        wants: _abc.Iterable[Global___LeaseWant] | None = ...,
+        reports: _abc.Iterable[Global___LeaseReport] | None = ...,
+        demands: _abc.Iterable[Global___ShareDemand] | None = ...,
+        shipped_process_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands", b"demands", "process_id", b"process_id", "reports", b"reports", "shipped_process_ids", b"shipped_process_ids", "wants", b"wants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseRequest: _TypeAlias = LeaseRequest  # noqa: Y015
+
+@_typing.final
+class LeaseWant(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_NANO_FIELD_NUMBER: _builtins.int
+    budget_id: _builtins.str
+    amount_nano: _builtins.int
+    """at least this, for a call that waits; the control plane may grant more or less"""
+    def __init__(
+        self,
+        *,
+        budget_id: _builtins.str = ...,
+        amount_nano: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_nano", b"amount_nano", "budget_id", b"budget_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseWant: _TypeAlias = LeaseWant  # noqa: Y015
+
+@_typing.final
+class LeaseReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    SPENT_NANO_FIELD_NUMBER: _builtins.int
+    RESERVED_NANO_FIELD_NUMBER: _builtins.int
+    CLOSE_FIELD_NUMBER: _builtins.int
+    lease_id: _builtins.str
+    spent_nano: _builtins.int
+    """settled so far"""
+    reserved_nano: _builtins.int
+    """by calls that run"""
+    close: _builtins.bool
+    """nothing more is spent on it; `spent_nano` is final"""
+    def __init__(
+        self,
+        *,
+        lease_id: _builtins.str = ...,
+        spent_nano: _builtins.int = ...,
+        reserved_nano: _builtins.int = ...,
+        close: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "lease_id", b"lease_id", "reserved_nano", b"reserved_nano", "spent_nano", b"spent_nano"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseReport: _TypeAlias = LeaseReport  # noqa: Y015
+
+@_typing.final
+class ShareDemand(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    limit_id: _builtins.str
+    requests: _builtins.int
+    """wanted since the last message, refused ones included"""
+    tokens: _builtins.int
+    concurrency: _builtins.int
+    """highest wanted at one moment"""
+    def __init__(
+        self,
+        *,
+        limit_id: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        concurrency: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "limit_id", b"limit_id", "requests", b"requests", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareDemand: _TypeAlias = ShareDemand  # noqa: Y015
+
+@_typing.final
+class LeaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASES_FIELD_NUMBER: _builtins.int
+    DENIED_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    CLOSED_LEASE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]: ...
+    @_builtins.property
+    def denied(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseDenied]: ...
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___Share]: ...
+    @_builtins.property
+    def closed_lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """stop using them now: written off, or their budget is gone"""
+
+    def __init__(
+        self,
+        *,
+        leases: _abc.Iterable[Global___Lease] | None = ...,
+        denied: _abc.Iterable[Global___LeaseDenied] | None = ...,
+        shares: _abc.Iterable[Global___Share] | None = ...,
+        closed_lease_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_lease_ids", b"closed_lease_ids", "denied", b"denied", "leases", b"leases", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseResponse: _TypeAlias = LeaseResponse  # noqa: Y015
+
+@_typing.final
+class Lease(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_NANO_FIELD_NUMBER: _builtins.int
+    VALID_MS_FIELD_NUMBER: _builtins.int
+    lease_id: _builtins.str
+    budget_id: _builtins.str
+    amount_nano: _builtins.int
+    valid_ms: _builtins.int
+    """Counted by the gateway's monotonic clock from when it sent the want that this answers, less a margin of its own."""
+    def __init__(
+        self,
+        *,
+        lease_id: _builtins.str = ...,
+        budget_id: _builtins.str = ...,
+        amount_nano: _builtins.int = ...,
+        valid_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_nano", b"amount_nano", "budget_id", b"budget_id", "lease_id", b"lease_id", "valid_ms", b"valid_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lease: _TypeAlias = Lease  # noqa: Y015
+
+@_typing.final
+class LeaseDenied(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    REMAINING_NANO_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    budget_id: _builtins.str
+    remaining_nano: _builtins.int
+    retry_after_ms: _builtins.int
+    """when asking again may make sense (leases of others expire, the period ends)"""
+    def __init__(
+        self,
+        *,
+        budget_id: _builtins.str = ...,
+        remaining_nano: _builtins.int = ...,
+        retry_after_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "remaining_nano", b"remaining_nano", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseDenied: _TypeAlias = LeaseDenied  # noqa: Y015
+
+@_typing.final
+class Share(_message.Message):
+    """This process's part of a limit. The sum over processes never exceeds the limit: a part is enlarged only after another was made smaller
+    and said so, or went silent for longer than its `valid_ms`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    VALID_MS_FIELD_NUMBER: _builtins.int
+    limit_id: _builtins.str
+    requests_per_minute: _builtins.int
+    tokens_per_minute: _builtins.int
+    concurrency: _builtins.int
+    valid_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        limit_id: _builtins.str = ...,
+        requests_per_minute: _builtins.int = ...,
+        tokens_per_minute: _builtins.int = ...,
+        concurrency: _builtins.int = ...,
+        valid_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "limit_id", b"limit_id", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute", "valid_ms", b"valid_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Share: _TypeAlias = Share  # noqa: Y015
 
 @_typing.final
 class RoutingTable(_message.Message):
@@ -381,6 +1137,13 @@ class Endpoint(_message.Message):
     FIRST_TOKEN_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     IDLE_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     TOTAL_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_MAX_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    METRICS_URL_FIELD_NUMBER: _builtins.int
+    HEALTH_PATH_FIELD_NUMBER: _builtins.int
+    ABORT_BILLING_FIELD_NUMBER: _builtins.int
+    PRIVATE_NETWORK_ALLOWED_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
     endpoint_id: _builtins.str
     base_url: _builtins.str
     """http://host:port/v1 or https://…; no credentials inside"""
@@ -393,9 +1156,24 @@ class Endpoint(_message.Message):
     first_token_timeout_ms: _builtins.int
     idle_timeout_ms: _builtins.int
     total_timeout_ms: _builtins.int
+    concurrency_max: _builtins.int
+    """calls at a time that it takes from one gateway; more wait in the fair queue. 0 = any number"""
+    engine: Global___Engine.ValueType
+    """whose metrics `metrics_url` speaks"""
+    metrics_url: _builtins.str
+    """polled off the hot path; empty = not polled"""
+    health_path: _builtins.str
+    """GET on the endpoint's origin, 2xx = healthy; empty = judged by its calls alone"""
+    abort_billing: Global___AbortBilling.ValueType
+    private_network_allowed: _builtins.bool
+    """its name may resolve to loopback, private or link-local addresses"""
     @_builtins.property
     def cleared_markings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """what a caller's ceiling may hold to be sent here"""
+
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what it serves, as in `KeyRecord.allowed_operations`; empty = everything its protocol has"""
 
     def __init__(
         self,
@@ -410,10 +1188,17 @@ class Endpoint(_message.Message):
         first_token_timeout_ms: _builtins.int = ...,
         idle_timeout_ms: _builtins.int = ...,
         total_timeout_ms: _builtins.int = ...,
+        concurrency_max: _builtins.int = ...,
+        engine: Global___Engine.ValueType = ...,
+        metrics_url: _builtins.str = ...,
+        health_path: _builtins.str = ...,
+        abort_billing: Global___AbortBilling.ValueType = ...,
+        private_network_allowed: _builtins.bool = ...,
+        operations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "cleared_markings", b"cleared_markings", "connect_timeout_ms", b"connect_timeout_ms", "endpoint_id", b"endpoint_id", "first_token_timeout_ms", b"first_token_timeout_ms", "headers_timeout_ms", b"headers_timeout_ms", "idle_timeout_ms", b"idle_timeout_ms", "protocol", b"protocol", "sealed_credential", b"sealed_credential", "total_timeout_ms", b"total_timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_billing", b"abort_billing", "base_url", b"base_url", "cleared_markings", b"cleared_markings", "concurrency_max", b"concurrency_max", "connect_timeout_ms", b"connect_timeout_ms", "endpoint_id", b"endpoint_id", "engine", b"engine", "first_token_timeout_ms", b"first_token_timeout_ms", "headers_timeout_ms", b"headers_timeout_ms", "health_path", b"health_path", "idle_timeout_ms", b"idle_timeout_ms", "metrics_url", b"metrics_url", "operations", b"operations", "private_network_allowed", b"private_network_allowed", "protocol", b"protocol", "sealed_credential", b"sealed_credential", "total_timeout_ms", b"total_timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -425,8 +1210,25 @@ class Model(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    QUEUE_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    AFFINITY_HEADER_FIELD_NUMBER: _builtins.int
+    RETRIES_MAX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """what callers write in `model`"""
+    strategy: Global___Strategy.ValueType
+    queue_timeout_ms: _builtins.int
+    """how long a call may wait for a saturated endpoint; 0 = the gateway's default"""
+    context_tokens: _builtins.int
+    """no call can have more input; 0 = unknown"""
+    output_tokens_max: _builtins.int
+    """no call can have more output; 0 = unknown"""
+    affinity_header: _builtins.str
+    """STRATEGY_SESSION: the header that names the session; empty = `x-session-id`"""
+    retries_max: _builtins.int
+    """other attempts after the first, before the first byte; 0 = the gateway's default"""
     @_builtins.property
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]: ...
     def __init__(
@@ -434,10 +1236,16 @@ class Model(_message.Message):
         *,
         name: _builtins.str = ...,
         routes: _abc.Iterable[Global___Route] | None = ...,
+        strategy: Global___Strategy.ValueType = ...,
+        queue_timeout_ms: _builtins.int = ...,
+        context_tokens: _builtins.int = ...,
+        output_tokens_max: _builtins.int = ...,
+        affinity_header: _builtins.str = ...,
+        retries_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "routes", b"routes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinity_header", b"affinity_header", "context_tokens", b"context_tokens", "name", b"name", "output_tokens_max", b"output_tokens_max", "queue_timeout_ms", b"queue_timeout_ms", "retries_max", b"retries_max", "routes", b"routes", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,21 +1258,32 @@ class Route(_message.Message):
     ENDPOINT_ID_FIELD_NUMBER: _builtins.int
     UPSTREAM_MODEL_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    INPUT_COST_NANO_PER_MILLION_FIELD_NUMBER: _builtins.int
+    OUTPUT_COST_NANO_PER_MILLION_FIELD_NUMBER: _builtins.int
     endpoint_id: _builtins.str
     upstream_model: _builtins.str
     """empty = the caller's name is passed on"""
     weight: _builtins.int
     """0 counts as 1"""
+    tier: _builtins.int
+    """0 is tried first; a higher one only when none of the lower can be used"""
+    input_cost_nano_per_million: _builtins.int
+    """what the operator pays, for STRATEGY_COST"""
+    output_cost_nano_per_million: _builtins.int
     def __init__(
         self,
         *,
         endpoint_id: _builtins.str = ...,
         upstream_model: _builtins.str = ...,
         weight: _builtins.int = ...,
+        tier: _builtins.int = ...,
+        input_cost_nano_per_million: _builtins.int = ...,
+        output_cost_nano_per_million: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "upstream_model", b"upstream_model", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "input_cost_nano_per_million", b"input_cost_nano_per_million", "output_cost_nano_per_million", b"output_cost_nano_per_million", "tier", b"tier", "upstream_model", b"upstream_model", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -603,6 +1422,11 @@ class UsageRecord(_message.Message):
     FIRST_TOKEN_US_FIELD_NUMBER: _builtins.int
     DURATION_US_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    LEASE_USES_FIELD_NUMBER: _builtins.int
+    PRICE_ID_FIELD_NUMBER: _builtins.int
+    AUDIO_TOKENS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
     record_id: _builtins.bytes
     """16 bytes, UUIDv7 minted by the gateway: the metering id"""
     request_id: _builtins.str
@@ -637,6 +1461,18 @@ class UsageRecord(_message.Message):
     duration_us: _builtins.int
     attempt: _builtins.int
     """1 = first"""
+    price_id: _builtins.str
+    """the version by which `lease_uses` was reckoned; empty = none was needed"""
+    audio_tokens: _builtins.int
+    """a part of input + output"""
+    images: _builtins.int
+    """made"""
+    process_id: _builtins.str
+    """the run of the gateway that opened it"""
+    @_builtins.property
+    def lease_uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseUse]:
+        """what this call took from hard budgets; of an unknown end: what was reserved"""
+
     def __init__(
         self,
         *,
@@ -666,11 +1502,38 @@ class UsageRecord(_message.Message):
         first_token_us: _builtins.int = ...,
         duration_us: _builtins.int = ...,
         attempt: _builtins.int = ...,
+        lease_uses: _abc.Iterable[Global___LeaseUse] | None = ...,
+        price_id: _builtins.str = ...,
+        audio_tokens: _builtins.int = ...,
+        images: _builtins.int = ...,
+        process_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "duration_us", b"duration_us", "endpoint_id", b"endpoint_id", "first_token_us", b"first_token_us", "gateway_id", b"gateway_id", "http_status", b"http_status", "input_tokens", b"input_tokens", "key_id", b"key_id", "model", b"model", "operation", b"operation", "outcome", b"outcome", "output_tokens", b"output_tokens", "principal_id", b"principal_id", "project_id", b"project_id", "reasoning_tokens", b"reasoning_tokens", "record_id", b"record_id", "request_id", b"request_id", "session_id", b"session_id", "started_at_unix_us", b"started_at_unix_us", "streamed", b"streamed", "tenant_id", b"tenant_id", "trace_id", b"trace_id", "upstream_model", b"upstream_model", "usage_source", b"usage_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audio_tokens", b"audio_tokens", "cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "duration_us", b"duration_us", "endpoint_id", b"endpoint_id", "first_token_us", b"first_token_us", "gateway_id", b"gateway_id", "http_status", b"http_status", "images", b"images", "input_tokens", b"input_tokens", "key_id", b"key_id", "lease_uses", b"lease_uses", "model", b"model", "operation", b"operation", "outcome", b"outcome", "output_tokens", b"output_tokens", "price_id", b"price_id", "principal_id", b"principal_id", "process_id", b"process_id", "project_id", b"project_id", "reasoning_tokens", b"reasoning_tokens", "record_id", b"record_id", "request_id", b"request_id", "session_id", b"session_id", "started_at_unix_us", b"started_at_unix_us", "streamed", b"streamed", "tenant_id", b"tenant_id", "trace_id", b"trace_id", "upstream_model", b"upstream_model", "usage_source", b"usage_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UsageRecord: _TypeAlias = UsageRecord  # noqa: Y015
+
+@_typing.final
+class LeaseUse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    NANO_FIELD_NUMBER: _builtins.int
+    lease_id: _builtins.str
+    nano: _builtins.int
+    def __init__(
+        self,
+        *,
+        lease_id: _builtins.str = ...,
+        nano: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "nano", b"nano"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseUse: _TypeAlias = LeaseUse  # noqa: Y015

@@ -49,6 +49,11 @@ class GatewayControlStub:
                 request_serializer=tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.UsageBatch.SerializeToString,
                 response_deserializer=tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.UsageAck.FromString,
                 _registered_method=True)
+        self.Lease = channel.stream_stream(
+                '/tenon.gateway.v1.GatewayControl/Lease',
+                request_serializer=tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.LeaseRequest.SerializeToString,
+                response_deserializer=tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.LeaseResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayControlServicer:
@@ -77,6 +82,16 @@ class GatewayControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Lease(self, request_iterator, context):
+        """Leases on hard budgets and shares of limits. One stream for each process; the gateway writes at least once a second.
+        A lease is an amount of a budget that only this process may spend: the sum of a budget's leases never exceeds it. What a lease was not
+        reported to have spent counts as spent until it is closed, by a report or by the shipped log of its process: so neither a dead gateway,
+        nor one that is cut off, nor a clock that jumps can make a budget be spent twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +109,11 @@ def add_GatewayControlServicer_to_server(servicer, server):
                     servicer.ShipUsage,
                     request_deserializer=tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.UsageBatch.FromString,
                     response_serializer=tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.UsageAck.SerializeToString,
+            ),
+            'Lease': grpc.stream_stream_rpc_method_handler(
+                    servicer.Lease,
+                    request_deserializer=tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.LeaseRequest.FromString,
+                    response_serializer=tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.LeaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +197,33 @@ class GatewayControl:
             '/tenon.gateway.v1.GatewayControl/ShipUsage',
             tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.UsageBatch.SerializeToString,
             tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.UsageAck.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lease(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tenon.gateway.v1.GatewayControl/Lease',
+            tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.LeaseRequest.SerializeToString,
+            tenon_dot_inference_dot_gateway__sync_dot_generated_dot_gateway__pb2.LeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

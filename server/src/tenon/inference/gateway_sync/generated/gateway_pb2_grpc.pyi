@@ -47,6 +47,12 @@ class GatewayControlStub:
     """
     ShipUsage: _grpc.StreamStreamMultiCallable[_gateway_pb2.UsageBatch, _gateway_pb2.UsageAck]
     """Usage batches up, acknowledgements down, any number in flight, acknowledged in any order. A batch is acknowledged after its commit."""
+    Lease: _grpc.StreamStreamMultiCallable[_gateway_pb2.LeaseRequest, _gateway_pb2.LeaseResponse]
+    """Leases on hard budgets and shares of limits. One stream for each process; the gateway writes at least once a second.
+    A lease is an amount of a budget that only this process may spend: the sum of a budget's leases never exceeds it. What a lease was not
+    reported to have spent counts as spent until it is closed, by a report or by the shipped log of its process: so neither a dead gateway,
+    nor one that is cut off, nor a clock that jumps can make a budget be spent twice.
+    """
 
 @_typing.type_check_only
 class GatewayControlAsyncStub(GatewayControlStub):
@@ -61,6 +67,12 @@ class GatewayControlAsyncStub(GatewayControlStub):
     """
     ShipUsage: _aio.StreamStreamMultiCallable[_gateway_pb2.UsageBatch, _gateway_pb2.UsageAck]  # type: ignore[assignment]
     """Usage batches up, acknowledgements down, any number in flight, acknowledged in any order. A batch is acknowledged after its commit."""
+    Lease: _aio.StreamStreamMultiCallable[_gateway_pb2.LeaseRequest, _gateway_pb2.LeaseResponse]  # type: ignore[assignment]
+    """Leases on hard budgets and shares of limits. One stream for each process; the gateway writes at least once a second.
+    A lease is an amount of a budget that only this process may spend: the sum of a budget's leases never exceeds it. What a lease was not
+    reported to have spent counts as spent until it is closed, by a report or by the shipped log of its process: so neither a dead gateway,
+    nor one that is cut off, nor a clock that jumps can make a budget be spent twice.
+    """
 
 class GatewayControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -90,5 +102,17 @@ class GatewayControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.UsageAck], _abc.AsyncIterator[_gateway_pb2.UsageAck]]:
         """Usage batches up, acknowledgements down, any number in flight, acknowledged in any order. A batch is acknowledged after its commit."""
+
+    @_abc_1.abstractmethod
+    def Lease(
+        self,
+        request_iterator: _MaybeAsyncIterator[_gateway_pb2.LeaseRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.LeaseResponse], _abc.AsyncIterator[_gateway_pb2.LeaseResponse]]:
+        """Leases on hard budgets and shares of limits. One stream for each process; the gateway writes at least once a second.
+        A lease is an amount of a budget that only this process may spend: the sum of a budget's leases never exceeds it. What a lease was not
+        reported to have spent counts as spent until it is closed, by a report or by the shipped log of its process: so neither a dead gateway,
+        nor one that is cut off, nor a clock that jumps can make a budget be spent twice.
+        """
 
 def add_GatewayControlServicer_to_server(servicer: GatewayControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
