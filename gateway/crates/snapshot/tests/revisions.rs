@@ -23,7 +23,7 @@ fn key_update(revision: u64, revoked: bool) -> Update {
 }
 
 fn full(origin: &str, revision: u64, keys: Vec<KeyRecord>) -> Update {
-    Update { revision, change: Some(Change::Snapshot(Snapshot { origin: origin.into(), keys, ..Default::default(), ..Default::default() })) }
+    Update { revision, change: Some(Change::Snapshot(Snapshot { origin: origin.into(), keys, ..Default::default() })), ..Default::default() }
 }
 
 fn answer(revision: u64, key: KeyRecord) -> ResolveKeyResponse {
@@ -124,6 +124,6 @@ fn another_origin_replaces_everything_and_an_older_snapshot_nothing() {
 fn a_record_that_cannot_be_read_kills_the_key_instead_of_leaving_the_old_one() {
     let (shared, mut store) = store();
     store.apply(full("o", 1, vec![record(1, false)]));
-    store.apply(Update { revision: 2, change: Some(Change::Key(KeyRecord { secret_sha256: vec![], ..record(2, false), ..Default::default() })) });
+    store.apply(Update { revision: 2, change: Some(Change::Key(KeyRecord { secret_sha256: vec![], ..record(2, false) })), ..Default::default() });
     assert!(!lives(&shared));
 }
