@@ -78,6 +78,7 @@ impl Config {
         match std::env::args().nth(1).as_deref() {
             Some("--help" | "-h") => return Ok(Wanted::Tell(help())),
             Some("--version" | "-V") => return Ok(Wanted::Tell(format!("tenon-gateway {}", env!("CARGO_PKG_VERSION")))),
+            Some("doors") => return Ok(Wanted::Tell(tenon_proxy::doors_json())),
             Some(other) => return Err(ConfigError::Argument(other.to_owned())),
             None => {}
         }

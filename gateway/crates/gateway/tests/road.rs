@@ -154,7 +154,7 @@ fn another_route_is_tried_when_one_cannot_be_reached() {
     let both = |weight| {
         let mut m = model("m", "e1");
         m.routes[0].weight = 1;
-        m.routes.push(Route { endpoint_id: "dead".into(), upstream_model: String::new(), weight });
+        m.routes.push(Route { endpoint_id: "dead".into(), weight, ..Default::default() });
         table(vec![endpoint("e1", &house.upstream.url()), endpoint("dead", &format!("http://{dead}/v1"))], vec![m])
     };
     house.gateway.wait_revision(house.control.put_routing(both(1_000_000)));

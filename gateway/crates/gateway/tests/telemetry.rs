@@ -220,7 +220,7 @@ fn a_failed_or_unusual_call_has_one_line_with_its_ids() {
     house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send([USAGE_FRAME, DONE].concat()), Step::Close]);
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut both = model("m", "e1");
-    both.routes.push(tenon_contract::Route { endpoint_id: "dead".into(), upstream_model: String::new(), weight: 1_000_000 });
+    both.routes.push(tenon_contract::Route { endpoint_id: "dead".into(), weight: 1_000_000, ..Default::default() });
     let endpoints = vec![endpoint("e1", &house.upstream.url()), endpoint("dead", &format!("http://{dead}/v1"))];
     house.gateway.wait_revision(house.control.put_routing(table(endpoints, vec![both])));
     assert_eq!(line(&observed.call("01", STREAM_BODY)), row(["INFO", "completed", "upstream_unreachable", "dead"]));

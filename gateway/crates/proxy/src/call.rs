@@ -1,5 +1,6 @@
 //! The guard of one call: opened in the log before the upstream hears of it, settled exactly once, whoever leaves first.
 
+use crate::doors::Door;
 use crate::journal::Line;
 use crate::live::Live;
 use crate::metrics::{OUTCOMES, bump};
@@ -10,8 +11,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tenon_dialects::openai::Usage;
 use tenon_policy::Chosen;
-use tenon_telemetry::{Span, names};
-use tenon_usage::{Full, Opened, Operation, Outcome, RecordId, Settled, Ticket, UsageSource};
+use tenon_telemetry::Span;
+use tenon_usage::{Full, Opened, Outcome, RecordId, Settled, Ticket, UsageSource};
 
 /// What does not change from attempt to attempt.
 pub struct Subject {
@@ -19,7 +20,7 @@ pub struct Subject {
     pub trace: Trace,
     pub started: Instant,
     pub started_unix_us: i64,
-    pub operation: Operation,
+    pub door: &'static Door,
     pub streamed: bool,
 }
 
@@ -90,7 +91,7 @@ impl Call {
             id: self.subject.id,
             trace_id: self.subject.trace.id,
             started_unix_us: self.subject.started_unix_us,
-            operation: self.subject.operation,
+            operation: self.subject.door.operation,
             streamed: self.subject.streamed,
             attempt: self.attempt,
             parties: &key.parties,
@@ -222,11 +223,7 @@ impl Call {
             parent_id: own.parent_id,
             started_unix_us: self.subject.started_unix_us,
             took: self.took(),
-            operation: match self.subject.operation {
-                Operation::Completion => names::TEXT_COMPLETION,
-                Operation::Embedding => names::EMBEDDINGS,
-                Operation::Chat | Operation::Unspecified => names::CHAT,
-            },
+            operation: self.subject.door.span,
             model: self.chosen().map(|chosen| chosen.model.name.clone()),
             request_id: (*self.subject.id.text()).into(),
             outcome: self.outcome(),

@@ -10,6 +10,7 @@ mod answer;
 mod authenticate;
 mod call;
 mod connection;
+mod doors;
 mod journal;
 mod limits;
 mod live;
@@ -27,6 +28,7 @@ mod trace;
 mod upstream;
 mod worker;
 
+pub use doors::doors_json;
 pub use limits::Limits;
 pub use server::{Drain, ServerError, Servers, listen};
 pub use worker::Shared;

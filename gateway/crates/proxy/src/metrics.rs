@@ -3,7 +3,24 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-pub const OPERATIONS: [&str; 5] = ["chat", "completion", "embedding", "models", "other"];
+/// By `Operation`'s number; then what calls no model.
+pub const OPERATIONS: [&str; 14] = [
+    "other",
+    "chat",
+    "completion",
+    "embedding",
+    "response",
+    "message",
+    "count_tokens",
+    "rerank",
+    "speech",
+    "transcription",
+    "image",
+    "realtime",
+    "infer",
+    "models",
+];
+pub const MODELS: usize = 13;
 pub const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 pub const OUTCOMES: [&str; 7] = ["unspecified", "completed", "upstream_error", "client_gone", "timeout", "unknown", "cut"];
 pub const TOKENS: [&str; 5] = ["input", "output", "cache_read", "cache_write", "reasoning"];

@@ -4,7 +4,8 @@ use crate::answer::{Reply, header_of};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
-use tenon_dialects::openai::{ApiError, ScanError, error_body, error_frame};
+use tenon_dialects::openai::{ApiError, ScanError};
+use tenon_dialects::{Dialect, error_body, error_frame};
 use tenon_policy::Refusal;
 use tenon_usage::RecordId;
 
@@ -81,12 +82,12 @@ impl Problem {
     }
 
     /// As the last frame of a stream that cannot go on.
-    pub fn frame(&self, id: RecordId) -> Bytes {
-        self.with_api_error(|error| error_frame(error, &id.text()))
+    pub fn frame(&self, id: RecordId, dialect: Dialect) -> Bytes {
+        self.with_api_error(|error| error_frame(dialect, error, &id.text()))
     }
 
-    pub fn response(&self, id: RecordId) -> Response<Reply> {
-        let body = self.with_api_error(|error| error_body(error, &id.text()));
+    pub fn response(&self, id: RecordId, dialect: Dialect) -> Response<Reply> {
+        let body = self.with_api_error(|error| error_body(dialect, error, &id.text()));
         let mut response = Response::new(Reply::full(body));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

@@ -162,7 +162,7 @@ impl Relay {
         let done = self.stream_is_done();
         self.settle_stream(outcome);
         if !done {
-            self.queue.push_back(problem.frame(self.call.subject.id));
+            self.queue.push_back(problem.frame(self.call.subject.id, self.call.subject.door.dialect));
         }
         Ok(())
     }

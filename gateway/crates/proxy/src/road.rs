@@ -3,6 +3,7 @@
 use crate::answer::{Reply, header_of};
 use crate::authenticate::authenticate;
 use crate::call::{Call, Subject};
+use crate::doors::{Door, Task};
 use crate::journal::Line;
 use crate::live::Live;
 use crate::problem::Problem;
@@ -13,44 +14,16 @@ use crate::upstream::{Answering, Prepared, call};
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tenon_dialects::openai::{Head, IncludeUsage, model_list, scan};
+use tenon_dialects::openai::{Head, IncludeUsage, model_list};
+use tenon_dialects::{Dialect, Form};
 use tenon_policy::{Admitted, Refusal, admit, recheck};
 use tenon_snapshot::Key;
-use tenon_usage::{Operation, Outcome, RecordId};
-
-#[derive(Clone, Copy)]
-enum Door {
-    Call(Operation, &'static str),
-    Models,
-}
-
-impl Door {
-    fn of(method: &Method, path: &str) -> Result<Self, Problem> {
-        let (door, wanted, allow) = match path {
-            "/v1/chat/completions" => (Self::Call(Operation::Chat, "/v1/chat/completions"), Method::POST, "POST"),
-            "/v1/completions" => (Self::Call(Operation::Completion, "/v1/completions"), Method::POST, "POST"),
-            "/v1/embeddings" => (Self::Call(Operation::Embedding, "/v1/embeddings"), Method::POST, "POST"),
-            "/v1/models" => (Self::Models, Method::GET, "GET"),
-            _ => return Err(Problem::NOT_FOUND),
-        };
-        if *method == wanted { Ok(door) } else { Err(Problem::wrong_method(allow)) }
-    }
-
-    /// Index into the metrics' operations.
-    fn index(&self) -> usize {
-        match self {
-            Self::Call(Operation::Chat, _) => 0,
-            Self::Call(Operation::Completion, _) => 1,
-            Self::Call(..) => 2,
-            Self::Models => 3,
-        }
-    }
-}
+use tenon_usage::{Outcome, RecordId};
 
 /// When and as what a request arrived.
 struct Arrival {
@@ -66,10 +39,10 @@ pub async fn walk(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Re
     let arrival = Arrival { id: RecordId::mint(unix_us / 1000), at: Instant::now(), unix_us, trace: Trace::of(request.headers()) };
     let id = arrival.id;
     let door = Door::of(request.method(), request.uri().path());
-    let index = door.as_ref().map_or(4, Door::index);
-    let answer = match door {
-        Ok(Door::Models) => models(&worker, &request, id).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
-        Ok(Door::Call(operation, path)) => Box::pin(model_call(&worker, request, arrival, operation, path)).await,
+    let (index, dialect) = door.as_ref().map_or((0, Dialect::OpenAi), |door| (door.metric(), door.dialect));
+    let answer = match door.map(|door| (door, door.task)) {
+        Ok((_, Task::Models)) => models(&worker, &request, id).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
+        Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, door, form)).await,
         Err(problem) => {
             tell_refused(&worker, &arrival, &problem);
             Err(problem)
@@ -77,7 +50,7 @@ pub async fn walk(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Re
     };
     let response = answer.unwrap_or_else(|problem| {
         worker.metrics().refusal(problem.code);
-        problem.response(id)
+        problem.response(id, dialect)
     });
     worker.metrics().request(index, response.status().as_u16());
     response
@@ -117,21 +90,21 @@ async fn model_call(
     worker: &Rc<Worker>,
     request: Request<Incoming>,
     arrival: Arrival,
-    operation: Operation,
-    path: &'static str,
+    door: &'static Door,
+    form: Form,
 ) -> Result<Response<Reply>, Problem> {
     let (parts, body) = request.into_parts();
     let refused = |problem: &Problem| tell_refused(worker, &arrival, problem);
     let (key, body) = caller_and_body(worker, &parts.headers, body).await.inspect_err(refused)?;
-    let head = scan(&body).map_err(Problem::from).inspect_err(refused)?;
-    let streamed = head.stream && operation != Operation::Embedding;
+    let head = form.scan(&body).map_err(Problem::from).inspect_err(refused)?;
+    let streamed = head.stream && form.streams();
     let ask_usage = streamed && head.include_usage != IncludeUsage::Asked;
-    let prepared = Prepared { body: &body, head: &head, path, ask_usage, headers: &parts.headers };
+    let prepared = Prepared { body: &body, head: &head, door, ask_usage, headers: &parts.headers };
     let trace = match &worker.spans {
         Some(spans) => arrival.trace.sampled(spans),
         None => arrival.trace,
     };
-    let subject = Subject { id: arrival.id, trace, started: arrival.at, started_unix_us: arrival.unix_us, operation, streamed };
+    let subject = Subject { id: arrival.id, trace, started: arrival.at, started_unix_us: arrival.unix_us, door, streamed };
     let (call, answering) = admitted_call(worker, &key, &head, subject, &prepared).await?;
     relay(worker, call, answering, ask_usage)
 }

@@ -2,6 +2,7 @@
 
 use crate::answer::header_of;
 use crate::call::Call;
+use crate::doors::Door;
 use crate::live::{Cut, Phase};
 use crate::metrics::bump;
 use crate::outgoing::Outgoing;
@@ -21,7 +22,7 @@ use tenon_usage::{Outcome, random};
 pub struct Prepared<'a> {
     pub body: &'a Bytes,
     pub head: &'a Head<'a>,
-    pub path: &'static str,
+    pub door: &'static Door,
     pub ask_usage: bool,
     pub headers: &'a HeaderMap,
 }
@@ -126,10 +127,11 @@ async fn connect(worker: &Worker, call: &Call, target: &Target) -> Result<Sender
 
 /// Headers are written anew, from a list: whatever a caller sends beside (credentials, hop-by-hop, cookies) ends here.
 fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepared<'_>) -> Option<Request<Outgoing>> {
+    let path = prepared.door.path;
     let path: Uri = if target.path_prefix == "/v1" {
-        Uri::from_static(prepared.path)
+        Uri::from_static(path)
     } else {
-        format!("{}{}", target.path_prefix, &prepared.path["/v1".len()..]).parse().ok()?
+        format!("{}{}", target.path_prefix, path.strip_prefix("/v1")?).parse().ok()?
     };
     let body = Outgoing(splice(prepared.body, prepared.head, chosen.upstream_model(), prepared.ask_usage));
     let mut request = Request::new(body);

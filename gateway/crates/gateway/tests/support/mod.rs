@@ -30,7 +30,8 @@ pub fn endpoint(id: &str, url: &str) -> Endpoint {
 }
 
 pub fn model(name: &str, endpoint_id: &str) -> Model {
-    Model { name: name.into(), routes: vec![Route { endpoint_id: endpoint_id.into(), upstream_model: String::new(), weight: 1 }] }
+    let route = Route { endpoint_id: endpoint_id.into(), weight: 1, ..Default::default() };
+    Model { name: name.into(), routes: vec![route], ..Default::default() }
 }
 
 pub fn table(endpoints: Vec<Endpoint>, models: Vec<Model>) -> RoutingTable {

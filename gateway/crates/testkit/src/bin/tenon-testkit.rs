@@ -22,7 +22,7 @@ fn main() {
     control.put_routing(RoutingTable {
         tenant_id: TENANT.into(),
         endpoints: vec![Endpoint { endpoint_id, base_url, ..Endpoint::default() }],
-        models: vec![Model { name: "m".into(), routes }],
+        models: vec![Model { name: "m".into(), routes, ..Default::default() }],
         ..RoutingTable::default()
     });
     println!("{}", key.text);

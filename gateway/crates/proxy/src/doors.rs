@@ -1,0 +1,77 @@
+//! The table of doors: every route a caller can take, and how its requests are read. Nothing else decides what the gateway answers to.
+
+use crate::problem::Problem;
+use http::Method;
+use tenon_dialects::{Dialect, Form};
+use tenon_telemetry::names;
+use tenon_usage::Operation;
+
+#[derive(Debug)]
+pub struct Door {
+    pub method: Method,
+    pub path: &'static str,
+    pub operation: Operation,
+    /// What the caller speaks: requests, streams and errors.
+    pub dialect: Dialect,
+    pub task: Task,
+    /// `gen_ai.operation.name` of its spans.
+    pub span: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// A call of a model whose body is read as this.
+    Call(Form),
+    /// The list of models; no upstream is called.
+    Models,
+}
+
+const fn call(path: &'static str, operation: Operation, form: Form, span: &'static str) -> Door {
+    Door { method: Method::POST, path, operation, dialect: form.dialect(), task: Task::Call(form), span }
+}
+
+pub static DOORS: [Door; 4] = [
+    call("/v1/chat/completions", Operation::Chat, Form::Chat, names::CHAT),
+    call("/v1/completions", Operation::Completion, Form::Completion, names::TEXT_COMPLETION),
+    call("/v1/embeddings", Operation::Embedding, Form::Embedding, names::EMBEDDINGS),
+    Door { method: Method::GET, path: "/v1/models", operation: Operation::Unspecified, dialect: Dialect::OpenAi, task: Task::Models, span: "models" },
+];
+
+impl Door {
+    /// # Errors
+    /// 404 for another path, 405 for another method.
+    pub fn of(method: &Method, path: &str) -> Result<&'static Self, Problem> {
+        let mut at_path = DOORS.iter().filter(|door| door.path == path);
+        let first = at_path.next().ok_or(Problem::NOT_FOUND)?;
+        if first.method == *method {
+            return Ok(first);
+        }
+        at_path.find(|door| door.method == *method).ok_or_else(|| Problem::wrong_method(if first.method == Method::GET { "GET" } else { "POST" }))
+    }
+
+    /// Index into the metrics' operations.
+    pub fn metric(&self) -> usize {
+        match self.task {
+            Task::Call(_) => self.operation as usize,
+            Task::Models => crate::metrics::MODELS,
+        }
+    }
+}
+
+/// The table as JSON, for the conformance suite: a door that nobody tests must be seen.
+#[must_use]
+pub fn doors_json() -> String {
+    let doors: Vec<_> = DOORS
+        .iter()
+        .map(|door| {
+            serde_json::json!({
+                "method": door.method.as_str(),
+                "path": door.path,
+                "operation": door.operation.as_str_name().trim_start_matches("OPERATION_").to_ascii_lowercase(),
+                "dialect": door.dialect.name(),
+                "calls_upstream": matches!(door.task, Task::Call(_)),
+            })
+        })
+        .collect();
+    serde_json::Value::from(doors).to_string()
+}
