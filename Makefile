@@ -97,6 +97,21 @@ test-gateway:
 test-e2e: $(INSTALLED) $(GATEWAY)
 	$(RUN)pytest -c server/pyproject.toml --rootdir . tests
 
+# --- real engines: each in an environment of its own in the cache folder, never in .venv -------------------------------------------
+
+DYNAMO := $(CACHE)/engines/dynamo-1.4.2
+
+$(DYNAMO)/.installed: | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) $(DYNAMO)
+	$(UV) pip install --quiet --python $(DYNAMO)/bin/python ai-dynamo==1.4.2 tokenizers transformers
+	@touch $@
+
+.PHONY: engine-dynamo test-engines
+engine-dynamo: $(DYNAMO)/.installed ## Install NVIDIA Dynamo with its mocker engine for the tests (450 MB in the cache folder)
+
+test-engines: $(INSTALLED) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
+	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines
+
 # --- measure ----------------------------------------------------------------------------------------------------------------------
 
 .PHONY: bench-gateway bench-ontology bench-ingestion
