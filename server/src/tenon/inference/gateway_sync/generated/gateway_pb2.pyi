@@ -792,7 +792,9 @@ Global___Budget: _TypeAlias = Budget  # noqa: Y015
 class Price(_message.Message):
     """A version of what a model costs its callers. Immutable; the one in force is the latest whose `effective_from_unix_ms` has come.
     Amounts are nano-units of `currency` (1e-9) for a million tokens, each kind apart. Cost of a record = ceil(Σ tokens × price / 1e6) + request.
-    Kinds are disjoint: `input` is what was neither read from nor written to a cache; `output` is what was not reasoning.
+    Kinds are disjoint: `input` is what was neither read from nor written to a cache; `output` is what was not reasoning. Out of a
+    `UsageRecord` (each step not below zero): input = input_tokens - cache_read - cache_write, output = output_tokens - reasoning; then
+    `audio_tokens` are taken off input as far as it goes, the rest off output.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -856,8 +858,13 @@ class LeaseRequest(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     DEMANDS_FIELD_NUMBER: _builtins.int
     SHIPPED_PROCESS_IDS_FIELD_NUMBER: _builtins.int
+    APPLIED_NUMBER_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """UUID of this run of the gateway; leases belong to it"""
+    applied_number: _builtins.int
+    """`LeaseResponse.number` of the newest answer of this stream that was applied; 0 = none yet. It confirms a share that was made smaller:
+    without it others get that part only when the larger share has run out by itself.
+    """
     @_builtins.property
     def wants(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseWant]: ...
     @_builtins.property
@@ -876,10 +883,11 @@ class LeaseRequest(_message.Message):
         reports: _abc.Iterable[Global___LeaseReport] | None = ...,
         demands: _abc.Iterable[Global___ShareDemand] | None = ...,
         shipped_process_ids: _abc.Iterable[_builtins.str] | None = ...,
+        applied_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands", b"demands", "process_id", b"process_id", "reports", b"reports", "shipped_process_ids", b"shipped_process_ids", "wants", b"wants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_number", b"applied_number", "demands", b"demands", "process_id", b"process_id", "reports", b"reports", "shipped_process_ids", b"shipped_process_ids", "wants", b"wants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -947,12 +955,15 @@ class ShareDemand(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
     limit_id: _builtins.str
     requests: _builtins.int
     """wanted since the last message, refused ones included"""
     tokens: _builtins.int
     concurrency: _builtins.int
-    """highest wanted at one moment"""
+    """highest wanted at one moment since the last message, refused ones included"""
+    running: _builtins.int
+    """calls that run now: those above a share that was made smaller stay counted until they end"""
     def __init__(
         self,
         *,
@@ -960,10 +971,11 @@ class ShareDemand(_message.Message):
         requests: _builtins.int = ...,
         tokens: _builtins.int = ...,
         concurrency: _builtins.int = ...,
+        running: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "limit_id", b"limit_id", "requests", b"requests", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "limit_id", b"limit_id", "requests", b"requests", "running", b"running", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -977,6 +989,9 @@ class LeaseResponse(_message.Message):
     DENIED_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
     CLOSED_LEASE_IDS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """1, 2, 3 … on a stream: one answer to each request, in order"""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]: ...
     @_builtins.property
@@ -994,10 +1009,11 @@ class LeaseResponse(_message.Message):
         denied: _abc.Iterable[Global___LeaseDenied] | None = ...,
         shares: _abc.Iterable[Global___Share] | None = ...,
         closed_lease_ids: _abc.Iterable[_builtins.str] | None = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_lease_ids", b"closed_lease_ids", "denied", b"denied", "leases", b"leases", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_lease_ids", b"closed_lease_ids", "denied", b"denied", "leases", b"leases", "number", b"number", "shares", b"shares"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1015,7 +1031,9 @@ class Lease(_message.Message):
     budget_id: _builtins.str
     amount_nano: _builtins.int
     valid_ms: _builtins.int
-    """Counted by the gateway's monotonic clock from when it sent the want that this answers, less a margin of its own."""
+    """Counted by the gateway's monotonic clock from when it sent the request that this answers, less a margin of its own. A lease that a
+    stream's first request does not report is told again; with 0 there is nothing to use any more, only to close.
+    """
     def __init__(
         self,
         *,
@@ -1061,7 +1079,8 @@ Global___LeaseDenied: _TypeAlias = LeaseDenied  # noqa: Y015
 @_typing.final
 class Share(_message.Message):
     """This process's part of a limit. The sum over processes never exceeds the limit: a part is enlarged only after another was made smaller
-    and said so, or went silent for longer than its `valid_ms`.
+    and said so, or went silent for longer than its `valid_ms`. Zero in a dimension that the limit has = nothing yet: ask again.
+    Counted by the gateway's monotonic clock from when it sent the request that this answers.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1450,8 +1469,9 @@ class UsageRecord(_message.Message):
     """what the caller got; 0 = it never got one"""
     usage_source: Global___UsageSource.ValueType
     input_tokens: _builtins.int
-    """token kinds are kept apart; `cache_read_tokens` is a part of `input_tokens` as engines count it"""
+    """`cache_read_tokens` and `cache_write_tokens` are parts of it, whatever way the engine counts"""
     output_tokens: _builtins.int
+    """`reasoning_tokens` are a part of it"""
     cache_read_tokens: _builtins.int
     cache_write_tokens: _builtins.int
     reasoning_tokens: _builtins.int
