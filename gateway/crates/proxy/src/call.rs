@@ -160,6 +160,8 @@ impl Call {
             cache_read: usage.cached,
             cache_write: usage.cache_write,
             reasoning: usage.reasoning,
+            audio: usage.audio,
+            images: usage.images,
             first_token_us: self.first_token.map_or(0, micros),
             duration_us: micros(took),
         };

@@ -2,13 +2,14 @@
 //!
 //! open   = id (16) · trace id (16) · started µs (8) · operation · streamed · attempt · texts: tenant, project, principal, key, session,
 //!          endpoint, model, upstream model
-//! settle = id (16) · 5 token counts (8 each) · first token µs (8) · duration µs (8) · http status (2) · outcome · source
+//! settle = id (16) · 5 token counts (8 each) · first token µs (8) · duration µs (8) · http status (2) · outcome · source · audio tokens (8) ·
+//!          images (4)
 
 use crate::record_id::RecordId;
 use tenon_contract::{Operation, Outcome, UsageSource};
 
 pub(crate) const OPEN_HEAD: usize = 43;
-pub(crate) const SETTLE_BYTES: usize = 76;
+pub(crate) const SETTLE_BYTES: usize = 88;
 pub(crate) const OPEN_MAX: usize = OPEN_HEAD + 8 * 256;
 
 /// Who calls what: written before the upstream is called.
@@ -39,6 +40,10 @@ pub struct Settled {
     pub cache_read: u64,
     pub cache_write: u64,
     pub reasoning: u64,
+    /// A part of input and output.
+    pub audio: u64,
+    /// Made.
+    pub images: u32,
     pub first_token_us: u64,
     pub duration_us: u64,
 }
@@ -84,6 +89,8 @@ impl Settled {
         numbers.iter().for_each(|number| writer.put(&number.to_le_bytes()));
         writer.put(&self.http_status.to_le_bytes());
         writer.put(&[self.outcome as u8, self.source as u8]);
+        writer.put(&self.audio.to_le_bytes());
+        writer.put(&self.images.to_le_bytes());
         bytes
     }
 }
@@ -154,6 +161,11 @@ fn append_settle(settle: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let [outcome, source] = reader.array()?;
     wire::number(15, u64::from(outcome), out);
     wire::number(17, u64::from(source), out);
+    // A log that an earlier version left ends here.
+    if let Some(audio) = reader.array() {
+        wire::number(29, u64::from_le_bytes(audio), out);
+        wire::number(30, u64::from(u32::from_le_bytes(reader.array()?)), out);
+    }
     Some(())
 }
 

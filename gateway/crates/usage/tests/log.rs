@@ -46,6 +46,8 @@ fn settled() -> Settled {
         cache_read: 3,
         cache_write: 4,
         reasoning: 5,
+        audio: 8,
+        images: 9,
         first_token_us: 6,
         duration_us: 7,
     }
@@ -89,6 +91,7 @@ fn a_record_arrives_as_it_was_written() {
         ("endpoint", "model", Operation::Chat, true, Outcome::Completed, UsageSource::Engine)
     );
     assert_eq!((r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_write_tokens, r.reasoning_tokens), (1, 2, 3, 4, 5));
+    assert_eq!((r.audio_tokens, r.images), (8, 9));
     assert_eq!((r.http_status, r.first_token_us, r.duration_us, r.attempt, r.started_at_unix_us), (200, 6, 7, 1, 77));
     log.stop();
 }

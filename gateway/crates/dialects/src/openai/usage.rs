@@ -4,7 +4,7 @@ use memchr::memmem::FinderRev;
 use serde::Deserialize;
 use std::sync::LazyLock;
 
-/// Token counts of one call. `cached` is a part of `input`, `reasoning` of `output`, as engines count them.
+/// Token counts of one call. `cached` is a part of `input`, `reasoning` of `output`, `audio` of both, as engines count them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input: u64,
@@ -12,6 +12,9 @@ pub struct Usage {
     pub cached: u64,
     pub cache_write: u64,
     pub reasoning: u64,
+    pub audio: u64,
+    /// Made by the call.
+    pub images: u32,
 }
 
 #[derive(Deserialize)]
@@ -32,12 +35,16 @@ struct PromptDetails {
     cached_tokens: Option<u64>,
     #[serde(default)]
     cache_write_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct CompletionDetails {
     #[serde(default)]
     reasoning_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
 }
 
 const NAME: &[u8] = br#""usage""#;
@@ -67,13 +74,16 @@ fn parse(after_name: &[u8]) -> Option<Usage> {
     if wire.prompt_tokens.is_none() && wire.completion_tokens.is_none() {
         return None;
     }
-    let prompt = wire.prompt_tokens_details;
+    let (prompt, completion) = (wire.prompt_tokens_details, wire.completion_tokens_details);
+    let audio = [prompt.as_ref().and_then(|d| d.audio_tokens), completion.as_ref().and_then(|d| d.audio_tokens)];
     Some(Usage {
         input: wire.prompt_tokens.unwrap_or(0),
         output: wire.completion_tokens.unwrap_or(0),
         cached: prompt.as_ref().and_then(|d| d.cached_tokens).unwrap_or(0),
         cache_write: prompt.and_then(|d| d.cache_write_tokens).unwrap_or(0),
-        reasoning: wire.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or(0),
+        reasoning: completion.and_then(|d| d.reasoning_tokens).unwrap_or(0),
+        audio: audio.into_iter().flatten().fold(0, u64::saturating_add),
+        images: 0,
     })
 }
 
@@ -84,8 +94,8 @@ mod tests {
     #[test]
     fn the_engines_numbers_are_read_with_their_details() {
         let body = br#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":999}"}}],"usage":{"prompt_tokens":12,"completion_tokens":7,
-            "total_tokens":19,"prompt_tokens_details":{"cached_tokens":8},"completion_tokens_details":{"reasoning_tokens":3}},"extra":null}"#;
-        assert_eq!(find_usage(body), Some(Usage { input: 12, output: 7, cached: 8, cache_write: 0, reasoning: 3 }));
+            "total_tokens":19,"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":2},"completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":1}},"extra":null}"#;
+        assert_eq!(find_usage(body), Some(Usage { input: 12, output: 7, cached: 8, reasoning: 3, audio: 3, ..Usage::default() }));
     }
 
     #[test]
