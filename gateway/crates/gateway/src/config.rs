@@ -164,6 +164,7 @@ impl Source {
             segment_bytes: segment_bytes.max(64 << 10).next_multiple_of(4096),
             bytes_max: self.parse("TENON_GATEWAY_WAL_BYTES_MAX", "a number of bytes")?,
             sync_every: self.ms("TENON_GATEWAY_WAL_SYNC_MS")?.max(Duration::from_millis(1)),
+            disk: tenon_usage::Disk::default(),
         };
         Ok(Config {
             listen: self.parse("TENON_GATEWAY_LISTEN", "an address (host:port)")?,

@@ -14,6 +14,14 @@ pub enum LogError {
     NoRoom(usize, PathBuf, io::Error),
 }
 
+impl LogError {
+    /// Waiting may help: a disk that is full is emptied by shipping, or by somebody.
+    pub(crate) fn is_for_room(&self) -> bool {
+        let (Self::Io(_, error) | Self::NoRoom(_, _, error)) = self;
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// A directory this process holds.
 pub(crate) struct Held {
     pub path: PathBuf,
@@ -21,27 +29,43 @@ pub(crate) struct Held {
     pub _lock: File,
 }
 
-/// Takes every directory nobody holds, at least one (making it if need be). The first is the one to write to.
-pub(crate) fn claim(root: &Path) -> Result<Vec<Held>, LogError> {
+/// Takes every directory nobody holds, beside those this process has already.
+pub(crate) fn claim(root: &Path, already: &[Held]) -> Result<Vec<Held>, LogError> {
     let fail = |e| LogError::Io(root.to_owned(), e);
     DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(fail)?;
     let mut held = Vec::new();
-    let mut next = 0;
-    let mut numbers: Vec<u64> = std::fs::read_dir(root).map_err(fail)?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
-    numbers.sort_unstable();
-    for number in numbers {
-        next = number + 1;
-        held.extend(try_hold(root.join(number.to_string())).map_err(fail)?);
+    for number in numbers(root).map_err(fail)? {
+        let path = root.join(number.to_string());
+        // The lock belongs to the open file: a second look at one's own directory would be refused too, but costs an open.
+        if already.iter().all(|own| own.path != path) {
+            held.extend(try_hold(path).map_err(fail)?);
+        }
     }
-    while held.is_empty() {
+    Ok(held)
+}
+
+/// A new directory, when every other one is held by somebody.
+pub(crate) fn make(root: &Path) -> Result<Held, LogError> {
+    let fail = |e| LogError::Io(root.to_owned(), e);
+    let mut next = numbers(root).map_err(fail)?.last().map_or(0, |last| last + 1);
+    loop {
         let path = root.join(next.to_string());
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(fail(e)),
-            _ => held.extend(try_hold(path).map_err(fail)?),
+            _ => {
+                if let Some(held) = try_hold(path).map_err(fail)? {
+                    return Ok(held);
+                }
+            }
         }
         next += 1;
     }
-    Ok(held)
+}
+
+fn numbers(root: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers: Vec<u64> = std::fs::read_dir(root)?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 fn try_hold(path: PathBuf) -> io::Result<Option<Held>> {

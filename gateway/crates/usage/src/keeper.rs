@@ -1,13 +1,17 @@
 //! The log as a whole: segments made ahead, synced in the background, counted, and handed to the queue.
 
-use crate::directory::{Held, LogError, claim, left_behind};
+use crate::directory::{Held, LogError, claim, left_behind, make};
 use crate::lane::Lane;
 use crate::queue::Queue;
-use crate::segment::Segment;
+use crate::segment::{Disk, Segment};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// How soon the log of a process that ended beside this one is taken over.
+const LOOK_FOR_ABANDONED_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -19,6 +23,7 @@ pub struct Options {
     /// Above this no segment is made, and calls are refused until some have shipped.
     pub bytes_max: u64,
     pub sync_every: Duration,
+    pub disk: Disk,
 }
 
 /// For metrics.
@@ -30,49 +35,68 @@ pub struct Stats {
     pub shipped: AtomicU64,
     /// Calls settled by this process, and those an earlier one left to ship.
     pub ended: AtomicU64,
+    /// Somebody asked for a segment and there was none; until there is one again.
+    pub is_full: AtomicBool,
 }
 
 pub struct Log {
     options: Options,
-    /// Sequence numbers and spares, shared with the keeper's thread.
+    /// Sequence numbers and spares, shared with the keeper's thread. Held for moments only: reactors take it.
     state: Mutex<State>,
     wake: Condvar,
     stop: AtomicBool,
     pub stats: Stats,
-    held: Vec<Held>,
 }
 
 #[derive(Default)]
 struct State {
+    /// The first is the one written to; none while a full disk gives not even a directory.
+    held: Vec<Held>,
     next_sequence: u64,
     spares: Vec<Segment>,
     /// All that are on disk, for sync and for the queue; the queue takes out what it deleted.
     live: Vec<Arc<Segment>>,
     /// Handed out, not yet seen by the queue.
     fresh: Vec<Arc<Segment>>,
+    /// Of processes that ended, not yet seen by the queue.
+    abandoned: Vec<Arc<Segment>>,
+    /// To be woken by the next sync that begins from now on.
+    waiting: Vec<Waker>,
+}
+
+/// Why there is no new segment.
+enum NoSegment {
+    Limit,
+    Disk(LogError),
 }
 
 impl Log {
-    /// Takes the directories, adopts what earlier processes left, and starts the keeper's thread.
+    /// Takes the directories, adopts what earlier processes left, and starts the keeper's thread. A log or a disk that is full is no error:
+    /// lanes then answer [`crate::Full`] until there is room.
     ///
     /// # Errors
-    /// When a directory cannot be used or the first segments cannot be made.
+    /// When a directory cannot be used or a segment cannot be made for another reason.
     pub fn start(options: Options) -> Result<(Arc<Self>, Queue), LogError> {
-        let held = claim(&options.root)?;
-        let mut old = Vec::new();
-        for dir in &held {
-            old.extend(left_behind(&dir.path)?.into_iter().map(Arc::new));
-        }
-        let next_sequence = old.iter().map(|s| s.sequence + 1).max().unwrap_or(0);
-        let state = State { next_sequence, live: old.clone(), ..State::default() };
         let (stop, stats, wake) = (AtomicBool::new(false), Stats::default(), Condvar::new());
-        let log = Arc::new(Self { options, state: Mutex::new(state), wake, stop, stats, held });
-        log.stats.segments.store(old.len() as u64, Ordering::Relaxed);
-        log.refill(&mut log.lock()).map_err(|e| LogError::NoRoom(log.options.segment_bytes, log.options.root.clone(), e))?;
+        let log = Arc::new(Self { options, state: Mutex::default(), wake, stop, stats });
+        match log.adopt() {
+            Err(error) if !error.is_for_room() => return Err(error),
+            _ => {}
+        }
+        let old = log.take_new().1;
+        // Reads them, and gives up at once what nobody waits for: that may be the room the first segments need.
+        let queue = Queue::new(log.clone(), old);
+        match log.refill() {
+            Err(NoSegment::Disk(error)) if !error.is_for_room() => return Err(error),
+            Err(reason) => {
+                log.stats.is_full.store(true, Ordering::Relaxed);
+                tracing::error!("the usage log has no room at start; calls are not metered until it has: {reason}");
+            }
+            Ok(()) => {}
+        }
         let keeper = log.clone();
         let spawned = std::thread::Builder::new().name("wal-keeper".into()).spawn(move || keeper.keep());
         spawned.map_err(|e| LogError::Io(log.options.root.clone(), e))?;
-        let queue = Queue::new(log.clone(), old);
         Ok((log, queue))
     }
 
@@ -105,15 +129,20 @@ impl Log {
             return None;
         }
         let mut state = self.lock();
-        let segment = Arc::new(state.spares.pop()?);
+        let Some(segment) = state.spares.pop().map(Arc::new) else {
+            self.stats.is_full.store(true, Ordering::Relaxed);
+            return None;
+        };
         self.wake.notify_all();
         state.live.push(segment.clone());
         state.fresh.push(segment.clone());
         Some(segment)
     }
 
-    pub(crate) fn take_fresh(&self) -> Vec<Arc<Segment>> {
-        std::mem::take(&mut self.lock().fresh)
+    /// What the queue has not seen: segments begun by this process, and those of processes that are gone.
+    pub(crate) fn take_new(&self) -> (Vec<Arc<Segment>>, Vec<Arc<Segment>>) {
+        let mut state = self.lock();
+        (std::mem::take(&mut state.fresh), std::mem::take(&mut state.abandoned))
     }
 
     /// Everything in it is acknowledged.
@@ -126,6 +155,11 @@ impl Log {
         self.wake.notify_all();
     }
 
+    pub(crate) fn wake_after_sync(&self, waker: &Waker) {
+        self.lock().waiting.push(waker.clone());
+        self.wake.notify_all();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while holding it, and segments are valid at every step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,49 +167,108 @@ impl Log {
 
     fn keep(&self) {
         let mut told = false;
+        let mut looked = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
             self.sync();
-            let mut state = self.lock();
-            match self.refill(&mut state) {
+            if looked.elapsed() >= LOOK_FOR_ABANDONED_EVERY {
+                looked = Instant::now();
+                if let Err(error) = self.adopt() {
+                    tracing::debug!("abandoned parts of the usage log were not looked for: {error}");
+                }
+            }
+            match self.refill() {
                 Ok(()) => told = false,
-                Err(error) if !told => {
+                Err(reason) if !told => {
                     told = true;
-                    tracing::error!("no segment for the usage log could be made; calls are refused when the current ones are full: {error}");
+                    tracing::error!("no segment for the usage log could be made; calls are not metered when the current ones are full: {reason}");
                 }
                 Err(_) => {}
             }
-            drop(self.wake.wait_timeout(state, self.options.sync_every));
+            let state = self.lock();
+            if state.waiting.is_empty() {
+                drop(self.wake.wait_timeout(state, self.options.sync_every));
+            }
         }
+        self.sync();
     }
 
     fn sync(&self) {
-        let live: Vec<_> = self.lock().live.clone();
+        let (live, waiting) = {
+            let mut state = self.lock();
+            (state.live.clone(), std::mem::take(&mut state.waiting))
+        };
         for segment in live {
-            if let Err(error) = segment.sync() {
+            if let Err(error) = segment.sync(&self.options.disk) {
                 self.stats.sync_errors.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(path = %segment.path.display(), "the usage log could not be synced, its segment is given up: {error}");
             }
         }
+        waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// One spare for each lane and one more.
-    fn refill(&self, state: &mut State) -> std::io::Result<()> {
-        while state.spares.len() <= self.options.lanes {
-            let bytes = self.bytes() + self.options.segment_bytes as u64;
-            let made = if bytes > self.options.bytes_max {
-                Err(std::io::Error::other("the limit of the log's size is reached"))
-            } else {
-                Segment::create(&self.held[0].path, state.next_sequence, self.options.segment_bytes, &self.options.gateway_id)
-            };
-            let segment = made.inspect_err(|_| {
+    /// Takes over the directories of processes that are gone.
+    fn adopt(&self) -> Result<(), LogError> {
+        let mut claimed = claim(&self.options.root, &self.lock().held)?;
+        if claimed.is_empty() && self.lock().held.is_empty() {
+            claimed.push(make(&self.options.root)?);
+        }
+        for dir in claimed {
+            let old: Vec<_> = left_behind(&dir.path)?.into_iter().map(Arc::new).collect();
+            self.stats.segments.fetch_add(old.len() as u64, Ordering::Relaxed);
+            let mut state = self.lock();
+            state.next_sequence = old.iter().map(|s| s.sequence + 1).fold(state.next_sequence, u64::max);
+            state.live.extend_from_slice(&old);
+            state.abandoned.extend(old);
+            state.held.push(dir);
+        }
+        Ok(())
+    }
+
+    /// One spare for each lane and one more. Made outside the lock: allocating takes the disk's time.
+    fn refill(&self) -> Result<(), NoSegment> {
+        while self.lock().spares.len() <= self.options.lanes {
+            let segment = self.make_segment().inspect_err(|_| {
                 self.stats.allocation_errors.fetch_add(1, Ordering::Relaxed);
             })?;
-            state.next_sequence += 1;
+            let mut state = self.lock();
             state.spares.push(segment);
-            self.stats.segments.fetch_add(1, Ordering::Relaxed);
+            // Handed out in order of sequence: recovery reads by it, and a call's settle never lies before its open.
+            state.spares.sort_by_key(|s| std::cmp::Reverse(s.sequence));
+            self.stats.is_full.store(false, Ordering::Relaxed);
         }
-        // Handed out in order of sequence: recovery reads by it, and a call's settle never lies before its open.
-        state.spares.sort_by_key(|s| std::cmp::Reverse(s.sequence));
         Ok(())
+    }
+
+    fn make_segment(&self) -> Result<Segment, NoSegment> {
+        let Options { root, gateway_id, segment_bytes, bytes_max, disk, .. } = &self.options;
+        if self.bytes() + *segment_bytes as u64 > *bytes_max {
+            return Err(NoSegment::Limit);
+        }
+        let (dir, sequence) = {
+            let mut state = self.lock();
+            let sequence = state.next_sequence;
+            state.next_sequence += 1;
+            (state.held.first().map(|held| held.path.clone()), sequence)
+        };
+        let dir = match dir {
+            Some(dir) => dir,
+            None => {
+                self.adopt().map_err(NoSegment::Disk)?;
+                return self.make_segment();
+            }
+        };
+        let fail = |e| NoSegment::Disk(LogError::NoRoom(*segment_bytes, root.clone(), e));
+        let segment = Segment::create(&dir, sequence, *segment_bytes, gateway_id, disk).map_err(fail)?;
+        self.stats.segments.fetch_add(1, Ordering::Relaxed);
+        Ok(segment)
+    }
+}
+
+impl std::fmt::Display for NoSegment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Limit => f.write_str("the limit of the log's size is reached"),
+            Self::Disk(error) => error.fmt(f),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The log as one reactor writes it: its own segments, so no position is shared between threads.
 
+use crate::durable::Mark;
 use crate::keeper::Log;
 use crate::record::{OPEN_MAX, Opened, SETTLE_BYTES, Settled};
 use crate::record_id::RecordId;
@@ -61,6 +62,12 @@ impl Lane {
         }
         self.open.set(self.open.get() - 1);
         self.log.stats.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Where the log stands after the last record, for who must know it on the disk.
+    pub fn mark(&self) -> Option<Mark> {
+        let segment = self.segment.borrow().clone()?;
+        Some(Mark::new(self.log.clone(), segment, self.at.get()))
     }
 
     fn append_open(&self, record: &Opened<'_>, open: usize) -> Result<(), Full> {

@@ -47,25 +47,42 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Reads all that earlier processes left. Calls found open settle as unknown; a second crash before the acknowledgement finds them again,
-    /// under the same record id, so nothing need be written.
     pub(crate) fn new(log: Arc<Log>, old: Vec<Arc<Segment>>) -> Self {
-        let reading = old.into_iter().map(|segment| Cursor { segment, at: HEADER }).collect();
         let process = RecordId::mint(0);
-        let (read, ready, open, sent) = (Vec::new(), VecDeque::new(), HashMap::default(), HashMap::default());
+        let (reading, read, ready, open, sent) = (VecDeque::new(), Vec::new(), VecDeque::new(), HashMap::default(), HashMap::default());
         let mut queue = Self { log, reading, read, open, ready, sent, batches: 0, process };
-        queue.read_on(usize::MAX);
-        for (_, opens) in std::mem::take(&mut queue.open) {
-            queue.ready.push_back(Terminal { opens, settle: None });
-        }
-        queue.log.stats.ended.fetch_add(queue.ready.len() as u64, Ordering::Relaxed);
+        queue.recover(old);
         queue
+    }
+
+    /// Reads all that processes which are gone left. Calls found open settle as unknown; a second crash before the acknowledgement finds them
+    /// again, under the same record id, so nothing need be written. What this process has open itself is kept apart meanwhile.
+    fn recover(&mut self, old: Vec<Arc<Segment>>) {
+        if old.is_empty() {
+            return;
+        }
+        let already = self.ready.len();
+        let cursors = old.into_iter().map(|segment| Cursor { segment, at: HEADER }).collect();
+        let (reading, open) = (std::mem::replace(&mut self.reading, cursors), std::mem::take(&mut self.open));
+        self.read_on(usize::MAX);
+        self.reading = reading;
+        for (_, opens) in std::mem::replace(&mut self.open, open) {
+            self.ready.push_back(Terminal { opens, settle: None });
+        }
+        self.log.stats.ended.fetch_add((self.ready.len() - already) as u64, Ordering::Relaxed);
+        self.sweep();
+    }
+
+    /// Segments this process began meanwhile, and those of processes that ended meanwhile.
+    fn take_new(&mut self) {
+        let (fresh, abandoned) = self.log.take_new();
+        self.recover(abandoned);
+        self.reading.extend(fresh.into_iter().map(|segment| Cursor { segment, at: HEADER }));
     }
 
     /// Up to `max` ended calls that were not sent yet.
     pub fn next_batch(&mut self, max: usize) -> Option<Batch> {
-        let fresh = self.log.take_fresh();
-        self.reading.extend(fresh.into_iter().map(|segment| Cursor { segment, at: HEADER }));
+        self.take_new();
         if self.ready.len() < max {
             self.read_on(max);
         }
@@ -108,8 +125,7 @@ impl Queue {
 
     /// Whether everything that ended was acknowledged.
     pub fn is_shipped(&mut self) -> bool {
-        let fresh = self.log.take_fresh();
-        self.reading.extend(fresh.into_iter().map(|segment| Cursor { segment, at: HEADER }));
+        self.take_new();
         self.read_on(1);
         self.sent.is_empty() && self.ready.is_empty()
     }

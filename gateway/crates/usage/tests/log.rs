@@ -1,77 +1,10 @@
 //! The log: what is opened ships exactly once, through full disks and restarts.
 #![allow(clippy::unwrap_used)]
 
-use prost::Message;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-use tenon_usage::{Full, Lane, Log, Opened, Operation, Options, Outcome, Queue, RecordId, Settled, Ticket, UsageSource};
+mod support;
 
-fn options(root: &Path) -> Options {
-    Options {
-        root: root.join("wal"),
-        gateway_id: "gw-1".into(),
-        lanes: 1,
-        segment_bytes: 16 << 10,
-        bytes_max: 256 << 10,
-        sync_every: Duration::from_millis(5),
-    }
-}
-
-fn open_call(lane: &Lane) -> Result<(RecordId, Ticket), Full> {
-    let parties = ["tenant", "project", "principal", "key", "session"].map(Into::into);
-    let id = RecordId::mint(1);
-    let opened = Opened {
-        id,
-        trace_id: [0xab; 16],
-        started_unix_us: 77,
-        operation: Operation::Chat,
-        streamed: true,
-        attempt: 1,
-        parties: &parties,
-        endpoint_id: "endpoint",
-        model: "model",
-        upstream_model: "",
-    };
-    lane.open(&opened).map(|ticket| (id, ticket))
-}
-
-fn settled() -> Settled {
-    Settled {
-        outcome: Outcome::Completed,
-        source: UsageSource::Engine,
-        http_status: 200,
-        input: 1,
-        output: 2,
-        cache_read: 3,
-        cache_write: 4,
-        reasoning: 5,
-        audio: 8,
-        images: 9,
-        first_token_us: 6,
-        duration_us: 7,
-    }
-}
-
-/// Read back with the generated type: what is encoded by hand is what the contract says.
-fn records(batch: &tenon_usage::Batch) -> Vec<tenon_contract::UsageRecord> {
-    let message = tenon_contract::UsageBatch::decode(&batch.message[..]).unwrap();
-    assert_eq!(message.batch_id, batch.id);
-    message.records
-}
-
-fn ship(queue: &mut Queue) -> Vec<tenon_contract::UsageRecord> {
-    let mut all = Vec::new();
-    while let Some(batch) = queue.next_batch(50) {
-        queue.acknowledge(&batch.id);
-        all.extend(records(&batch));
-    }
-    all
-}
-
-fn files(log: &Arc<Log>) -> u64 {
-    log.stats.segments.load(std::sync::atomic::Ordering::Relaxed)
-}
+use support::{files, open_call, options, records, settled, ship, unlock};
+use tenon_usage::{Full, Log, Operation, Outcome, UsageSource};
 
 #[test]
 fn a_record_arrives_as_it_was_written() {
@@ -188,14 +121,6 @@ fn a_restart_ships_what_was_not_acknowledged_and_settles_open_calls_as_unknown()
     }
     let (_, mut queue) = Log::start(options(copy.path())).unwrap();
     assert!(queue.next_batch(9).is_none(), "acknowledged is acknowledged");
-}
-
-/// The keeper's thread holds the log too; the lock goes with the last of them.
-fn unlock(mut log: Arc<Log>) {
-    while let Err(shared) = Arc::try_unwrap(log) {
-        log = shared;
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -1,0 +1,223 @@
+//! A log without room, a disk that fails, another process on the same directory.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod support;
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+use support::{open_call, options, records, settled, ship, unlock};
+use tenon_usage::{Disk, Full, Lane, Log, NotSynced, Outcome, Queue};
+
+fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !ready() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Ended calls until the log refuses for a while; how many there were.
+fn fill(lane: &Lane) -> usize {
+    let (mut ended, mut refused) = (0, 0);
+    while refused < 50 {
+        match open_call(lane) {
+            Ok((_, ticket)) => {
+                lane.settle(ticket, &settled());
+                ended += 1;
+            }
+            Err(Full) => {
+                refused += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    ended
+}
+
+#[test]
+fn a_log_that_is_full_at_start_refuses_ships_and_serves_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, queue) = Log::start(options(dir.path())).unwrap();
+    let lane = log.lane();
+    let left = fill(&lane);
+    log.stop();
+    drop((lane, queue));
+    unlock(log);
+
+    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let lane = log.lane();
+    assert!(log.stats.is_full.load(Ordering::Relaxed));
+    assert!(matches!(open_call(&lane), Err(Full)), "nothing is half done: no room, no call");
+    let shipped = ship(&mut queue);
+    assert_eq!(shipped.len(), left);
+    assert!(shipped.iter().all(|record| record.outcome() == Outcome::Completed));
+    wait_for("room again", || !log.stats.is_full.load(Ordering::Relaxed));
+    let (id, ticket) = open_call(&lane).unwrap();
+    lane.settle(ticket, &settled());
+    assert_eq!(ship(&mut queue)[0].record_id, id.0.to_vec());
+    log.stop();
+}
+
+#[test]
+fn segments_without_records_give_way_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..40 {
+        let (log, queue) = Log::start(options(dir.path())).unwrap();
+        assert!(!log.stats.is_full.load(Ordering::Relaxed), "spares of earlier lives took the room");
+        log.stop();
+        drop(queue);
+        unlock(log);
+    }
+}
+
+static DISK_FULL: AtomicBool = AtomicBool::new(true);
+
+fn allocate_unless_full(file: &File, size: usize) -> io::Result<()> {
+    if DISK_FULL.load(Ordering::SeqCst) {
+        // As a real one does it: part of the file is there, then no more.
+        file.set_len(size as u64 / 2)?;
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    (Disk::default().allocate)(file, size)
+}
+
+#[test]
+fn a_full_disk_is_no_reason_not_to_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.disk.allocate = allocate_unless_full;
+    let (log, mut queue) = Log::start(options).unwrap();
+    let lane = log.lane();
+    for _ in 0..20 {
+        assert!(matches!(open_call(&lane), Err(Full)));
+        assert!(queue.next_batch(9).is_none());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(std::fs::read_dir(dir.path().join("wal/0")).unwrap().flatten().filter(|e| e.path().extension().is_some()).count(), 0, "no halves");
+    DISK_FULL.store(false, Ordering::SeqCst);
+    wait_for("room", || {
+        open_call(&lane).is_ok_and(|(_, ticket)| {
+            lane.settle(ticket, &settled());
+            true
+        })
+    });
+    // Full again, later: what has room goes on, what has none is refused, and it passes again.
+    DISK_FULL.store(true, Ordering::SeqCst);
+    assert!(fill(&lane) > 0);
+    DISK_FULL.store(false, Ordering::SeqCst);
+    wait_for("room", || {
+        open_call(&lane).is_ok_and(|(_, ticket)| {
+            lane.settle(ticket, &settled());
+            true
+        })
+    });
+    assert!(ship(&mut queue).iter().all(|record| record.outcome() == Outcome::Completed));
+    log.stop();
+}
+
+static DISK_BROKEN: AtomicBool = AtomicBool::new(false);
+static SYNCS: Mutex<u32> = Mutex::new(0);
+
+fn sync_unless_broken(file: &File) -> io::Result<()> {
+    *SYNCS.lock().unwrap() += 1;
+    if DISK_BROKEN.swap(false, Ordering::SeqCst) {
+        return Err(io::Error::from_raw_os_error(5)); // EIO, and like the real one it is told once
+    }
+    file.sync_data()
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn wait_synced(lane: &Lane) -> Result<(), NotSynced> {
+    let mark = lane.mark().unwrap();
+    let flag = Arc::new(Flag(AtomicBool::new(true)));
+    let waker = Waker::from(flag.clone());
+    loop {
+        wait_for("a wake-up", || flag.0.swap(false, Ordering::SeqCst));
+        if let Poll::Ready(end) = mark.poll(&mut Context::from_waker(&waker)) {
+            return end;
+        }
+    }
+}
+
+fn ended_call(lane: &Lane) {
+    let (_, ticket) = open_call(lane).unwrap();
+    lane.settle(ticket, &settled());
+}
+
+#[test]
+fn who_waits_for_the_disk_is_served_at_once_and_told_when_it_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.sync_every = Duration::from_secs(3600); // only asking makes it sync
+    options.disk.sync = sync_unless_broken;
+    let (log, mut queue) = Log::start(options).unwrap();
+    let lane = log.lane();
+    ended_call(&lane);
+    let begun = Instant::now();
+    assert_eq!(wait_synced(&lane), Ok(()));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let syncs = *SYNCS.lock().unwrap();
+    assert_eq!(wait_synced(&lane), Ok(()));
+    assert_eq!(*SYNCS.lock().unwrap(), syncs, "what is on the disk is not brought there again");
+
+    ended_call(&lane);
+    DISK_BROKEN.store(true, Ordering::SeqCst);
+    assert_eq!(wait_synced(&lane), Err(NotSynced));
+    assert_eq!(wait_synced(&lane), Err(NotSynced), "a later success of the system's call means nothing");
+    assert_eq!(log.stats.sync_errors.load(Ordering::Relaxed), 1);
+    // The next call goes to another segment, and nothing that was written is lost to the queue.
+    ended_call(&lane);
+    assert_eq!(wait_synced(&lane), Ok(()));
+    assert_eq!(ship(&mut queue).len(), 3);
+    log.stop();
+}
+
+#[test]
+fn overlapping_processes_settle_what_is_theirs_and_inherit_what_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, mut old_queue) = Log::start(options(dir.path())).unwrap();
+    let old_lane = old.lane();
+    let (long_id, long) = open_call(&old_lane).unwrap();
+    let (lost_id, lost) = open_call(&old_lane).unwrap();
+    let (new, mut new_queue) = Log::start(options(dir.path())).unwrap();
+    let new_lane = new.lane();
+    let (own_id, own) = open_call(&new_lane).unwrap();
+    // Longer than the look-out for abandoned directories: the old process still holds its own.
+    std::thread::sleep(Duration::from_millis(1300));
+    assert!(new_queue.next_batch(9).is_none(), "the old process's open calls are its own");
+    old_lane.settle(long, &settled());
+    assert!(new_queue.next_batch(9).is_none(), "and so are its ended ones");
+    let sent = old_queue.next_batch(9).unwrap();
+    assert_eq!(records(&sent)[0].record_id, long_id.0.to_vec());
+    old_queue.acknowledge(&sent.id);
+    let _dies_with_its_process = lost;
+    old.stop();
+    drop((old_lane, old_queue));
+    unlock(old);
+
+    let inherited = wait_for_batch(&mut new_queue);
+    assert_eq!(inherited, [(lost_id.0.to_vec(), Outcome::Unknown)]);
+    new_lane.settle(own, &settled());
+    assert_eq!(wait_for_batch(&mut new_queue), [(own_id.0.to_vec(), Outcome::Completed)]);
+    new.stop();
+}
+
+fn wait_for_batch(queue: &mut Queue) -> Vec<(Vec<u8>, Outcome)> {
+    let mut found = Vec::new();
+    wait_for("a batch", || {
+        found = ship(queue).iter().map(|record| (record.record_id.clone(), record.outcome())).collect();
+        !found.is_empty()
+    });
+    found
+}
