@@ -76,7 +76,6 @@ class Gateway:
             "TENON_GATEWAY_CONTROL_URL": f"http://{settings.sync_listen}", "TENON_GATEWAY_ID": GATEWAY_ID,
             "TENON_GATEWAY_TOKEN_FILE": str(settings.state_dir / "gateway.token"),
             "TENON_GATEWAY_SEALING_KEY_FILE": str(settings.sealing_key_file), "TENON_GATEWAY_DATA_DIR": str(directory),
-            "TENON_GATEWAY_WAL_BYTES_MAX": str(4 << 30),  # ten starts in a row leave more segments than a day of ordinary use
         }  # fmt: skip
         self._log = (directory / "gateway.log").open("ab")
 
@@ -130,6 +129,9 @@ async def _calls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, req
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
         headers = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
         body = await reader.readexactly(int(headers["content-length"]))
+        if " 503 " in head[0] and b"metering_unavailable" in body:  # kills leave segments; what they hold is being shipped
+            await asyncio.sleep(0.01)
+            continue
         assert " 200 " in head[0], body
         yield headers["x-request-id"]
 
@@ -181,8 +183,6 @@ def test_every_acknowledged_call_has_exactly_one_usage_record(stack: Stack, upst
     draw = random.Random(20130208)
     for kill in range(KILLS):
         gateway.start()
-        if kill % 10 == 9:  # the log is bounded: let what piled up be shipped before the next ten
-            _wait_until_stored(stack, acknowledged)
         acknowledged |= set(asyncio.run(_load(gateway, stack.keys["editor"], draw.uniform(0.02, 0.25))))
     gateway.start()
     _wait_until_stored(stack, acknowledged)

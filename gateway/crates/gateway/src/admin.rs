@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tenon_control::Status;
-use tenon_proxy::Shared;
+use tenon_proxy::{Shared, WhenLogFull};
 use tenon_snapshot::unix_ms;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -81,7 +81,11 @@ impl World {
     /// `ready`, `stale` (serving from what was last known) or not ready.
     fn readiness(&self) -> (StatusCode, String) {
         let known = self.shared.snapshots.load().is_known();
+        let full = self.shared.log.stats.is_full.load(Relaxed);
         match (known, self.control.connected.load(Relaxed)) {
+            (true, _) if full && self.shared.limits.when_log_full == WhenLogFull::Refuse => {
+                (StatusCode::SERVICE_UNAVAILABLE, "not ready: the usage log has no room, so calls are refused\n".to_owned())
+            }
             (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: nothing is known from the control plane\n".to_owned()),
             (true, true) => (StatusCode::OK, "ready\n".to_owned()),
             (true, false) => (StatusCode::OK, "stale: serving from the last known good snapshot\n".to_owned()),

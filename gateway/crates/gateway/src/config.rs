@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tenon_proxy::Limits;
+use tenon_proxy::{Limits, WhenLogFull};
 use tenon_usage::Options as LogOptions;
 
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,13 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_STALENESS_MAX_MS", "86400000", "how long keys are believed without a word from the control plane"),
     ("TENON_GATEWAY_DRAIN_MS", "30000", "on SIGTERM: time for answers to finish, then again for usage to ship (at most 10 s)"),
     ("TENON_GATEWAY_WAL_SEGMENT_BYTES", "8388608", "size of a segment of the usage log"),
-    ("TENON_GATEWAY_WAL_BYTES_MAX", "1073741824", "size of the whole log; when it is full, calls are refused"),
+    ("TENON_GATEWAY_WAL_BYTES_MAX", "1073741824", "size of the whole log"),
+    (
+        "TENON_GATEWAY_WHEN_LOG_FULL",
+        "refuse",
+        "refuse or serve_unmetered: what becomes of calls then; unmetered ones are counted and leave no record",
+    ),
+    ("TENON_GATEWAY_WAL_STRICT", "false", "true: the end of an answer waits until its usage record is on the disk"),
     ("TENON_GATEWAY_WAL_SYNC_MS", "50", "a power failure may take the records of this long"),
     ("TENON_OTLP_ENDPOINT", "", "OpenTelemetry collector for spans (OTLP over HTTP, {endpoint}/v1/traces); without it there are none"),
     ("TENON_TRACE_SAMPLE_RATIO", "0.01", "share of calls with a span, from 0 to 1, where the caller's traceparent does not decide"),
@@ -125,6 +131,9 @@ impl Source {
             connection_idle: self.ms("TENON_GATEWAY_CONNECTION_IDLE_MS")?,
             connections_max_per_thread: self.parse("TENON_GATEWAY_CONNECTIONS_MAX", "a number")?,
             staleness_max: self.ms("TENON_GATEWAY_STALENESS_MAX_MS")?,
+            when_log_full: self
+                .one_of("TENON_GATEWAY_WHEN_LOG_FULL", [("refuse", WhenLogFull::Refuse), ("serve_unmetered", WhenLogFull::ServeUnmetered)])?,
+            settle_on_disk: self.one_of("TENON_GATEWAY_WAL_STRICT", [("false", false), ("true", true)])?,
             ..Limits::default()
         };
         limits.upstream.connect = self.ms("TENON_GATEWAY_CONNECT_TIMEOUT_MS")?;
@@ -133,6 +142,12 @@ impl Source {
         limits.upstream.idle = self.ms("TENON_GATEWAY_IDLE_TIMEOUT_MS")?;
         limits.upstream.total = self.ms("TENON_GATEWAY_TOTAL_TIMEOUT_MS")?;
         Ok(limits)
+    }
+
+    fn one_of<T, const N: usize>(&self, name: &'static str, words: [(&'static str, T); N]) -> Result<T, ConfigError> {
+        let text = self.text(name)?;
+        let found = words.into_iter().find(|(word, _)| *word == text).map(|(_, value)| value);
+        found.ok_or(ConfigError::Malformed(name, "one of the words it may be", text))
     }
 
     fn ratio(&self, name: &'static str) -> Result<f64, ConfigError> {

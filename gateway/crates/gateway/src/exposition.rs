@@ -56,6 +56,8 @@ fn calls(page: &mut Page, threads: &[ThreadMetrics]) {
     labelled(page, threads, "tenon_gateway_tokens_total", "Tokens by kind, as engines count them.", "kind", &TOKENS, |t| &t.tokens);
     let help = "Failed attempts at upstreams by what failed.";
     labelled(page, threads, "tenon_gateway_upstream_failures_total", help, "at", &FAILURES, |t| &t.failures);
+    let help = "Calls served without a record because the usage log had no room.";
+    page.one("tenon_gateway_calls_unmetered_total", "counter", help, sum(threads, |t| &t.unmetered));
     page.one("tenon_gateway_connections", "gauge", "Callers' connections.", sum(threads, |t| &t.connections));
     page.one("tenon_gateway_calls_running", "gauge", "Calls that run.", sum(threads, |t| &t.calls));
 }
@@ -102,6 +104,7 @@ fn state(page: &mut Page, world: &World) {
     page.one("tenon_gateway_wal_segments", "gauge", "Segments of the usage log on disk.", stats.segments.load(Relaxed));
     page.one("tenon_gateway_wal_backlog_records", "gauge", "Settled calls that are not acknowledged.", shared.log.backlog());
     page.one("tenon_gateway_wal_shipped_total", "counter", "Usage records acknowledged by the control plane.", stats.shipped.load(Relaxed));
+    page.one("tenon_gateway_wal_full", "gauge", "1 while the log has no room for more.", u8::from(stats.is_full.load(Relaxed)));
     page.one("tenon_gateway_wal_sync_errors_total", "counter", "Failed syncs of the log.", stats.sync_errors.load(Relaxed));
     page.one("tenon_gateway_wal_allocation_errors_total", "counter", "Segments that could not be made.", stats.allocation_errors.load(Relaxed));
 }

@@ -2,6 +2,7 @@
 
 use crate::doors::Door;
 use crate::journal::Line;
+use crate::limits::WhenLogFull;
 use crate::live::Live;
 use crate::metrics::{OUTCOMES, bump};
 use crate::problem::Problem;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use tenon_dialects::openai::Usage;
 use tenon_policy::Chosen;
 use tenon_telemetry::Span;
-use tenon_usage::{Full, Opened, Outcome, RecordId, Settled, Ticket, UsageSource};
+use tenon_usage::{Full, Mark, Opened, Outcome, RecordId, Settled, Ticket, UsageSource};
 
 /// What does not change from attempt to attempt.
 pub struct Subject {
@@ -30,6 +31,10 @@ pub struct Call {
     place: usize,
     pub subject: Subject,
     ticket: Option<Ticket>,
+    /// Opened while the log had no room, by the operator's choice: it is settled like any other, without a record.
+    unmetered: bool,
+    /// Where its settlement stands in the log, for answers that wait for the disk.
+    pub mark: Option<Mark>,
     attempt: u8,
     /// Of the last attempt.
     chosen: Option<Chosen>,
@@ -73,6 +78,8 @@ impl Call {
             place,
             subject,
             ticket: None,
+            unmetered: false,
+            mark: None,
             attempt: 0,
             chosen: None,
             http_status: 0,
@@ -99,11 +106,23 @@ impl Call {
             model: &chosen.model.name,
             upstream_model: chosen.upstream_model().unwrap_or_default(),
         };
-        match &self.ticket {
-            None => self.ticket = Some(self.worker.lane.open(&record)?),
-            Some(ticket) => self.worker.lane.reopen(ticket, &record)?,
+        let stored = match &self.ticket {
+            None => self.worker.lane.open(&record).map(|ticket| self.ticket = Some(ticket)),
+            Some(ticket) => self.worker.lane.reopen(ticket, &record),
+        };
+        match stored {
+            Ok(()) => self.unmetered = false,
+            Err(Full) if self.worker.limits.when_log_full == WhenLogFull::ServeUnmetered => self.go_on_unmetered(),
+            Err(full) => return Err(full),
         }
         Ok(())
+    }
+
+    /// What was recorded so far is settled as it stands; from here on the call leaves no record.
+    fn go_on_unmetered(&mut self) {
+        self.settle(Outcome::UpstreamError, Measured::default());
+        self.unmetered = true;
+        bump(&self.worker.metrics().unmetered, 1);
     }
 
     /// The route of the running attempt.
@@ -141,9 +160,10 @@ impl Call {
 
     /// Stores how it ended. The first word counts; later ones do nothing.
     pub fn settle(&mut self, outcome: Outcome, measured: Measured) {
-        let Some(ticket) = self.ticket.take() else {
+        let ticket = self.ticket.take();
+        if !std::mem::take(&mut self.unmetered) && ticket.is_none() {
             return;
-        };
+        }
         let took = self.subject.started.elapsed();
         let (usage, source) = match (measured.usage, measured.output_frames) {
             (Some(usage), _) => (usage, UsageSource::Engine),
@@ -165,7 +185,12 @@ impl Call {
             first_token_us: self.first_token.map_or(0, micros),
             duration_us: micros(took),
         };
-        self.worker.lane.settle(ticket, &settled);
+        if let Some(ticket) = ticket {
+            self.worker.lane.settle(ticket, &settled);
+            if self.worker.limits.settle_on_disk {
+                self.mark = self.worker.lane.mark();
+            }
+        }
         self.count(outcome, &usage, took);
         self.end = Some(End { outcome, usage: (source != UsageSource::None).then_some(usage), took });
     }
@@ -239,7 +264,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         // Reached unsettled only when the caller left: every other end settles with its own outcome.
-        if self.ticket.is_some() {
+        if self.ticket.is_some() || self.unmetered {
             self.http_status = 0;
             self.settle(Outcome::ClientGone, Measured::default());
         }

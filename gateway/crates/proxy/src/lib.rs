@@ -29,6 +29,6 @@ mod upstream;
 mod worker;
 
 pub use doors::doors_json;
-pub use limits::Limits;
+pub use limits::{Limits, WhenLogFull};
 pub use server::{Drain, ServerError, Servers, listen};
 pub use worker::Shared;

@@ -16,6 +16,18 @@ pub struct Limits {
     pub upstream: Timeouts,
     /// How long keys are believed without a word from the control plane.
     pub staleness_max: Duration,
+    pub when_log_full: WhenLogFull,
+    /// The end of an answer waits until its usage record is on the disk.
+    pub settle_on_disk: bool,
+}
+
+/// What becomes of calls that the usage log has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenLogFull {
+    #[default]
+    Refuse,
+    /// They are served, counted, and leave no record.
+    ServeUnmetered,
 }
 
 impl Default for Limits {
@@ -34,6 +46,8 @@ impl Default for Limits {
                 total: Duration::from_secs(3600),
             },
             staleness_max: Duration::from_secs(24 * 3600),
+            when_log_full: WhenLogFull::Refuse,
+            settle_on_disk: false,
         }
     }
 }

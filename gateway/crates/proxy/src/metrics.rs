@@ -90,6 +90,8 @@ pub struct ThreadMetrics {
     /// Calls that run, as of the last sweep.
     pub calls: AtomicU64,
     pub lines_suppressed: AtomicU64,
+    /// Calls that were served although the log had no room for them.
+    pub unmetered: AtomicU64,
 }
 
 pub type Metrics = std::sync::Arc<[ThreadMetrics]>;

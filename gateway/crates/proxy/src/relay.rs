@@ -71,11 +71,14 @@ impl Relay {
     }
 
     pub fn is_over(&self) -> bool {
-        self.over && self.queue.is_empty()
+        self.over && self.queue.is_empty() && self.call.mark.is_none()
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         loop {
+            if self.call.mark.is_some() {
+                ready!(self.poll_on_disk(cx))?;
+            }
             if let Some(bytes) = self.queue.pop_front() {
                 return Poll::Ready(Some(Ok(bytes)));
             }
@@ -98,6 +101,29 @@ impl Relay {
                 None => self.end()?,
             }
         }
+    }
+
+    /// What is left of the answer waits until its record is on the disk. Where the disk fails, the answer does not look complete.
+    fn poll_on_disk(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BrokenOff>> {
+        let on_disk = self.call.mark.as_ref().map_or(Poll::Ready(Ok(())), |mark| mark.poll(cx));
+        self.call.live.park(cx.waker());
+        let failed = match on_disk {
+            Poll::Pending if self.call.live.cut().is_none() => return Poll::Pending,
+            Poll::Ready(Ok(())) => false,
+            _ => true,
+        };
+        self.call.mark = None;
+        if failed {
+            self.over = true;
+            self.sender = None;
+            self.queue.clear();
+            self.call.trouble(Problem::UNMETERED.code, None);
+            if !matches!(self.kind, Kind::Events(_)) {
+                return Poll::Ready(Err(BrokenOff));
+            }
+            self.queue.push_back(Problem::UNMETERED.frame(self.call.subject.id, self.call.subject.door.dialect));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn pass(&mut self, data: Bytes) {
