@@ -89,3 +89,16 @@ pub const DONE: &[u8] = b"data: [DONE]\n\n";
 pub fn whole_stream() -> Vec<Step> {
     vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Send(frame("b")), Step::Send([USAGE_FRAME, DONE].concat()), Step::Close]
 }
+
+/// A page of docs/reference that a run writes (`TENON_GENERATE=1`), or that must be what the run says.
+pub fn checked_page(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/reference").join(name);
+    if std::env::var_os("TENON_GENERATE").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        checked_in == text,
+        "docs/reference/{name} is not what this run says: run the test again with TENON_GENERATE=1 and look at the difference"
+    );
+}

@@ -1,0 +1,158 @@
+//! Every policy and every fault, what it does to a request, and what a caller must then see. The text of a cell is both the judgement and
+//! what the page shows.
+
+use crate::rows::{Kind, Row, Sent};
+use crate::world::{BODY_BYTES_MAX, Seen, World, head, key_id, see};
+use tenon_testkit::TestKey;
+
+pub struct Policy {
+    pub name: &'static str,
+    pub act: fn(&World, &Row) -> Seen,
+    /// `None`: it cannot happen at this door.
+    pub expect: fn(&Row) -> Option<String>,
+}
+
+const fn policy(name: &'static str, act: fn(&World, &Row) -> Seen, expect: fn(&Row) -> Option<String>) -> Policy {
+    Policy { name, act, expect }
+}
+
+/// Told `status` and `code`; nothing recorded, nothing sent up.
+fn refused(told: &str) -> Option<String> {
+    Some(format!("{told} · no record · upstream not asked"))
+}
+
+fn refused_call(row: &Row, told: &str) -> Option<String> {
+    row.is_call().then(|| format!("{told} · no record · upstream not asked"))
+}
+
+fn refused_json(row: &Row, told: &str) -> Option<String> {
+    (row.kind == Kind::Json).then(|| format!("{told} · no record · upstream not asked"))
+}
+
+/// One record of this outcome, after the upstream was asked once.
+fn failed(row: &Row, told: &str, outcome: &str) -> Option<String> {
+    row.is_call().then(|| format!("{told} · recorded {outcome} · upstream asked"))
+}
+
+/// An answer that began and cannot go on.
+fn broken(row: &Row, code: &str, outcome: &str) -> Option<String> {
+    let told = if row.streamed { format!("200 stream, then error {code}") } else { "200, broken off".into() };
+    failed(row, &told, outcome)
+}
+
+fn of_good(world: &World, row: &Row) -> Seen {
+    world.call(row, &world.key.text, "good")
+}
+
+fn good(row: &Row) -> Option<String> {
+    let (input, output) = row.usage;
+    let told = if row.streamed { "200 stream" } else { "200" };
+    if row.is_call() { failed(row, told, &format!("completed {input}+{output}")) } else { refused("200") }
+}
+
+fn with_key(world: &World, row: &Row, id: &str, change: fn(&mut tenon_contract::KeyRecord)) -> Seen {
+    let key = world.make_key(id, change);
+    world.call(row, &key.text, "good")
+}
+
+fn fault(world: &World, row: &Row, fault: &str) -> Seen {
+    world.call(row, &world.key.text, fault)
+}
+
+fn body(world: &World, row: &Row, body: Vec<u8>) -> Seen {
+    let content_type = row.request("m").content_type;
+    world.send(row, &world.key.text, &Sent { content_type, body })
+}
+
+fn edited(world: &World, row: &Row, edit: impl Fn(String) -> String) -> Seen {
+    let good = String::from_utf8(row.request(&format!("good.{}", row.protocol_name())).body).unwrap();
+    body(world, row, edit(good).into_bytes())
+}
+
+/// In the order in which a caller learns of them.
+pub const POLICIES: &[Policy] = &[
+    policy("all is well", of_good, good),
+    policy("no key", |w, r| w.call(r, "", "good"), |_| refused("401 missing_api_key")),
+    policy("not one of our keys", |w, r| w.call(r, "sk-not-ours", "good"), |_| refused("401 invalid_api_key")),
+    policy("unknown key", |w, r| w.call(r, &TestKey::new("neverknown", "x").text, "good"), |_| refused("401 invalid_api_key")),
+    policy("right key id, wrong secret", |w, r| with_key(w, r, "wrongsecr1", |k| k.secret_sha256 = vec![1; 32]), |_| refused("401 invalid_api_key")),
+    policy("revoked key", |w, r| with_key(w, r, "revokedre1", |k| k.revoked = true), |_| refused("401 key_revoked")),
+    policy("expired key", |w, r| with_key(w, r, "expiredex1", |k| k.expires_at_unix_ms = 1000), |_| refused("401 key_expired")),
+    policy("an agent's base key", |w, r| w.call(r, &w.agent().text, "good"), |_| refused("403 key_may_not_call_models")),
+    policy("model unknown", |w, r| w.call(r, &w.key.text, "nosuch"), |r| refused_call(r, "404 model_not_found")),
+    policy(
+        "model not allowed",
+        |w, r| with_key(w, r, "othermode1", |k| k.allowed_models = vec!["other".into()]),
+        |r| refused_call(r, "403 model_not_allowed"),
+    ),
+    policy("not cleared", not_cleared, |r| refused_call(r, "403 no_cleared_endpoint")),
+    policy("no usable endpoint", |w, r| fault(w, r, "broken"), |r| refused_call(r, "503 no_usable_endpoint")),
+    policy("body too large, as its head says", too_large_told, |r| refused_call(r, "413 request_too_large")),
+    policy("body too large, in chunks", too_large_chunked, |r| refused_call(r, "413 request_too_large")),
+    policy("body never arrives", never_arrives, |r| refused_call(r, "408 body_timeout")),
+    policy("not JSON", |w, r| body(w, r, b"model=m".to_vec()), |r| refused_json(r, "400 invalid_json")),
+    policy("a key twice", |w, r| edited(w, r, |b| b.replacen('{', r#"{"model":"other.model","#, 1)), |r| refused_json(r, "400 duplicate_key")),
+    policy("an escaped key", |w, r| edited(w, r, |b| b.replacen("\"model\"", "\"mod\\u0065l\"", 1)), |r| refused_json(r, "400 escaped_key")),
+    policy("absurdly deep", too_deep, |r| refused_json(r, "400 json_too_deep")),
+    policy("bytes after the end", |w, r| edited(w, r, |b| b + "{}"), |r| refused_json(r, "400 invalid_json")),
+    policy(
+        "endpoint: unreachable",
+        |w, r| fault(w, r, "dead"),
+        |r| r.is_call().then(|| "502 upstream_unreachable · recorded upstream_error · upstream not asked".into()),
+    ),
+    policy("endpoint: 400", |w, r| fault(w, r, "400"), |r| failed(r, "400 passed on", "upstream_error")),
+    policy("endpoint: 401", |w, r| fault(w, r, "401"), |r| failed(r, "502 upstream_refused_gateway", "upstream_error")),
+    policy("endpoint: 429", |w, r| fault(w, r, "429"), |r| failed(r, "429 passed on", "upstream_error")),
+    policy("endpoint: 500", |w, r| fault(w, r, "500"), |r| failed(r, "502 upstream_error", "upstream_error")),
+    policy("endpoint: 503", |w, r| fault(w, r, "503"), |r| failed(r, "503 upstream_unavailable", "upstream_error")),
+    policy("endpoint: redirects", |w, r| fault(w, r, "redirect"), |r| failed(r, "502 upstream_protocol", "upstream_error")),
+    policy("endpoint: not HTTP", |w, r| fault(w, r, "not-http"), |r| failed(r, "502 upstream_error", "upstream_error")),
+    policy("endpoint: encodes its answer", |w, r| fault(w, r, "encoded"), |r| failed(r, "502 upstream_protocol", "upstream_error")),
+    policy("endpoint: cut in its head", |w, r| fault(w, r, "cut-head"), |r| failed(r, "502 upstream_error", "upstream_error")),
+    policy("endpoint: silent", |w, r| fault(w, r, "silent"), |r| failed(r, "504 upstream_headers_timeout", "timeout")),
+    policy("endpoint: too slow in all", |w, r| fault(w, r, "silent-total"), |r| failed(r, "504 upstream_total_timeout", "timeout")),
+    policy("endpoint: stalls before the first byte", |w, r| fault(w, r, "stall-first"), |r| broken(r, "upstream_first_token_timeout", "timeout")),
+    policy("endpoint: stalls in its answer", |w, r| fault(w, r, "stall"), |r| broken(r, "upstream_idle_timeout", "timeout")),
+    policy("endpoint: cut in its answer", |w, r| fault(w, r, "cut"), |r| broken(r, "upstream_cut", "cut")),
+    policy("key revoked while it runs", revoked_running, |r| broken(r, "key_revoked", "cut")),
+    policy("caller leaves", caller_leaves, |r| failed(r, "left", "client_gone")),
+];
+
+fn not_cleared(world: &World, row: &Row) -> Seen {
+    let key = world.make_key("ceilingce1", |k| k.ceiling_markings = vec!["pii".into()]);
+    world.call(row, &key.text, "uncleared")
+}
+
+fn too_large_told(world: &World, row: &Row) -> Seen {
+    world.raw(row, head(row, &world.key.text, &row.request("m").content_type, BODY_BYTES_MAX + 1).as_bytes())
+}
+
+fn too_large_chunked(world: &World, row: &Row) -> Seen {
+    let head = head(row, &world.key.text, &row.request("m").content_type, 0).replace("content-length: 0", "transfer-encoding: chunked");
+    let big = BODY_BYTES_MAX + 1;
+    world.raw(row, &[head.as_bytes(), format!("{big:x}\r\n").as_bytes(), &vec![b' '; big], b"\r\n0\r\n\r\n"].concat())
+}
+
+fn never_arrives(world: &World, row: &Row) -> Seen {
+    world.raw(row, &[head(row, &world.key.text, &row.request("m").content_type, 50).as_bytes(), b"{"].concat())
+}
+
+fn too_deep(world: &World, row: &Row) -> Seen {
+    edited(world, row, |good| good.replacen('{', &format!("{{\"x\":{}{},", "[".repeat(10_000), "]".repeat(10_000)), 1))
+}
+
+fn revoked_running(world: &World, row: &Row) -> Seen {
+    let id = key_id("revoke", row);
+    let key = world.make_key(&id, |_| {});
+    let (mut client, _) = world.open_running(row, &key.text, "hold");
+    // The first bytes have passed when the answer's head is here.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    world.control.revoke(&id);
+    see(row, &mut client)
+}
+
+fn caller_leaves(world: &World, row: &Row) -> Seen {
+    let (client, id) = world.open_running(row, &world.key.text, "leave");
+    drop(client);
+    Seen { id, told: "left".into() }
+}

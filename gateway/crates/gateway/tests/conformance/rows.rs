@@ -1,0 +1,151 @@
+//! What the suite knows of each door: a good request, and the road it takes. A door of the product that has no row here fails the suite.
+
+use tenon_contract::Protocol;
+
+/// How a request is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Json,
+    Multipart,
+    /// No upstream is called and no model is named.
+    Listing,
+}
+
+/// A door, in one of the ways in which it is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub short: &'static str,
+    pub method: &'static str,
+    pub path: &'static str,
+    pub operation: &'static str,
+    /// What the caller speaks: the shape of errors.
+    pub dialect: &'static str,
+    /// What the endpoint speaks.
+    pub protocol: Protocol,
+    pub kind: Kind,
+    pub streamed: bool,
+    /// The engine's numbers as a record has them; a door whose engines tell none has zeros.
+    pub usage: (u64, u64),
+    /// Members of the body beside `model` and `stream`.
+    members: &'static str,
+}
+
+pub const BOUNDARY: &str = "conformance-7f3a";
+const MESSAGES: &str = r#""max_tokens":16,"messages":[{"role":"user","content":"hi"}]"#;
+
+const fn row(short: &'static str, path: &'static str, operation: &'static str, members: &'static str) -> Row {
+    Row {
+        short,
+        method: "POST",
+        path,
+        operation,
+        dialect: "openai",
+        protocol: Protocol::Openai,
+        kind: Kind::Json,
+        streamed: false,
+        usage: (11, 7),
+        members,
+    }
+}
+
+const fn streamed(short: &'static str, of: Row) -> Row {
+    Row { short, streamed: true, ..of }
+}
+
+const fn usage(input: u64, output: u64, of: Row) -> Row {
+    Row { usage: (input, output), ..of }
+}
+
+const fn spoken(dialect: &'static str, protocol: Protocol, of: Row) -> Row {
+    Row { dialect, protocol, ..of }
+}
+
+const fn multipart(of: Row) -> Row {
+    Row { kind: Kind::Multipart, ..of }
+}
+
+const CHAT: Row = row("chat", "/v1/chat/completions", "chat", MESSAGES);
+const COMPLETION: Row = row("compl", "/v1/completions", "completion", r#""max_tokens":16,"prompt":"hi""#);
+const RESPONSE: Row = row("resp", "/v1/responses", "response", r#""max_output_tokens":16,"input":"hi""#);
+const MESSAGE: Row = spoken("anthropic", Protocol::Anthropic, row("msg", "/v1/messages", "message", MESSAGES));
+const COUNT: Row = row("count", "/v1/messages/count_tokens", "count_tokens", r#""messages":[{"role":"user","content":"hi"}]"#);
+const SPEECH: Row = row("speech", "/v1/audio/speech", "speech", r#""input":"hi","voice":"alloy""#);
+const IMAGE: &str = r#""prompt":"a tenon""#;
+
+pub const ROWS: &[Row] = &[
+    CHAT,
+    streamed("chat≈", CHAT),
+    COMPLETION,
+    streamed("compl≈", COMPLETION),
+    usage(11, 0, row("embed", "/v1/embeddings", "embedding", r#""input":"hi""#)),
+    RESPONSE,
+    streamed("resp≈", RESPONSE),
+    MESSAGE,
+    streamed("msg≈", MESSAGE),
+    usage(0, 0, spoken("anthropic", Protocol::Anthropic, COUNT)),
+    // The same doors before an endpoint that speaks the other dialect.
+    spoken("openai", Protocol::Anthropic, Row { short: "chat→A", ..CHAT }),
+    spoken("openai", Protocol::Anthropic, streamed("chat→A≈", CHAT)),
+    spoken("anthropic", Protocol::Openai, Row { short: "msg→O", ..MESSAGE }),
+    spoken("anthropic", Protocol::Openai, streamed("msg→O≈", MESSAGE)),
+    usage(11, 0, row("rerank", "/v1/rerank", "rerank", r#""query":"hi","documents":["a","b"]"#)),
+    usage(0, 0, SPEECH),
+    multipart(row("transcr", "/v1/audio/transcriptions", "transcription", "file")),
+    multipart(row("transl", "/v1/audio/translations", "transcription", "file")),
+    row("image", "/v1/images/generations", "image", IMAGE),
+    multipart(row("edit", "/v1/images/edits", "image", "image")),
+    multipart(row("vary", "/v1/images/variations", "image", "image")),
+    Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("models", "/v1/models", "unspecified", "") },
+];
+
+/// A request's body and its content type.
+pub struct Sent {
+    pub content_type: String,
+    pub body: Vec<u8>,
+}
+
+impl Row {
+    pub fn name(&self) -> String {
+        let over = match (self.dialect, self.protocol) {
+            ("openai", Protocol::Anthropic) => ", endpoint speaks Anthropic",
+            ("anthropic", Protocol::Openai) => ", endpoint speaks OpenAI",
+            _ => "",
+        };
+        format!("{} {}{}{over}", self.method, self.path, if self.streamed { ", streamed" } else { "" })
+    }
+
+    pub fn is_call(&self) -> bool {
+        self.kind != Kind::Listing
+    }
+
+    pub fn protocol_name(&self) -> &'static str {
+        if self.protocol == Protocol::Anthropic { "anthropic" } else { "openai" }
+    }
+
+    /// A good request for this model.
+    pub fn request(&self, model: &str) -> Sent {
+        match self.kind {
+            Kind::Multipart => Sent { content_type: format!("multipart/form-data; boundary={BOUNDARY}"), body: self.form(&[model], b"RIFF....") },
+            Kind::Listing => Sent { content_type: "application/json".into(), body: Vec::new() },
+            Kind::Json => {
+                let stream = if self.streamed { r#","stream":true"# } else { "" };
+                Sent { content_type: "application/json".into(), body: format!(r#"{{"model":"{model}"{stream},{}}}"#, self.members).into_bytes() }
+            }
+        }
+    }
+
+    /// A multipart body with a part `model` for each name, and a file.
+    pub fn form(&self, models: &[&str], file: &[u8]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for model in models {
+            body.extend(format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n").into_bytes());
+        }
+        let head = format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{}\"; filename=\"f.bin\"\r\n", self.members);
+        body.extend([head.as_bytes(), b"content-type: application/octet-stream\r\n\r\n", file, b"\r\n"].concat());
+        if self.members == "image" {
+            body.extend(format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"prompt\"\r\n\r\na tenon\r\n").into_bytes());
+        }
+        body.extend(format!("--{BOUNDARY}--\r\n").into_bytes());
+        body
+    }
+}

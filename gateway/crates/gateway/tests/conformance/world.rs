@@ -1,0 +1,236 @@
+//! One gateway, one control plane, one upstream with a bad address for each fault: what every cell of the table is run against.
+
+use crate::answers;
+use crate::rows::{ROWS, Row, Sent};
+use crate::support::{TENANT, endpoint, model, setup, table};
+use std::time::Duration;
+use tenon_contract::{Endpoint, KeyKind, KeyRecord, Model, Protocol};
+use tenon_testkit::{Answer, Client, Control, Gateway, Setup, TestKey, Upstream};
+
+pub const BODY_BYTES_MAX: usize = 64 << 10;
+/// Faults that the upstream acts by the endpoint's address.
+const FAULTS: [&str; 16] = [
+    "good",
+    "400",
+    "401",
+    "429",
+    "500",
+    "503",
+    "redirect",
+    "not-http",
+    "encoded",
+    "cut-head",
+    "cut",
+    "silent",
+    "stall-first",
+    "stall",
+    "hold",
+    "leave",
+];
+const SHORT_MS: u32 = 80;
+
+pub struct World {
+    pub control: Control,
+    pub upstream: Upstream,
+    /// Holds the data directory.
+    _setup: Setup,
+    pub gateway: Gateway,
+    pub key: TestKey,
+}
+
+/// What a caller saw of one request.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub id: String,
+    pub told: String,
+}
+
+fn spoken(protocol: Protocol) -> &'static str {
+    if protocol == Protocol::Anthropic { "anthropic" } else { "openai" }
+}
+
+/// Endpoint and model of one fault, in one protocol.
+fn faulty(fault: &str, protocol: Protocol, url: &str) -> (Endpoint, Model) {
+    let name = format!("{fault}.{}", spoken(protocol));
+    let mut made = endpoint(&name, url);
+    made.protocol = protocol as i32;
+    match fault {
+        "silent" => made.headers_timeout_ms = SHORT_MS,
+        "stall-first" => made.first_token_timeout_ms = SHORT_MS,
+        "stall" => made.idle_timeout_ms = SHORT_MS,
+        "silent-total" => made.total_timeout_ms = SHORT_MS,
+        "uncleared" => made.cleared_markings.clear(),
+        "elsewhere" => made.operations = vec!["nothing-it-knows".into()],
+        _ => {}
+    }
+    (made, model(&name, &name))
+}
+
+fn endpoints_and_models(upstream: &Upstream) -> (Vec<Endpoint>, Vec<Model>) {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let at = |fault: &str| match fault {
+        "dead" => format!("http://{dead}/v1"),
+        "broken" => "ftp://nowhere/v1".into(),
+        _ => format!("http://{}/{fault}/v1", upstream.address),
+    };
+    let own = ["silent-total", "uncleared", "elsewhere", "dead", "broken"];
+    let faults = FAULTS.into_iter().chain(own);
+    faults.flat_map(|fault| [Protocol::Openai, Protocol::Anthropic].map(|protocol| faulty(fault, protocol, &at(fault)))).unzip()
+}
+
+impl World {
+    pub fn new() -> Self {
+        let control = Control::start();
+        let upstream = Upstream::start(answers::script);
+        let key = TestKey::new("goodgoodk1", TENANT);
+        control.put_key(key.record.clone());
+        let (endpoints, models) = endpoints_and_models(&upstream);
+        control.put_routing(table(endpoints, models));
+        let setup = setup(&control).with("TENON_GATEWAY_BODY_BYTES_MAX", BODY_BYTES_MAX).with("TENON_GATEWAY_BODY_READ_MS", 150);
+        let gateway = setup.start();
+        Self { control, upstream, _setup: setup, gateway, key }
+    }
+
+    /// A key of its own, known to the gateway when this returns.
+    pub fn make_key(&self, id: &str, change: impl FnOnce(&mut KeyRecord)) -> TestKey {
+        let key = TestKey::new(id, TENANT).with(change);
+        self.gateway.wait_revision(self.control.put_key(key.record.clone()));
+        key
+    }
+
+    pub fn agent(&self) -> TestKey {
+        self.make_key("agentagen1", |r| r.kind = KeyKind::Agent as i32)
+    }
+
+    /// A good request with this key for this fault's model.
+    pub fn call(&self, row: &Row, key: &str, fault: &str) -> Seen {
+        self.send(row, key, &row.request(&format!("{fault}.{}", row.protocol_name())))
+    }
+
+    pub fn send(&self, row: &Row, key: &str, sent: &Sent) -> Seen {
+        self.raw(row, &[head(row, key, &sent.content_type, sent.body.len()).as_bytes(), &sent.body].concat())
+    }
+
+    pub fn raw(&self, row: &Row, raw: &[u8]) -> Seen {
+        let mut client = self.open(raw);
+        see(row, &mut client)
+    }
+
+    pub fn open(&self, raw: &[u8]) -> Client {
+        let mut client = Client::connect(self.gateway.address).unwrap();
+        // Refused while it is still being sent: the answer stands, the rest of the body need not arrive.
+        let _ = client.write(raw);
+        client
+    }
+
+    /// Sends a call, waits until the upstream has it, and gives the request id that the upstream was told.
+    pub fn open_running(&self, row: &Row, key: &str, fault: &str) -> (Client, String) {
+        let sent = row.request(&format!("{fault}.{}", row.protocol_name()));
+        let before = self.asked_at(fault);
+        let client = self.open(&[head(row, key, &sent.content_type, sent.body.len()).as_bytes(), &sent.body].concat());
+        tenon_testkit::wait_for("the upstream is asked", || self.asked_at(fault).len() > before.len());
+        (client, self.asked_at(fault).last().cloned().unwrap())
+    }
+
+    /// Ids of what was asked at a fault's address.
+    fn asked_at(&self, fault: &str) -> Vec<String> {
+        let asked = self.upstream.asked.lock().unwrap();
+        let at = format!(" /{fault}/v1/");
+        asked.iter().filter(|a| a.line.contains(&at)).filter_map(|a| a.header("x-request-id")).map(str::to_owned).collect()
+    }
+
+    /// How often the upstream was asked for this request.
+    pub fn asked_for(&self, id: &str) -> usize {
+        self.upstream.asked.lock().unwrap().iter().filter(|asked| asked.header("x-request-id") == Some(id)).count()
+    }
+
+    pub fn wait_shipped(&self) {
+        tenon_testkit::wait_for("nothing runs", || self.gateway.metric("tenon_gateway_calls_running") == 0.0);
+        tenon_testkit::wait_for("all is shipped", || self.gateway.metric("tenon_gateway_wal_backlog_records") == 0.0);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub fn head(row: &Row, key: &str, content_type: &str, length: usize) -> String {
+    let key = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
+    let version = if row.dialect == "anthropic" { "anthropic-version: 2023-06-01\r\n" } else { "" };
+    let body = if row.method == "GET" { String::new() } else { format!("content-type: {content_type}\r\ncontent-length: {length}\r\n") };
+    format!("{} {} HTTP/1.1\r\nhost: gateway\r\n{key}{version}{body}\r\n", row.method, row.path)
+}
+
+pub fn see(row: &Row, client: &mut Client) -> Seen {
+    let Ok(mut answer) = client.try_head() else {
+        return Seen { id: String::new(), told: "no answer".into() };
+    };
+    client.read_body(&mut answer);
+    Seen { id: answer.request_id(), told: told(row, &answer) }
+}
+
+fn told(row: &Row, answer: &Answer) -> String {
+    let id = answer.request_id();
+    if id.len() != 36 {
+        return format!("{} without x-request-id", answer.status);
+    }
+    if answer.status >= 400 {
+        return refusal(row, answer);
+    }
+    if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        return stream_end(row, answer);
+    }
+    if row.streamed {
+        format!("{} but no stream", answer.status)
+    } else {
+        format!("{}{}", answer.status, if answer.complete { "" } else { ", broken off" })
+    }
+}
+
+/// A refusal as the caller's SDK reads it: in the dialect's shape, with a code, a sentence and the request's id.
+fn refusal(row: &Row, answer: &Answer) -> String {
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
+        return format!("{} that is not JSON", answer.status);
+    };
+    let error = &body["error"];
+    if error["message"] == "theirs" {
+        return format!("{} passed on", answer.status);
+    }
+    let sentence = error["message"].as_str().is_some_and(|text| text.len() > 10) && error["type"].is_string();
+    let shaped = sentence
+        && match row.dialect {
+            "anthropic" => body["type"] == "error" && body["request_id"] == answer.request_id(),
+            _ => error.get("param").is_some() && error["request_id"] == answer.request_id(),
+        };
+    let retry = answer.header("x-should-retry") == Some("false");
+    let honest = retry != (answer.status >= 500 || answer.status == 408 || answer.status == 429) || error["code"] == "insufficient_quota";
+    let wrong = if !shaped {
+        ", WRONG SHAPE"
+    } else if !honest {
+        ", WRONG x-should-retry"
+    } else {
+        ""
+    };
+    format!("{} {}{wrong}", answer.status, error["code"].as_str().unwrap_or("without a code"))
+}
+
+/// How a stream ended: as the dialect ends, or with an error frame; never in silence.
+fn stream_end(row: &Row, answer: &Answer) -> String {
+    let text = answer.text();
+    let ends_well = text.contains("data: [DONE]") || text.contains("event: message_stop") || text.contains("event: response.completed");
+    let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
+    let json = last.lines().find_map(|line| line.strip_prefix("data: ")).and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
+    let code = json.as_ref().and_then(|json| {
+        let places = [&json["error"]["code"], &json["response"]["error"]["code"], &json["code"]];
+        places.into_iter().find_map(|place| place.as_str().map(str::to_owned))
+    });
+    let named = row.dialect != "anthropic" || last.starts_with("event: error\n");
+    match (ends_well, code) {
+        (true, None) if answer.complete => "200 stream".into(),
+        (false, Some(code)) if answer.complete && named => format!("200 stream, then error {code}"),
+        (well, code) => format!("200 stream that ends wrongly (looks whole: {well}, code {code:?}, complete: {}, last: {last})", answer.complete),
+    }
+}
+
+/// A policy's own key ids: ten characters that say which policy and which row.
+pub fn key_id(policy: &str, row: &Row) -> String {
+    let index = ROWS.iter().position(|known| known.short == row.short).unwrap();
+    format!("{policy:x<7.7}{index:03}")
+}
