@@ -1,0 +1,116 @@
+//! All that is known of one endpoint at run time. It outlives the routing tables that name it.
+
+use crate::capacity::Capacity;
+use crate::engine::{Figures, Reading};
+use crate::latency::PeakEwma;
+use crate::standing::{Health, Standing, State};
+use crate::verdict::Verdict;
+use std::sync::Arc;
+
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct EndpointState {
+    pub id: Box<str>,
+    /// For consistent hashing: of the id, so that it is the same in every gateway and after every restart.
+    pub(crate) hash: u64,
+    pub capacity: Arc<Capacity>,
+    health: Health,
+    latency: PeakEwma,
+    reading: Reading,
+}
+
+/// What became of wanting an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// On trial or not: a trial needs its verdict.
+    Yes {
+        trial: bool,
+    },
+    Full,
+    /// It fell ill in this moment, or is on trial and enough calls try it.
+    Out,
+}
+
+impl EndpointState {
+    #[must_use]
+    pub fn new(id: &str, capacity: Arc<Capacity>) -> Self {
+        Self {
+            id: id.into(),
+            hash: crate::hash::of_text(id.as_bytes()),
+            capacity,
+            health: Health::default(),
+            latency: PeakEwma::default(),
+            reading: Reading::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn standing(&self, now_ms: u64) -> Standing {
+        self.health.standing(now_ms)
+    }
+
+    #[must_use]
+    pub fn state(&self, now_ms: u64) -> State {
+        self.health.state(now_ms)
+    }
+
+    #[must_use]
+    pub fn begin(&self, running_max: u32, now_ms: u64) -> Begun {
+        if !self.capacity.enter(running_max) {
+            return Begun::Full;
+        }
+        self.begin_entered(now_ms)
+    }
+
+    /// As [`Self::begin`], with a place that the queue gave; it is left again when the answer is no.
+    #[must_use]
+    pub fn begin_entered(&self, now_ms: u64) -> Begun {
+        match self.health.begin(now_ms) {
+            Some(trial) => Begun::Yes { trial },
+            None => {
+                self.capacity.leave();
+                Begun::Out
+            }
+        }
+    }
+
+    pub fn end_trial(&self, now_ms: u64) {
+        self.health.end_trial(now_ms);
+    }
+
+    pub fn judge(&self, verdict: Verdict, now_ms: u64) {
+        self.health.judge(verdict, now_ms);
+    }
+
+    pub fn first_token(&self, us: u64, now_ms: u64) {
+        self.latency.observe(us, now_ms);
+    }
+
+    /// Mean microseconds to the first token, peaks counting at once.
+    #[must_use]
+    pub fn first_token_us(&self, now_ms: u64) -> Option<f32> {
+        self.latency.mean_us(now_ms)
+    }
+
+    pub fn checked(&self, healthy: Option<bool>, now_ms: u64) {
+        self.health.checked(healthy, now_ms);
+    }
+
+    pub fn told(&self, figures: Figures, now_ms: u64) {
+        self.reading.set(figures, self.capacity.running(), now_ms);
+    }
+
+    /// Its figures are not asked for any more.
+    pub fn forget_figures(&self) {
+        self.reading.forget();
+    }
+
+    #[must_use]
+    pub fn figures(&self, now_ms: u64) -> Option<Figures> {
+        self.reading.fresh(now_ms).map(|(figures, _)| figures)
+    }
+
+    pub(crate) fn load(&self, now_ms: u64) -> f64 {
+        crate::engine::load(self.reading.fresh(now_ms), self.capacity.running())
+    }
+}

@@ -1,0 +1,49 @@
+//! Hashes that are the same in every gateway: affinity must not depend on which of them a caller met, nor on a restart.
+
+/// Bytes of the prompt that decide its home. Engines cache prefixes in blocks; what follows belongs to the conversation, not to the head.
+pub const HEAD_BYTES: usize = 1_024;
+
+const K: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The last step of SplitMix64: every bit of the input moves every bit of the output.
+pub(crate) const fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+/// Not for tables that callers fill: it can be steered. Here a caller can choose its own home, no more.
+#[must_use]
+pub fn of_text(text: &[u8]) -> u64 {
+    let (words, rest) = text.as_chunks::<8>();
+    let hash = words.iter().fold(K ^ text.len() as u64, |hash, word| (hash ^ u64::from_le_bytes(*word)).wrapping_mul(K).rotate_left(29));
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(hash ^ u64::from_le_bytes(last))
+}
+
+/// Of the head of a prompt (`messages`, `prompt` or `input` as it stands in the body).
+#[must_use]
+pub fn of_head(prompt: &[u8]) -> u64 {
+    of_text(&prompt[..prompt.len().min(HEAD_BYTES)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_decides_and_every_byte_of_it_counts() {
+        let long = vec![b'a'; 4_000];
+        let mut tail = long.clone();
+        tail[HEAD_BYTES] = b'b';
+        assert_eq!(of_head(&long), of_head(&tail));
+        for at in [0, 7, 8, 500, HEAD_BYTES - 1] {
+            let mut other = long.clone();
+            other[at] = b'b';
+            assert_ne!(of_head(&long), of_head(&other), "{at}");
+        }
+        assert_ne!(of_text(b"a"), of_text(b"a\0"));
+        assert_eq!(of_text(b"session-1"), 13_451_682_130_250_546_869, "the same in every release");
+    }
+}

@@ -1,0 +1,116 @@
+//! Everything at run time that outlives a routing table, by name.
+
+use crate::budget::Budget;
+use crate::capacity::Capacity;
+use crate::endpoint::EndpointState;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+/// What makes two endpoints the same server under the same credential: a hash over all of it.
+pub type CapacityKey = [u8; 32];
+
+/// The control thread asks for what a new table names; tables hold it alive.
+#[derive(Debug)]
+pub struct Registry {
+    epoch: Instant,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    endpoints: Names<Box<str>, EndpointState>,
+    capacities: Names<CapacityKey, Capacity>,
+    budgets: Names<(Box<str>, Box<str>), Budget>,
+}
+
+#[derive(Debug)]
+struct Names<K, V> {
+    map: HashMap<K, Weak<V>>,
+    /// Names of things that are gone are swept out when the map has doubled.
+    sweep_at: usize,
+}
+
+impl<K, V> Default for Names<K, V> {
+    fn default() -> Self {
+        Self { map: HashMap::new(), sweep_at: 64 }
+    }
+}
+
+impl<K: Hash + Eq, V> Names<K, V> {
+    fn find(&mut self, key: K, fits: impl Fn(&V) -> bool, make: impl FnOnce() -> V) -> Arc<V> {
+        if let Some(found) = self.map.get(&key).and_then(Weak::upgrade).filter(|found| fits(found)) {
+            return found;
+        }
+        let made = Arc::new(make());
+        self.map.insert(key, Arc::downgrade(&made));
+        if self.map.len() > self.sweep_at {
+            self.map.retain(|_, held| held.strong_count() > 0);
+            self.sweep_at = (self.map.len() * 2).max(64);
+        }
+        made
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { epoch: Instant::now(), held: Mutex::default() }
+    }
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Milliseconds of the clock that all of this runs by. Not zero: some words take that for "never".
+    #[must_use]
+    pub fn ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX) + 1
+    }
+
+    /// The endpoint's state, new when it is not known or now stands for another server.
+    #[must_use]
+    pub fn endpoint(&self, id: &str, server: CapacityKey) -> Arc<EndpointState> {
+        let mut held = self.lock();
+        let capacity = held.capacities.find(server, |_| true, Capacity::default);
+        let same = |state: &EndpointState| Arc::ptr_eq(&state.capacity, &capacity);
+        held.endpoints.find(id.into(), same, || EndpointState::new(id, capacity.clone()))
+    }
+
+    #[must_use]
+    pub fn budget(&self, tenant_id: &str, model: &str) -> Arc<Budget> {
+        self.lock().budgets.find((tenant_id.into(), model.into()), |_| true, Budget::default)
+    }
+
+    /// All endpoints that a table names, by id.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Arc<EndpointState>> {
+        let mut all: Vec<_> = self.lock().endpoints.map.values().filter_map(Weak::upgrade).collect();
+        all.sort_unstable_by(|one, two| one.id.cmp(&two.id));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_lives_as_long_as_a_table_names_it() {
+        let registry = Registry::default();
+        let one = registry.endpoint("one", [1; 32]);
+        let twin = registry.endpoint("twin", [1; 32]);
+        assert!(Arc::ptr_eq(&one, &registry.endpoint("one", [1; 32])));
+        assert!(Arc::ptr_eq(&one.capacity, &twin.capacity), "one server, one number of calls");
+        let moved = registry.endpoint("one", [2; 32]);
+        assert!(!Arc::ptr_eq(&one, &moved), "another server is another endpoint");
+        drop((one, moved));
+        assert_eq!(registry.endpoints().iter().map(|e| &*e.id).collect::<Vec<_>>(), ["twin"]);
+        for i in 0..1_000 {
+            drop(registry.endpoint(&i.to_string(), [3; 32]));
+        }
+        assert!(registry.lock().endpoints.map.len() < 130);
+    }
+}

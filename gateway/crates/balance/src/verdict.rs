@@ -1,0 +1,35 @@
+//! What an attempt says about its endpoint.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered; also when it told the caller that the request was wrong: that is the caller's fault, never the endpoint's.
+    Answered,
+    /// No connection, or reset before anything was written.
+    Unreachable,
+    /// 5xx, silence beyond a deadline, an answer that cannot be read or broke off.
+    Failed,
+    /// It asked for a pause (429 or 503 with `Retry-After`), in milliseconds.
+    Busy(u64),
+    /// It refused our credential (401) …
+    Unauthorised,
+    /// … or perhaps only this call (403).
+    Forbidden,
+    /// Nothing can be said: the caller left, or the limit was the caller's own.
+    Nothing,
+}
+
+impl Verdict {
+    /// By the status of an answer and its `Retry-After` in seconds.
+    #[must_use]
+    pub fn of_status(status: u16, retry_after_seconds: Option<u64>) -> Self {
+        match (status, retry_after_seconds) {
+            (429 | 503 | 529, Some(seconds)) => Self::Busy(seconds.saturating_mul(1_000)),
+            // A limit without a time: not ill, but nothing good either.
+            (429, None) => Self::Nothing,
+            (401 | 407, _) => Self::Unauthorised,
+            (403, _) => Self::Forbidden,
+            (500.., _) => Self::Failed,
+            _ => Self::Answered,
+        }
+    }
+}
