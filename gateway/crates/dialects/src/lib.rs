@@ -1,11 +1,31 @@
 //! What requests and answers look like in each API dialect.
 //!
-//! Owns: the scan of request bodies, the splice of what must change in them, the observer of answers, the shape of errors.
+//! Owns: the scan of request bodies, the splice of what must change in them, the observer of answers, the translation between OpenAI's chat
+//! completions and Anthropic's messages, the shape of errors and of the list of models.
 //! Promises: a body that is let through reads the same for every JSON parser as for us (duplicates, escaped keys, depth, trailing bytes are
-//! refused); bytes pass untouched but for what we spliced in or take out; usage is the engine's own numbers.
+//! refused); bytes pass untouched but for what we spliced in or take out; usage is the engine's own numbers; what cannot be translated is
+//! refused by name, never dropped.
 //! Needs: nothing of ours, no I/O.
 
+mod error;
+mod frames;
+mod json;
+mod listing;
+mod media;
+mod observe;
 pub mod openai;
+mod scan;
+mod splice;
+pub mod translate;
+mod usage;
+
+pub use error::{ApiError, error_body, error_frame};
+pub use listing::{model_list, model_list_in};
+pub use media::{Media, completions};
+pub use observe::{Observer, Seen, Source};
+pub use scan::{Head, IncludeUsage, ScanError, Span};
+pub use splice::{AskUsage, Pieces, splice, splice_asking};
+pub use usage::{Usage, find_usage, usage_of_answer};
 
 /// The language that a caller or an endpoint speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,43 +50,41 @@ pub enum Form {
     Chat,
     Completion,
     Embedding,
+    Response,
+    Message,
+    CountTokens,
+    Rerank,
 }
 
 impl Form {
     #[must_use]
     pub const fn dialect(self) -> Dialect {
         match self {
-            Self::Chat | Self::Completion | Self::Embedding => Dialect::OpenAi,
+            Self::Message | Self::CountTokens => Dialect::Anthropic,
+            Self::Chat | Self::Completion | Self::Embedding | Self::Response | Self::Rerank => Dialect::OpenAi,
         }
     }
 
     /// Whether an answer of this form can be a stream of events.
     #[must_use]
     pub const fn streams(self) -> bool {
-        !matches!(self, Self::Embedding)
+        matches!(self, Self::Chat | Self::Completion | Self::Response | Self::Message)
+    }
+
+    /// Whether engines tell usage in a stream only when `stream_options` asks for it.
+    #[must_use]
+    pub const fn asks_usage(self) -> bool {
+        matches!(self, Self::Chat | Self::Completion)
+    }
+
+    #[must_use]
+    pub(crate) const fn has_tools(self) -> bool {
+        matches!(self, Self::Chat | Self::Response | Self::Message | Self::CountTokens)
     }
 
     /// # Errors
-    /// When the body is not one that every parser reads as we do.
-    pub fn scan(self, body: &[u8]) -> Result<openai::Head<'_>, openai::ScanError> {
-        match self {
-            Self::Chat | Self::Completion | Self::Embedding => openai::scan(body),
-        }
-    }
-}
-
-/// A refusal as the caller's SDK reads it.
-#[must_use]
-pub fn error_body(dialect: Dialect, error: &openai::ApiError<'_>, request_id: &str) -> bytes::Bytes {
-    match dialect {
-        Dialect::OpenAi | Dialect::Anthropic => openai::error_body(error, request_id),
-    }
-}
-
-/// The last frame of a stream that cannot go on.
-#[must_use]
-pub fn error_frame(dialect: Dialect, error: &openai::ApiError<'_>, request_id: &str) -> bytes::Bytes {
-    match dialect {
-        Dialect::OpenAi | Dialect::Anthropic => openai::error_frame(error, request_id),
+    /// When the body is not one that every parser reads as we do, or asks for what is not served.
+    pub fn scan(self, body: &[u8]) -> Result<Head<'_>, ScanError> {
+        scan::scan(self, body)
     }
 }

@@ -1,6 +1,6 @@
 //! Changes at most two places of a body without copying it: the pieces between them are slices of the original bytes.
 
-use super::scan::{Head, IncludeUsage};
+use crate::scan::{Head, IncludeUsage};
 use bytes::Bytes;
 
 /// A body in pieces, in order. Small, because it is moved several times on its way into a connection.
@@ -37,10 +37,30 @@ struct Change {
     with: Bytes,
 }
 
+/// Which numbers the engine is asked for in a stream of chat completions or completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskUsage {
+    No,
+    /// At the end.
+    Total,
+    /// In every chunk, and at the end: what was billed is known wherever the stream ends. Engines that have it are configured so.
+    Continuous,
+}
+
 /// The body as the engine gets it: another model name if the route has one, and `include_usage` when `ask_usage`.
 #[must_use]
 pub fn splice(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask_usage: bool) -> Pieces {
-    let usage = ask_usage.then(|| usage_change(head)).flatten();
+    splice_asking(body, head, upstream_model, if ask_usage { AskUsage::Total } else { AskUsage::No })
+}
+
+/// As [`splice`]. What the caller said of continuous numbers stands.
+#[must_use]
+pub fn splice_asking(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask: AskUsage) -> Pieces {
+    let usage = match ask {
+        AskUsage::No => None,
+        AskUsage::Continuous if !head.mentions_continuous_usage => continuous_change(head),
+        AskUsage::Total | AskUsage::Continuous => usage_change(head),
+    };
     let model = upstream_model.map(|name| Change { at: head.model_at, with: serde_json::Value::from(name).to_string().into() });
     let (first, second) = match (usage, model) {
         (None, None) => return Pieces::One(body.clone()),
@@ -71,4 +91,17 @@ fn usage_change(head: &Head<'_>) -> Option<Change> {
         IncludeUsage::Missing { at, empty: false } => insert(at, r#""include_usage":true,"#),
         IncludeUsage::Declined(start, end) => replace(start, end, "true"),
     }
+}
+
+fn continuous_change(head: &Head<'_>) -> Option<Change> {
+    let (at, with) = match head.include_usage {
+        // `include_usage` stands after it.
+        IncludeUsage::Asked => head.options_at.map(|at| ((at, at), r#""continuous_usage_stats":true,"#))?,
+        IncludeUsage::Absent => ((head.opening, head.opening), r#""stream_options":{"include_usage":true,"continuous_usage_stats":true},"#),
+        IncludeUsage::Null(start, end) => ((start, end), r#"{"include_usage":true,"continuous_usage_stats":true}"#),
+        IncludeUsage::Missing { at, empty: true } => ((at, at), r#""include_usage":true,"continuous_usage_stats":true"#),
+        IncludeUsage::Missing { at, empty: false } => ((at, at), r#""include_usage":true,"continuous_usage_stats":true,"#),
+        IncludeUsage::Declined(start, end) => ((start, end), r#"true,"continuous_usage_stats":true"#),
+    };
+    Some(Change { at, with: Bytes::from_static(with.as_bytes()) })
 }

@@ -1,0 +1,317 @@
+//! The observer of an event stream: frames pass untouched, usage and the end are seen.
+//!
+//! When the usage frame was asked for by us and not by the caller, it is taken out; only then is an unfinished frame held back until its end
+//! is seen.
+
+use crate::Form;
+use crate::frames::{CARRY_MAX, Frame, Lines};
+use crate::usage::{AnthropicWire, Usage, find_usage, member, openai_usage};
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use serde::Deserialize;
+
+/// What was seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The engine's numbers: final ones where `is_final`, else the last that came along the way.
+    pub usage: Option<Usage>,
+    /// The numbers are those of the whole answer.
+    pub is_final: bool,
+    /// The output numbers were true when they came: the engine tells them with every frame (`continuous_usage_stats`).
+    pub is_running: bool,
+    /// Frames with output, for an estimate when the stream breaks off.
+    pub output_frames: u64,
+    /// Bytes of output text, where frames hold several tokens each.
+    pub output_bytes: u64,
+    /// The dialect's own end has come.
+    pub done: bool,
+    /// OpenAI's usage frame, the one without choices, has come: every choice has finished.
+    pub choices_finished: bool,
+    pub error: bool,
+}
+
+/// Where a settlement's numbers come from, in the words of the contract's `UsageSource`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Engine,
+    /// The engine's running numbers at the point where the stream ended.
+    Continuous,
+    /// Counted from what passed; the input is the engine's own where it told it.
+    Estimated,
+    None,
+}
+
+impl Seen {
+    /// Whether the answer is known to be whole. `[DONE]`, `message_stop` and `response.completed` say so. So does OpenAI's usage frame (the
+    /// one without choices): engines send it after every choice has finished, and some forget `[DONE]`. A `finish_reason` alone does not: other
+    /// choices and the numbers may still be to come.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.done || (self.choices_finished && !self.error)
+    }
+
+    /// What to bill. A whole answer without numbers is not guessed at.
+    #[must_use]
+    pub fn measured(&self) -> (Usage, Source) {
+        match self.usage {
+            Some(usage) if self.is_final || self.done => (usage, Source::Engine),
+            Some(usage) if self.is_running => (usage, Source::Continuous),
+            told if !self.done && (told.is_some() || self.output_frames > 0) => {
+                let told = told.unwrap_or_default();
+                let counted = self.output_frames.max(self.output_bytes / 4);
+                (Usage { output: told.output.max(counted), ..told }, Source::Estimated)
+            }
+            _ => (Usage::default(), Source::None),
+        }
+    }
+}
+
+/// What a stream's frames mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Tongue {
+    #[default]
+    Chunks,
+    Responses,
+    Messages,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    tongue: Tongue,
+    pub seen: Seen,
+    anthropic: AnthropicWire,
+}
+
+#[derive(Debug, Default)]
+pub struct Observer {
+    notes: Notes,
+    take_usage_out: bool,
+    carry: BytesMut,
+    lines: Lines,
+    /// Inside a frame that outgrew the carry.
+    blind: bool,
+}
+
+impl Observer {
+    /// Of chat completions and completions.
+    #[must_use]
+    pub fn new(take_usage_out: bool) -> Self {
+        Self { take_usage_out, ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn of(form: Form, take_usage_out: bool) -> Self {
+        Self { notes: Notes::of(form), take_usage_out, ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.notes.seen
+    }
+
+    /// Looks at what arrived and gives to `pass`, in order, what the caller is to get now.
+    pub fn observe(&mut self, chunk: Bytes, mut pass: impl FnMut(Bytes)) {
+        let mut begin = 0; // of the frame being scanned
+        let mut sent = 0; // everything before was passed or taken out
+        while let Some(end) = self.lines.frame_end(&chunk, begin.max(sent)) {
+            let whole = !self.carry.is_empty();
+            if whole {
+                self.carry.extend_from_slice(&chunk[begin..end]);
+            }
+            let out = self.judge(if whole { None } else { Some(&chunk[begin..end]) });
+            if self.take_usage_out && (whole || out) {
+                if begin > sent {
+                    pass(chunk.slice(sent..begin));
+                }
+                let carried = self.carry.split().freeze();
+                if !out && !carried.is_empty() {
+                    pass(carried);
+                }
+                sent = end;
+            }
+            self.carry.clear();
+            begin = end;
+        }
+        self.keep(&chunk, begin, sent, pass);
+    }
+
+    /// What is held back when the stream ends.
+    pub fn finish(&mut self) -> Option<Bytes> {
+        let held = self.carry.split().freeze();
+        if held.is_empty() {
+            return None;
+        }
+        self.notes.note(&Frame::parse(&held));
+        self.take_usage_out.then_some(held)
+    }
+
+    fn keep(&mut self, chunk: &Bytes, begin: usize, sent: usize, mut pass: impl FnMut(Bytes)) {
+        let tail = &chunk[begin..];
+        let hold = if self.blind || self.carry.len() + tail.len() > CARRY_MAX {
+            self.blind = true;
+            if self.take_usage_out && !self.carry.is_empty() {
+                pass(self.carry.split().freeze());
+            }
+            self.carry.clear();
+            false
+        } else {
+            self.carry.extend_from_slice(tail);
+            self.take_usage_out
+        };
+        let upto = if hold { begin } else { chunk.len() };
+        if upto > sent {
+            pass(chunk.slice(sent..upto));
+        }
+    }
+
+    /// Notes what a whole frame says (`None` = the carried one). True when it is the usage frame that only we asked for.
+    fn judge(&mut self, frame: Option<&[u8]>) -> bool {
+        if std::mem::take(&mut self.blind) {
+            return false;
+        }
+        let out = self.notes.note(&Frame::parse(frame.unwrap_or(&self.carry)));
+        out && self.take_usage_out
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MessageEvent<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<&'a str>,
+    message: Option<MessageStart>,
+    usage: Option<AnthropicWire>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MessageStart {
+    usage: Option<AnthropicWire>,
+}
+
+impl Notes {
+    pub fn of(form: Form) -> Self {
+        let tongue = match form {
+            Form::Message => Tongue::Messages,
+            Form::Response => Tongue::Responses,
+            _ => Tongue::Chunks,
+        };
+        Self { tongue, ..Self::default() }
+    }
+
+    /// True when the frame holds usage and nothing else.
+    pub fn note(&mut self, frame: &Frame<'_>) -> bool {
+        let Some(data) = frame.data else {
+            return false;
+        };
+        match self.tongue {
+            Tongue::Chunks => self.note_chunk(data),
+            Tongue::Messages => {
+                self.note_message_event(frame.event, data);
+                false
+            }
+            Tongue::Responses => {
+                self.note_response_event(frame.event, data);
+                false
+            }
+        }
+    }
+
+    fn note_chunk(&mut self, data: &[u8]) -> bool {
+        if data.starts_with(b"[DONE]") {
+            self.seen.done = true;
+            return false;
+        }
+        let usage = memmem::find(data, br#""usage""#).and_then(|_| find_usage(data));
+        let empty = usage.is_some() && has_no_choices(data);
+        if usage.is_some() {
+            self.seen.usage = usage;
+            self.seen.is_final = empty;
+            self.seen.is_running = !empty;
+            self.seen.choices_finished |= empty;
+        }
+        self.seen.error |= data.starts_with(br#"{"error""#);
+        self.seen.output_frames += u64::from(!empty && !data.is_empty());
+        empty
+    }
+
+    fn note_message_event(&mut self, event: Option<&[u8]>, data: &[u8]) {
+        match event {
+            Some(b"content_block_delta") => return self.count(data, &[br#""text":"#, br#""partial_json":"#, br#""thinking":"#]),
+            Some(b"ping" | b"content_block_start" | b"content_block_stop") => return,
+            _ => {}
+        }
+        let Ok(read) = serde_json::from_slice::<MessageEvent<'_>>(data) else {
+            self.seen.error |= event == Some(b"error");
+            return;
+        };
+        match event.unwrap_or(read.kind.unwrap_or_default().as_bytes()) {
+            b"content_block_delta" => self.count(data, &[br#""text":"#, br#""partial_json":"#, br#""thinking":"#]),
+            b"message_start" => self.note_anthropic(read.message.and_then(|message| message.usage)),
+            b"message_delta" => {
+                self.note_anthropic(read.usage);
+                self.seen.is_final |= self.seen.usage.is_some();
+            }
+            b"message_stop" => self.seen.done = true,
+            b"error" => self.seen.error = true,
+            _ => {}
+        }
+    }
+
+    fn note_anthropic(&mut self, told: Option<AnthropicWire>) {
+        if let Some(told) = told {
+            self.anthropic.merge(&told);
+            self.seen.usage = self.anthropic.usage();
+        }
+    }
+
+    fn note_response_event(&mut self, event: Option<&[u8]>, data: &[u8]) {
+        let kind = event.or_else(|| {
+            let quoted = member(data, b"type")?;
+            quoted.get(1..quoted.len() - 1)
+        });
+        match kind {
+            Some(kind) if kind.ends_with(b".delta") => self.count(data, &[br#""delta":"#]),
+            Some(b"response.completed" | b"response.incomplete") => self.note_end(data),
+            Some(b"response.failed") => {
+                self.note_end(data);
+                self.seen.error = true;
+            }
+            Some(b"error") => self.seen.error = true,
+            _ => {}
+        }
+    }
+
+    fn note_end(&mut self, data: &[u8]) {
+        self.seen.usage = member(data, b"response").and_then(|response| openai_usage(member(response, b"usage")?));
+        self.seen.is_final = self.seen.usage.is_some();
+        self.seen.done = true;
+    }
+
+    /// The bytes of the text that a frame brings: what stands between the quotes after one of these names.
+    fn count(&mut self, data: &[u8], names: &[&[u8]]) {
+        self.seen.output_frames += 1;
+        let text = names.iter().find_map(|name| {
+            let after = data.get(memmem::find(data, name)? + name.len()..)?;
+            let text = after.trim_ascii_start().strip_prefix(b"\"")?;
+            let mut end = 0;
+            while let Some(step) = memchr::memchr2(b'"', b'\\', &text[end.min(text.len())..]) {
+                if text[end + step] == b'"' {
+                    return Some(end + step);
+                }
+                end += step + 2;
+            }
+            None
+        });
+        self.seen.output_bytes += text.unwrap_or(0) as u64;
+    }
+}
+
+/// `"choices":[]`, white space allowed: the frame holds nothing but usage.
+fn has_no_choices(data: &[u8]) -> bool {
+    memmem::find_iter(data, br#""choices""#).any(|at| {
+        let after = data[at + 9..].trim_ascii_start();
+        let list = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start).and_then(|list| list.strip_prefix(b"["));
+        list.is_some_and(|list| list.trim_ascii_start().starts_with(b"]"))
+    })
+}
