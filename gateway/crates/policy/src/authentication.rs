@@ -48,7 +48,7 @@ pub fn authenticate(snapshot: &Snapshot, text: &KeyText<'_>, now: &Moment) -> Ve
         return Verdict::Unknown;
     };
     // The secret first: only its holder learns that a key was revoked or has expired.
-    if !bool::from(text.hash().ct_eq(&key.secret_sha256)) {
+    if !key.secret_sha256.is_some_and(|secret| bool::from(text.hash().ct_eq(&secret))) {
         return Verdict::Refused(Refusal::InvalidKey);
     }
     match standing(key, now) {
@@ -63,20 +63,30 @@ pub fn authenticate(snapshot: &Snapshot, text: &KeyText<'_>, now: &Moment) -> Ve
 /// What it would be refused for now.
 pub fn recheck(snapshot: &Snapshot, admitted: &Key, now: &Moment) -> Result<(), Refusal> {
     let key = snapshot.key(&admitted.id).ok_or(Refusal::Revoked)?;
-    if key.record.tenant_id != admitted.record.tenant_id || key.secret_sha256 != admitted.secret_sha256 {
+    if std::ptr::eq(&raw const **key, admitted) {
+        return standing(key, now);
+    }
+    let (held, told) = (&key.record, &admitted.record);
+    if held.tenant_id != told.tenant_id || key.secret_sha256 != admitted.secret_sha256 || held.federation != told.federation {
         return Err(Refusal::Revoked);
     }
     if !key.may_call_models() {
         return Err(Refusal::MayNotCall);
     }
+    if told.federation.as_ref().is_some_and(|by| snapshot.issuer(&by.issuer_id).is_none_or(|issuer| issuer.verifier.is_none())) {
+        return Err(Refusal::Revoked);
+    }
+    // A token's own end, where the key came by one.
+    if admitted.expires_unix_ms <= now.unix_ms {
+        return Err(Refusal::Expired);
+    }
     standing(key, now)
 }
 
-fn standing(key: &Key, now: &Moment) -> Result<(), Refusal> {
-    let expires = key.record.expires_at_unix_ms;
+pub(crate) fn standing(key: &Key, now: &Moment) -> Result<(), Refusal> {
     if key.record.revoked {
         Err(Refusal::Revoked)
-    } else if expires != 0 && expires <= now.unix_ms {
+    } else if key.expires_unix_ms <= now.unix_ms {
         Err(Refusal::Expired)
     } else if key.record.strict && now.heard_age.is_none_or(|age| age > STRICT_AGE_MAX) {
         Err(Refusal::NotFresh)

@@ -1,5 +1,7 @@
 //! Why a call is refused. Codes are stable: callers switch on them.
 
+use tenon_jose::Refused;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     MissingKey,
@@ -12,6 +14,13 @@ pub enum Refusal {
     TooOld,
     /// The key is not held and the control plane cannot be asked now.
     Unresolvable,
+    /// What was sent is a token, and no good one.
+    Token(Refused),
+    SubjectUnknown,
+    SubjectAmbiguous,
+    CertificateRequired,
+    NetworkNotAllowed,
+    OperationNotAllowed,
     MayNotCall,
     ModelNotFound,
     ModelNotAllowed,
@@ -44,6 +53,15 @@ impl Refusal {
             Self::Unresolvable => {
                 told(503, "key_unresolvable", "The API key is not known here yet and the control plane cannot be asked at the moment.")
             }
+            Self::Token(why) => token(why),
+            Self::SubjectUnknown => told(401, "token_subject_unknown", "The token is valid, but no credential here stands for its subject."),
+            Self::SubjectAmbiguous => Told {
+                repair: Some("Set the issuer to an audience of your organisation's own, and ask your provider for tokens with it."),
+                ..told(401, "token_ambiguous", "The token's subject stands for credentials of more than one organisation.")
+            },
+            Self::CertificateRequired => told(403, "certificate_required", "This credential can be used only with its client certificate."),
+            Self::NetworkNotAllowed => told(403, "network_not_allowed", "This credential cannot be used from this network."),
+            Self::OperationNotAllowed => told(403, "operation_not_allowed", "This credential may not use this endpoint."),
             Self::MayNotCall => Told {
                 repair: Some("Open a session with this key and call models with the session's key, or use a key whose policy permits model calls."),
                 ..told(403, "key_may_not_call_models", "This API key may not call models.")
@@ -67,4 +85,26 @@ impl Refusal {
 
 fn model(told: Told) -> Told {
     Told { param: Some("model"), ..told }
+}
+
+/// The sentences name what is wrong with the caller's own token, and nothing about our side.
+fn token(why: Refused) -> Told {
+    let (code, message) = match why {
+        Refused::Expired => ("token_expired", "The token has expired."),
+        Refused::NotYet => ("token_not_yet_valid", "The token is not valid yet."),
+        Refused::TooLarge => ("invalid_token", "The token is larger than 8 KiB."),
+        Refused::Malformed => ("invalid_token", "The token cannot be read: it must be a compact JWS of strict base64url and JSON without repeated names."),
+        Refused::Critical => ("invalid_token", "The token's header has `crit`, which is not accepted."),
+        Refused::Embedded => ("invalid_token", "The token's header brings a key, an encryption or an encoding along, which is not accepted."),
+        Refused::Type => ("invalid_token", "The token's `typ` is not `JWT` or `at+jwt`."),
+        Refused::Algorithm => ("invalid_token", "The token's algorithm is not the one set for its issuer."),
+        Refused::Key => ("invalid_token", "The token names no key of its issuer."),
+        Refused::Signature => ("invalid_token", "The token's signature is wrong."),
+        Refused::Claims => ("invalid_token", "A claim of the token is missing or has the wrong type."),
+        Refused::Issuer => ("invalid_token", "No issuer of this name is trusted here."),
+        Refused::Audience => ("invalid_token", "The token is for another audience."),
+        Refused::Lifetime => ("invalid_token", "The token lives longer than its issuer may let it."),
+        Refused::Subject => ("invalid_token", "The token names no subject."),
+    };
+    Told { status: 401, code, message, param: None, repair: None, should_retry: false }
 }

@@ -59,7 +59,7 @@ impl LastKnownGood {
         snapshot.keys().for_each(|key| message::encode(2, &key.record, &mut file));
         snapshot.tables().for_each(|table| message::encode(3, &table.table, &mut file));
         snapshot.governances().for_each(|governance| message::encode(5, &**governance, &mut file));
-        snapshot.issuers().for_each(|issuer| message::encode(6, &**issuer, &mut file));
+        snapshot.trust().issuers().for_each(|issuer| message::encode(6, &issuer.record, &mut file));
         let tag = self.sealing.sign(&file);
         file.extend_from_slice(tag.as_ref());
         file

@@ -1,6 +1,7 @@
 //! One API key as the data plane needs it, made ready for the hot path once, when it arrives.
 
 use crate::marking::{MarkingSet, Markings};
+use crate::scope::{Scope, ScopeRejected};
 use tenon_contract::{KeyKind, KeyRecord};
 
 /// The public part of a key: 10 base62 characters.
@@ -12,12 +13,20 @@ pub enum KeyRejected {
     Id,
     #[error("its hash is not 32 bytes")]
     Hash,
+    #[error("{0}")]
+    Scope(#[from] ScopeRejected),
+    #[error("it is federated and has a secret, or its subject is empty")]
+    Federation,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Key {
     pub id: KeyId,
-    pub secret_sha256: [u8; 32],
+    /// `None` on federated credentials: no text stands for them, and on tombstones.
+    pub secret_sha256: Option<[u8; 32]>,
+    pub scope: Scope,
+    /// From then on it is refused; `i64::MAX` = never.
+    pub expires_unix_ms: i64,
     pub record: KeyRecord,
     pub ceiling: MarkingSet,
     /// tenant, project, principal, key, session: written into the log as they stand (`usage` reads them back).
@@ -30,17 +39,27 @@ impl Key {
     /// When the record cannot be a key. A tombstone needs no hash.
     pub fn compile(record: KeyRecord, markings: &mut Markings) -> Result<Self, KeyRejected> {
         let id = parse_id(&record.key_id).ok_or(KeyRejected::Id)?;
-        let secret_sha256 = match <[u8; 32]>::try_from(&record.secret_sha256[..]) {
-            Ok(hash) => hash,
-            Err(_) if record.revoked => [0; 32],
-            Err(_) => return Err(KeyRejected::Hash),
+        let secret_sha256 = match (<[u8; 32]>::try_from(&record.secret_sha256[..]), &record.federation) {
+            (Ok(hash), None) => Some(hash),
+            (Err(_), Some(federation)) if record.secret_sha256.is_empty() && !federation.subject.is_empty() => None,
+            (_, Some(_)) => return Err(KeyRejected::Federation),
+            (Err(_), None) if record.revoked => None,
+            (Err(_), None) => return Err(KeyRejected::Hash),
         };
+        let scope = Scope::compile(&record)?;
+        let expires_unix_ms = if record.expires_at_unix_ms == 0 { i64::MAX } else { record.expires_at_unix_ms };
         let ceiling = markings.set_of(&record.ceiling_markings);
         let mut allowed: Vec<Box<str>> = record.allowed_models.iter().map(|m| m.as_str().into()).collect();
         allowed.sort_unstable();
         let parties = [&record.tenant_id, &record.project_id, &record.principal_id, &record.key_id, &record.session_id];
         let parties = parties.map(|text| text.as_str().into());
-        Ok(Self { id, secret_sha256, ceiling, parties, allowed_models: allowed.into(), record })
+        Ok(Self { id, secret_sha256, scope, expires_unix_ms, ceiling, parties, allowed_models: allowed.into(), record })
+    }
+
+    /// The same key, for a caller whose token ends sooner.
+    #[must_use]
+    pub fn until(&self, unix_ms: i64) -> Self {
+        Self { expires_unix_ms: self.expires_unix_ms.min(unix_ms), ..self.clone() }
     }
 
     /// Whether the record's own list lets it; an empty list means every model routed for the tenant.

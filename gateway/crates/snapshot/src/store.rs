@@ -91,7 +91,10 @@ impl Store {
         });
         new.tenants = Arc::new(tables.collect());
         new.governance = Arc::new(full.governance.into_iter().map(|g| (g.tenant_id.as_str().into(), Arc::new(g))).collect());
-        new.issuers = Arc::new(full.issuers.into_iter().map(|i| (i.issuer_id.as_str().into(), Arc::new(i))).collect());
+        let trust = Arc::make_mut(&mut new.trust);
+        for issuer in full.issuers {
+            trust.offer(issuer);
+        }
         self.floor = revision;
         self.epoch += 1;
         self.shared.store(Arc::new(new));
@@ -137,9 +140,9 @@ impl Store {
     fn trust(&mut self, issuer: Issuer, revision: u64) -> Applied {
         let mut new = Snapshot::clone(&self.current());
         new.revision = new.revision.max(revision);
-        let newer = new.issuers.get(issuer.issuer_id.as_str()).is_none_or(|held| held.revision < issuer.revision);
+        let newer = new.issuer(&issuer.issuer_id).is_none_or(|held| held.record.revision < issuer.revision);
         if newer {
-            Arc::make_mut(&mut new.issuers).insert(issuer.issuer_id.as_str().into(), Arc::new(issuer));
+            Arc::make_mut(&mut new.trust).offer(issuer);
         }
         self.shared.store(Arc::new(new));
         if newer { Applied::Changed } else { Applied::Ignored }
@@ -177,5 +180,8 @@ fn offer(snapshot: &mut Snapshot, key: Arc<Key>) -> bool {
 }
 
 fn insert(snapshot: &mut Snapshot, key: Arc<Key>) {
+    if snapshot.trust.misses(&key) {
+        Arc::make_mut(&mut snapshot.trust).note(&key);
+    }
     Arc::make_mut(&mut snapshot.keys[shard_of(&key.id)]).insert(key.id, key);
 }

@@ -2,6 +2,7 @@
 
 use crate::key::{Key, KeyId};
 use crate::routing::Routing;
+use crate::trust::{Issuer, Trust};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use tenon_contract as wire;
 pub(crate) type Shard = HashMap<KeyId, Arc<Key>, foldhash::fast::RandomState>;
 pub(crate) type Tenants = HashMap<Box<str>, Arc<Routing>, foldhash::fast::RandomState>;
 pub(crate) type Governances = HashMap<Box<str>, Arc<wire::Governance>, foldhash::fast::RandomState>;
-pub(crate) type Issuers = HashMap<Box<str>, Arc<wire::Issuer>, foldhash::fast::RandomState>;
 
 /// Keys lie in shards so that one changed key copies one shard, not the whole map.
 pub(crate) const SHARDS: usize = 64;
@@ -23,7 +23,7 @@ pub struct Snapshot {
     pub(crate) keys: Box<[Arc<Shard>]>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) governance: Arc<Governances>,
-    pub(crate) issuers: Arc<Issuers>,
+    pub(crate) trust: Arc<Trust>,
 }
 
 pub type Shared = Arc<ArcSwap<Snapshot>>;
@@ -31,7 +31,7 @@ pub type Shared = Arc<ArcSwap<Snapshot>>;
 impl Default for Snapshot {
     fn default() -> Self {
         let keys = (0..SHARDS).map(|_| Arc::default()).collect();
-        Self { origin: "".into(), revision: 0, keys, tenants: Arc::default(), governance: Arc::default(), issuers: Arc::default() }
+        Self { origin: "".into(), revision: 0, keys, tenants: Arc::default(), governance: Arc::default(), trust: Arc::default() }
     }
 }
 
@@ -66,13 +66,15 @@ impl Snapshot {
         self.governance.values()
     }
 
+    /// Issuers and federated credentials.
     #[must_use]
-    pub fn issuer(&self, issuer_id: &str) -> Option<&Arc<wire::Issuer>> {
-        self.issuers.get(issuer_id)
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.trust
     }
 
-    pub fn issuers(&self) -> impl Iterator<Item = &Arc<wire::Issuer>> {
-        self.issuers.values()
+    #[must_use]
+    pub fn issuer(&self, issuer_id: &str) -> Option<&Arc<Issuer>> {
+        self.trust.issuer(issuer_id)
     }
 
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Routing>> {

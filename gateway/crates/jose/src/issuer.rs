@@ -1,0 +1,78 @@
+//! Whose tokens are believed, compiled from what the control plane told.
+
+use crate::json::Value;
+use crate::key::{Algorithm, Key};
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IssuerRejected {
+    #[error("its name is empty")]
+    Name,
+    #[error("it has no audience")]
+    Audience,
+    #[error("its algorithm is not known")]
+    Algorithm,
+    #[error("its keys are no JWK set")]
+    Keys,
+}
+
+/// An identity provider: its name, its one algorithm, its keys, and what its tokens must say.
+#[derive(Debug)]
+pub struct Issuer {
+    pub(crate) name: String,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) algorithm_name: String,
+    pub(crate) leeway_ms: i64,
+    pub(crate) lifetime_max_ms: i64,
+    keys: Vec<Key>,
+}
+
+impl Issuer {
+    /// Keys of the set that cannot be used (of another kind, too weak) are left out; an issuer may be left with none.
+    ///
+    /// # Errors
+    /// When no token could ever be checked against it.
+    pub fn compile(
+        name: &str,
+        audiences: &[String],
+        algorithm_name: &str,
+        jwks: &[u8],
+        leeway_ms: u32,
+        lifetime_max_ms: u32,
+    ) -> Result<Self, IssuerRejected> {
+        if name.is_empty() {
+            return Err(IssuerRejected::Name);
+        }
+        if audiences.is_empty() || audiences.iter().any(String::is_empty) {
+            return Err(IssuerRejected::Audience);
+        }
+        let algorithm = Algorithm::parse(algorithm_name).ok_or(IssuerRejected::Algorithm)?;
+        let set = Value::parse(jwks).map_err(|_| IssuerRejected::Keys)?;
+        let keys = set.get("keys").and_then(Value::list).ok_or(IssuerRejected::Keys)?;
+        let keys = keys.iter().filter_map(|jwk| Key::parse(jwk, algorithm, algorithm_name)).collect();
+        Ok(Self {
+            name: name.to_owned(),
+            audiences: audiences.to_vec(),
+            algorithm_name: algorithm_name.to_owned(),
+            leeway_ms: leeway_ms.into(),
+            lifetime_max_ms: lifetime_max_ms.into(),
+            keys,
+        })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The key a token means: the one with its `kid`, or the only one where it names none. Two with one name are none.
+    pub(crate) fn key(&self, kid: Option<&str>) -> Option<&Key> {
+        let mut meant = self.keys.iter().filter(|key| kid.is_none() || key.kid.as_deref() == kid);
+        let first = meant.next()?;
+        meant.next().is_none().then_some(first)
+    }
+}
