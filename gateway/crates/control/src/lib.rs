@@ -8,6 +8,7 @@
 mod ask;
 mod channel;
 mod codec;
+mod delay;
 mod negative;
 mod save;
 mod ship;
@@ -16,4 +17,5 @@ mod thread;
 
 pub use ask::{Asker, Resolution};
 pub use channel::{ControlError, Peer};
+pub use delay::{DELAY_BUCKETS, Delays};
 pub use thread::{Control, Parts, Status};

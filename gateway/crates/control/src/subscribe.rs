@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tenon_contract::{SubscribeRequest, update::Change};
-use tenon_snapshot::KeyId;
+use tenon_snapshot::{KeyId, unix_ms};
 
 /// Heartbeats come every 5 s; without any for this long, the connection is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
@@ -49,7 +49,11 @@ async fn follow(world: &World, mut client: Client, gateway_id: &str, backoff: &m
             Some(Change::Snapshot(_)) => world.desk.negative.borrow_mut().forget(None),
             _ => {}
         }
+        let committed_at = update.committed_at_unix_ms;
         world.apply(update);
+        if committed_at != 0 {
+            world.status.delays.observe(committed_at, unix_ms());
+        }
     }
 }
 

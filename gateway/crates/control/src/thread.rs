@@ -2,6 +2,7 @@
 
 use crate::ask::{Asker, Desk, Question, answer_questions};
 use crate::channel::{Client, ControlError, Peer, Shipping, clients};
+use crate::delay::Delays;
 use crate::save::{save, save_for_ever};
 use crate::ship::ship_for_ever;
 use crate::subscribe::subscribe_for_ever;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 pub struct Status {
     pub connected: AtomicBool,
     pub shipping: AtomicBool,
+    pub delays: Delays,
     pub(crate) told_lost: AtomicBool,
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tenon_proxy::{Limits, WhenLogFull};
+use tenon_snapshot::Network;
 use tenon_usage::Options as LogOptions;
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,7 @@ pub struct Config {
     pub log: LogOptions,
     pub otlp_endpoint: Option<String>,
     pub trace_sample_ratio: f64,
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// name, default ("" = none, must be set or is off), meaning
@@ -53,6 +55,7 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_SEALING_KEY_FILE", "", "file with the sealing key, 32 bytes raw or 64 hexadecimal digits (required)"),
     ("TENON_GATEWAY_DATA_DIR", "", "directory for the usage log and the last known good snapshot (required)"),
     ("TENON_GATEWAY_UPSTREAM_CA_FILE", "", "PEM of authorities to trust for https endpoints, beside the public ones"),
+    ("TENON_GATEWAY_TRUSTED_PROXIES", "", "networks (CIDR, by commas) whose X-Forwarded-For tells the caller's address"),
     ("TENON_GATEWAY_THREADS", "cores", "reactors; each has a thread and a listening socket"),
     ("TENON_GATEWAY_BODY_BYTES_MAX", "20971520", "largest request body"),
     ("TENON_GATEWAY_BODY_READ_MS", "30000", "time for a body to arrive"),
@@ -156,6 +159,12 @@ impl Source {
         fits.then_some(ratio).ok_or_else(|| ConfigError::Malformed(name, "a number from 0 to 1", ratio.to_string()))
     }
 
+    fn networks(&self, name: &'static str) -> Result<Vec<Network>, ConfigError> {
+        let text = self.0.get(name).map_or("", String::as_str);
+        let networks = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Network::parse).collect::<Option<_>>();
+        networks.ok_or_else(|| ConfigError::Malformed(name, "networks such as 10.0.0.0/8, by commas", text.to_owned()))
+    }
+
     fn threads(&self) -> Result<usize, ConfigError> {
         match self.text("TENON_GATEWAY_THREADS")?.as_str() {
             "cores" => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
@@ -197,6 +206,7 @@ impl Source {
             log,
             otlp_endpoint: self.0.get("TENON_OTLP_ENDPOINT").cloned(),
             trace_sample_ratio: self.ratio("TENON_TRACE_SAMPLE_RATIO")?,
+            trusted_proxies: self.networks("TENON_GATEWAY_TRUSTED_PROXIES")?,
         })
     }
 }
@@ -214,6 +224,8 @@ mod tests {
         assert_eq!(source(&[]).config().err().unwrap().to_string(), "TENON_GATEWAY_TOKEN_FILE must be set (see tenon-gateway --help)");
         let wrong = source(&[("TENON_GATEWAY_THREADS", "0")]).threads().unwrap_err().to_string();
         assert!(wrong.contains("TENON_GATEWAY_THREADS"), "{wrong}");
+        let wrong = source(&[("TENON_GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, home")]).networks("TENON_GATEWAY_TRUSTED_PROXIES").unwrap_err();
+        assert!(wrong.to_string().contains("TENON_GATEWAY_TRUSTED_PROXIES"), "{wrong}");
         for ratio in ["-0.1", "1.01", "NaN", "half"] {
             let wrong = source(&[("TENON_TRACE_SAMPLE_RATIO", ratio)]).ratio("TENON_TRACE_SAMPLE_RATIO").unwrap_err().to_string();
             assert!(wrong.contains("TENON_TRACE_SAMPLE_RATIO"), "{wrong}");

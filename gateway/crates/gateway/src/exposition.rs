@@ -4,6 +4,7 @@ use crate::admin::World;
 use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use tenon_control::{DELAY_BUCKETS, Delays};
 use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, TOKENS, ThreadMetrics};
 
 struct Page(String);
@@ -32,6 +33,7 @@ pub fn exposition(world: &World) -> String {
     histogram(&mut page, threads, "tenon_gateway_call_duration_seconds", "From arrival to settlement of a call.", |t| &t.duration);
     histogram(&mut page, threads, "tenon_gateway_first_token_seconds", "From arrival to the first byte of the answer's body.", |t| &t.first_token);
     state(&mut page, world);
+    delays(&mut page, &world.control.delays);
     telemetry(&mut page, world);
     page.0
 }
@@ -48,7 +50,7 @@ fn requests(page: &mut Page, threads: &[ThreadMetrics]) {
             page.line(name, &format!("operation=\"{operation}\",class=\"{class}\""), sum(threads, |t| &t.requests[i][j]));
         }
     }
-    labelled(page, threads, "tenon_gateway_refusals_total", "Refused requests by code.", "code", &CODES, |t| &t.refusals);
+    labelled(page, threads, "tenon_gateway_refusals_total", "Refused requests by code.", "code", &CODES, |t| &t.refusals.0);
 }
 
 fn calls(page: &mut Page, threads: &[ThreadMetrics]) {
@@ -107,6 +109,22 @@ fn state(page: &mut Page, world: &World) {
     page.one("tenon_gateway_wal_full", "gauge", "1 while the log has no room for more.", u8::from(stats.is_full.load(Relaxed)));
     page.one("tenon_gateway_wal_sync_errors_total", "counter", "Failed syncs of the log.", stats.sync_errors.load(Relaxed));
     page.one("tenon_gateway_wal_allocation_errors_total", "counter", "Segments that could not be made.", stats.allocation_errors.load(Relaxed));
+}
+
+/// The delay of revocations, among others: from the commit in the control plane's database to the moment calls are decided by it.
+fn delays(page: &mut Page, delays: &Delays) {
+    let name = "tenon_gateway_revision_delay_seconds";
+    let help = "From a change's commit, by the database's clock, to its being in force here, by this machine's: their difference is in it.";
+    page.head(name, "histogram", help);
+    let mut count = 0;
+    for (i, bucket) in delays.buckets.iter().enumerate() {
+        count += bucket.load(Relaxed);
+        let bound = DELAY_BUCKETS.get(i).map_or("+Inf".to_owned(), f64::to_string);
+        page.line(&format!("{name}_bucket"), &format!("le=\"{bound}\""), count);
+    }
+    #[allow(clippy::cast_precision_loss)] // a sum of milliseconds: the last digits do not matter
+    page.line(&format!("{name}_sum"), "", delays.sum_ms.load(Relaxed) as f64 / 1e3);
+    page.line(&format!("{name}_count"), "", count);
 }
 
 fn telemetry(page: &mut Page, world: &World) {

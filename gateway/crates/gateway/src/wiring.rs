@@ -82,7 +82,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let control = Control::start(peer, Parts { store, freshness: freshness.clone(), disk, queue })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
-    let shared = Shared { snapshots, freshness, asker: control.asker.clone(), log: log.clone(), limits: config.limits, tls, metrics, spans };
+    let trusted_proxies = config.trusted_proxies.as_slice().into();
+    let shared =
+        Shared { snapshots, freshness, asker: control.asker.clone(), log: log.clone(), limits: config.limits, tls, metrics, spans, trusted_proxies };
     let admin = Admin::new(&shared, control.status.clone(), admin);
     let servers = Servers::start(&shared, listeners)?;
     tracing::info!(listen = %config.listen, admin = %config.admin_listen, threads = config.threads, gateway_id = %config.gateway_id, "serving");

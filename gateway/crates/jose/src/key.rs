@@ -62,7 +62,10 @@ pub(crate) struct Key {
 
 #[derive(Clone, Debug)]
 enum Material {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     /// An uncompressed point, or the 32 bytes of an Ed25519 key.
     Point(Vec<u8>),
 }

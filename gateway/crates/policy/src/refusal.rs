@@ -93,7 +93,9 @@ fn token(why: Refused) -> Told {
         Refused::Expired => ("token_expired", "The token has expired."),
         Refused::NotYet => ("token_not_yet_valid", "The token is not valid yet."),
         Refused::TooLarge => ("invalid_token", "The token is larger than 8 KiB."),
-        Refused::Malformed => ("invalid_token", "The token cannot be read: it must be a compact JWS of strict base64url and JSON without repeated names."),
+        Refused::Malformed => {
+            ("invalid_token", "The token cannot be read: it must be a compact JWS of strict base64url and JSON without repeated names.")
+        }
         Refused::Critical => ("invalid_token", "The token's header has `crit`, which is not accepted."),
         Refused::Embedded => ("invalid_token", "The token's header brings a key, an encryption or an encoding along, which is not accepted."),
         Refused::Type => ("invalid_token", "The token's `typ` is not `JWT` or `at+jwt`."),

@@ -5,16 +5,11 @@ use std::net::IpAddr;
 use tenon_contract::Operation;
 use tenon_snapshot::Key;
 
-/// `operation` is `None` for what every key may do (list its models). The caller's address is asked for only where a network is set.
+/// `operation` is `Unspecified` for what every key may do (list its models). The caller's address is asked for only where a network is set.
 ///
 /// # Errors
 /// `certificate_required`, `network_not_allowed`, `operation_not_allowed`, in this order.
-pub fn check_scope(
-    key: &Key,
-    operation: Option<Operation>,
-    certificate_sha256: Option<&[u8; 32]>,
-    caller: impl FnOnce() -> IpAddr,
-) -> Result<(), Refusal> {
+pub fn check_scope(key: &Key, operation: Operation, certificate_sha256: Option<&[u8; 32]>, caller: impl FnOnce() -> IpAddr) -> Result<(), Refusal> {
     let scope = &key.scope;
     if scope.is_open() {
         return Ok(());
@@ -28,7 +23,7 @@ pub fn check_scope(
             return Err(Refusal::NetworkNotAllowed);
         }
     }
-    if operation.is_some_and(|operation| !scope.allows(operation)) {
+    if operation != Operation::Unspecified && !scope.allows(operation) {
         return Err(Refusal::OperationNotAllowed);
     }
     Ok(())

@@ -1,33 +1,58 @@
-//! Who is calling: the key's text, the snapshot, and for a key nobody knows yet one question.
+//! Who is calling: the key's text or a token, the snapshot, and for a key nobody knows yet one question.
 
 use crate::answer::header_of::API_KEY;
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::worker::Worker;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
 use tenon_control::Resolution;
-use tenon_policy::{KeyText, Refusal, Verdict};
+use tenon_policy::{KeyText, Refusal, Verdict, authenticate_token, check_scope};
 use tenon_snapshot::Key;
+use tenon_usage::Operation;
 
+/// The caller's key, if it may be used by this peer for this operation (`Unspecified`: for what every key may do).
+///
 /// # Errors
-/// 401 for what is no key of ours, 503 when it cannot be told.
-pub async fn authenticate(worker: &Worker, headers: &HeaderMap) -> Result<Arc<Key>, Problem> {
+/// 401 for what is no credential of ours, 403 for one that is bound to something else, 503 when it cannot be told.
+pub async fn authenticate(worker: &Worker, headers: &HeaderMap, peer: &Peer, operation: Operation) -> Result<Arc<Key>, Problem> {
+    let key = identify(worker, headers).await?;
+    check_scope(&key, operation, peer.certificate_sha256.as_ref(), || peer.caller(headers, &worker.trusted_proxies))?;
+    Ok(key)
+}
+
+async fn identify(worker: &Worker, headers: &HeaderMap) -> Result<Arc<Key>, Problem> {
     let text = presented(headers).ok_or(Refusal::MissingKey)?;
-    let text = KeyText::parse(text).ok_or(Refusal::InvalidKey)?;
-    match look(worker, &text) {
+    let Some(key) = KeyText::parse(text) else {
+        // Our keys have no full stops, tokens have two.
+        return if text.contains(&b'.') { Ok(look_at_token(worker, text)?) } else { Err(Refusal::InvalidKey.into()) };
+    };
+    match look(worker, &key) {
         Verdict::Known(key) => return Ok(key),
         Verdict::Refused(refusal) => return Err(refusal.into()),
         Verdict::Unknown => {}
     }
-    match worker.asker.resolve(text.id).await {
-        Resolution::Held => match look(worker, &text) {
+    match worker.asker.resolve(key.id).await {
+        Resolution::Held => match look(worker, &key) {
             Verdict::Known(key) => Ok(key),
             Verdict::Refused(refusal) => Err(refusal.into()),
             Verdict::Unknown => Err(Refusal::InvalidKey.into()),
         },
         Resolution::Unknown => Err(Refusal::InvalidKey.into()),
         Resolution::Unavailable => Err(Refusal::Unresolvable.into()),
+    }
+}
+
+fn look_at_token(worker: &Worker, token: &[u8]) -> Result<Arc<Key>, Refusal> {
+    let snapshot = worker.snapshots.load();
+    let mut verified = worker.verified_tokens.borrow_mut();
+    match authenticate_token(&snapshot, token, &worker.moment(), &mut verified) {
+        Err(Refusal::NotFresh | Refusal::TooOld) => {
+            worker.tick();
+            authenticate_token(&snapshot, token, &worker.moment(), &mut verified)
+        }
+        verdict => verdict,
     }
 }
 

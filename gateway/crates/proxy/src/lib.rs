@@ -16,6 +16,7 @@ mod limits;
 mod live;
 pub mod metrics;
 mod outgoing;
+pub mod peer;
 mod pool;
 mod problem;
 mod receive;

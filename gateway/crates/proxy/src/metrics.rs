@@ -28,7 +28,7 @@ pub const FAILURES: [&str; 4] = ["connect", "stale_connection", "send", "timeout
 /// Upper bounds in seconds; the last bucket is everything.
 pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 /// Codes of refusal; one that is not here is counted as the last.
-pub const CODES: [&str; 32] = [
+pub const CODES: [&str; 40] = [
     "missing_api_key",
     "invalid_api_key",
     "key_revoked",
@@ -36,6 +36,14 @@ pub const CODES: [&str; 32] = [
     "key_not_fresh",
     "snapshot_too_old",
     "key_unresolvable",
+    "invalid_token",
+    "token_expired",
+    "token_not_yet_valid",
+    "token_subject_unknown",
+    "token_ambiguous",
+    "certificate_required",
+    "network_not_allowed",
+    "operation_not_allowed",
     "key_may_not_call_models",
     "model_not_found",
     "model_not_allowed",
@@ -75,12 +83,22 @@ impl Default for Histogram {
     }
 }
 
+/// An array that can be longer than those with a default of their own.
+#[derive(Debug)]
+pub struct Counters<const N: usize>(pub [AtomicU64; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
+}
+
 /// Aligned so that two threads never share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ThreadMetrics {
     pub requests: [[AtomicU64; CLASSES.len()]; OPERATIONS.len()],
-    pub refusals: [AtomicU64; CODES.len()],
+    pub refusals: Counters<{ CODES.len() }>,
     pub outcomes: [AtomicU64; OUTCOMES.len()],
     pub tokens: [AtomicU64; TOKENS.len()],
     pub failures: [AtomicU64; FAILURES.len()],
@@ -108,7 +126,7 @@ impl ThreadMetrics {
 
     pub fn refusal(&self, code: &str) {
         let index = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len() - 1);
-        bump(&self.refusals[index], 1);
+        bump(&self.refusals.0[index], 1);
     }
 }
 

@@ -57,7 +57,9 @@ mod tests {
 
     fn caller(peer: &str, forwarded: &[&str]) -> String {
         let mut headers = HeaderMap::new();
-        forwarded.iter().for_each(|value| drop(headers.append(FORWARDED_FOR, value.parse().unwrap())));
+        for value in forwarded {
+            headers.append(FORWARDED_FOR, value.parse().unwrap());
+        }
         let proxies: Vec<_> = ["10.0.0.0/8", "fd00::/8"].iter().map(|text| Network::parse(text).unwrap()).collect();
         Peer::plain(peer.parse().unwrap()).caller(&headers, &proxies).to_string()
     }

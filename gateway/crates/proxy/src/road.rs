@@ -6,6 +6,7 @@ use crate::call::{Call, Subject};
 use crate::doors::{Door, Task};
 use crate::journal::Line;
 use crate::live::Live;
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::receive::receive;
 use crate::relay::Relay;
@@ -23,7 +24,7 @@ use tenon_dialects::openai::{Head, IncludeUsage, model_list};
 use tenon_dialects::{Dialect, Form};
 use tenon_policy::{Admitted, Refusal, admit, recheck};
 use tenon_snapshot::Key;
-use tenon_usage::{Outcome, RecordId};
+use tenon_usage::{Operation, Outcome, RecordId};
 
 /// When and as what a request arrived.
 struct Arrival {
@@ -31,17 +32,18 @@ struct Arrival {
     at: Instant,
     unix_us: i64,
     trace: Trace,
+    peer: Peer,
 }
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
-pub async fn walk(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Reply> {
+pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) -> Response<Reply> {
     let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-    let arrival = Arrival { id: RecordId::mint(unix_us / 1000), at: Instant::now(), unix_us, trace: Trace::of(request.headers()) };
+    let arrival = Arrival { id: RecordId::mint(unix_us / 1000), at: Instant::now(), unix_us, trace: Trace::of(request.headers()), peer };
     let id = arrival.id;
     let door = Door::of(request.method(), request.uri().path());
     let (index, dialect) = door.as_ref().map_or((0, Dialect::OpenAi), |door| (door.metric(), door.dialect));
     let answer = match door.map(|door| (door, door.task)) {
-        Ok((_, Task::Models)) => models(&worker, &request, id).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
+        Ok((_, Task::Models)) => models(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, door, form)).await,
         Err(problem) => {
             tell_refused(&worker, &arrival, &problem);
@@ -72,8 +74,8 @@ fn tell_refused(worker: &Worker, arrival: &Arrival, problem: &Problem) {
     });
 }
 
-async fn models(worker: &Worker, request: &Request<Incoming>, id: RecordId) -> Result<Response<Reply>, Problem> {
-    let key = authenticate(worker, request.headers()).await?;
+async fn models(worker: &Worker, request: &Request<Incoming>, arrival: &Arrival) -> Result<Response<Reply>, Problem> {
+    let key = authenticate(worker, request.headers(), &arrival.peer, Operation::Unspecified).await?;
     if !key.may_call_models() {
         return Err(Refusal::MayNotCall.into());
     }
@@ -82,7 +84,7 @@ async fn models(worker: &Worker, request: &Request<Incoming>, id: RecordId) -> R
     let names = routed.iter().flat_map(|routing| routing.models()).map(|model| &*model.name).filter(|name| key.allows(name));
     let mut response = Response::new(Reply::full(model_list(names)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header_of::REQUEST_ID, header_of::request_id(id));
+    response.headers_mut().insert(header_of::REQUEST_ID, header_of::request_id(arrival.id));
     Ok(response)
 }
 
@@ -95,7 +97,7 @@ async fn model_call(
 ) -> Result<Response<Reply>, Problem> {
     let (parts, body) = request.into_parts();
     let refused = |problem: &Problem| tell_refused(worker, &arrival, problem);
-    let (key, body) = caller_and_body(worker, &parts.headers, body).await.inspect_err(refused)?;
+    let (key, body) = caller_and_body(worker, &parts.headers, &arrival.peer, door, body).await.inspect_err(refused)?;
     let head = form.scan(&body).map_err(Problem::from).inspect_err(refused)?;
     let streamed = head.stream && form.streams();
     let ask_usage = streamed && head.include_usage != IncludeUsage::Asked;
@@ -109,8 +111,8 @@ async fn model_call(
     relay(worker, call, answering, ask_usage)
 }
 
-async fn caller_and_body(worker: &Worker, headers: &HeaderMap, body: Incoming) -> Result<(Arc<Key>, Bytes), Problem> {
-    let key = authenticate(worker, headers).await?;
+async fn caller_and_body(worker: &Worker, headers: &HeaderMap, peer: &Peer, door: &Door, body: Incoming) -> Result<(Arc<Key>, Bytes), Problem> {
+    let key = authenticate(worker, headers, peer, door.operation).await?;
     if !key.may_call_models() {
         return Err(Refusal::MayNotCall.into());
     }

@@ -1,6 +1,7 @@
 //! The reactors: a listening socket, a runtime and a thread each (SO_REUSEPORT), and how they stop.
 
 use crate::connection::{Leave, Watch};
+use crate::peer::Peer;
 use crate::road::walk;
 use crate::sweep::sweep_for_ever;
 use crate::worker::{Shared, Worker};
@@ -106,7 +107,7 @@ async fn serve(worker: Rc<Worker>, listener: TcpListener, mut draining: watch::R
             biased;
             _ = draining.changed() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => accept(&worker, stream).await,
+                Ok((stream, address)) => accept(&worker, stream, Peer::plain(address.ip())).await,
                 Err(error) => {
                     // Out of descriptors, mostly: trying again at once would spin.
                     tracing::error!("a connection could not be accepted: {error}");
@@ -116,8 +117,8 @@ async fn serve(worker: Rc<Worker>, listener: TcpListener, mut draining: watch::R
         }
     }
     // What waits in the queue would be reset when the socket closes: take it in first.
-    while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        accept(&worker, stream).await;
+    while let Ok(Ok((stream, address))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        accept(&worker, stream, Peer::plain(address.ip())).await;
     }
     drop(listener);
     let deadline = (*draining.borrow()).unwrap_or_else(Instant::now);
@@ -129,7 +130,7 @@ async fn serve(worker: Rc<Worker>, listener: TcpListener, mut draining: watch::R
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-async fn accept(worker: &Rc<Worker>, stream: TcpStream) {
+async fn accept(worker: &Rc<Worker>, stream: TcpStream, peer: Peer) {
     while worker.connections.len() >= worker.limits.connections_max_per_thread {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -137,16 +138,16 @@ async fn accept(worker: &Rc<Worker>, stream: TcpStream) {
         // Registered here, not in the task: a drain must not miss a connection whose task has not run yet.
         let watch = Rc::new(Watch::new(worker.clock()));
         let place = worker.connections.insert(watch.clone());
-        tokio::task::spawn_local(converse(worker.clone(), stream, watch, place));
+        tokio::task::spawn_local(converse(worker.clone(), stream, peer, watch, place));
     }
 }
 
-async fn converse(worker: Rc<Worker>, stream: TcpStream, watch: Rc<Watch>, place: usize) {
+async fn converse(worker: Rc<Worker>, stream: TcpStream, peer: Peer, watch: Rc<Watch>, place: usize) {
     worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
     let service = service_fn(|request| {
         let (worker, busy) = (worker.clone(), watch.begin(worker.clock()));
         async move {
-            let mut response = walk(worker, request).await;
+            let mut response = walk(worker, peer, request).await;
             response.body_mut().busy = Some(busy);
             Ok::<_, Infallible>(response)
         }

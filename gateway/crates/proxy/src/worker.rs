@@ -6,12 +6,12 @@ use crate::limits::Limits;
 use crate::live::{Live, Registry};
 use crate::metrics::{Metrics, ThreadMetrics};
 use crate::pool::Pools;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 use tenon_control::Asker;
-use tenon_policy::Moment;
-use tenon_snapshot::{Freshness, Shared as Snapshots, unix_ms};
+use tenon_policy::{Moment, VerifiedTokens};
+use tenon_snapshot::{Freshness, Network, Shared as Snapshots, unix_ms};
 use tenon_telemetry::Spans;
 use tenon_usage::{Lane, Log};
 use tokio_rustls::TlsConnector;
@@ -28,6 +28,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// `None` = nobody wants spans.
     pub spans: Option<Spans>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Arc<[Network]>,
 }
 
 pub struct Worker {
@@ -40,6 +42,8 @@ pub struct Worker {
     pub live: Registry<Live>,
     pub connections: Registry<Watch>,
     pub spans: Option<Spans>,
+    pub trusted_proxies: Arc<[Network]>,
+    pub verified_tokens: RefCell<VerifiedTokens>,
     journal: Journal,
     metrics: Metrics,
     index: usize,
@@ -60,6 +64,8 @@ impl Worker {
             live: Registry::default(),
             connections: Registry::default(),
             spans: shared.spans.clone(),
+            trusted_proxies: shared.trusted_proxies.clone(),
+            verified_tokens: RefCell::default(),
             journal: Journal::new(Instant::now()),
             metrics: shared.metrics.clone(),
             index,
