@@ -69,7 +69,13 @@ fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         "/livez" => (StatusCode::OK, "alive\n".to_owned()),
         "/readyz" => world.readiness(),
         "/metrics" => (StatusCode::OK, exposition(world)),
-        _ => (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics\n".to_owned()),
+        path => match path.strip_prefix("/explain/") {
+            Some(id) => match world.shared.trails.explain(id) {
+                Some(told) => (StatusCode::OK, format!("{told:#}\n")),
+                None => (StatusCode::NOT_FOUND, "no such call among the last ones that ended here\n".to_owned()),
+            },
+            None => (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics, /explain/{request id}\n".to_owned()),
+        },
     };
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;

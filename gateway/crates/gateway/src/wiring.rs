@@ -11,7 +11,7 @@ use std::time::Duration;
 use tenon_control::{Control, ControlError, Parts, Peer};
 use tenon_proxy::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::tls::{TlsError, client_config};
-use tenon_proxy::{ServerError, Servers, Shared, listen};
+use tenon_proxy::{ServerError, Servers, Shared, Trails, listen};
 use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
 use tenon_telemetry::{Exporter, StartError as TelemetryError};
 use tenon_usage::{Log, LogError};
@@ -83,8 +83,18 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
     let trusted_proxies = config.trusted_proxies.as_slice().into();
-    let shared =
-        Shared { snapshots, freshness, asker: control.asker.clone(), log: log.clone(), limits: config.limits, tls, metrics, spans, trusted_proxies };
+    let shared = Shared {
+        snapshots,
+        freshness,
+        asker: control.asker.clone(),
+        log: log.clone(),
+        limits: config.limits,
+        tls,
+        metrics,
+        spans,
+        trusted_proxies,
+        trails: Trails::new(config.threads, config.explain_calls),
+    };
     let admin = Admin::new(&shared, control.status.clone(), admin);
     let servers = Servers::start(&shared, listeners)?;
     tracing::info!(listen = %config.listen, admin = %config.admin_listen, threads = config.threads, gateway_id = %config.gateway_id, "serving");

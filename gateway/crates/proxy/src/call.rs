@@ -7,6 +7,7 @@ use crate::live::Live;
 use crate::metrics::{OUTCOMES, bump};
 use crate::problem::Problem;
 use crate::trace::Trace;
+use crate::trail::{Past, Trail};
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ pub struct Call {
     first_token: Option<Duration>,
     /// The last thing that went wrong.
     trouble: Option<Trouble>,
+    pub trail: Trail,
     end: Option<End>,
 }
 
@@ -55,7 +57,7 @@ struct Trouble {
 #[derive(Clone, Copy)]
 struct End {
     outcome: Outcome,
-    usage: Option<Usage>,
+    usage: Option<(Usage, UsageSource)>,
     took: Duration,
 }
 
@@ -85,6 +87,7 @@ impl Call {
             http_status: 0,
             first_token: None,
             trouble: None,
+            trail: Trail::default(),
             end: None,
         }
     }
@@ -92,6 +95,7 @@ impl Call {
     /// Writes the open record of the next attempt.
     pub fn open(&mut self, chosen: Chosen) -> Result<(), Full> {
         let chosen = self.chosen.insert(chosen);
+        self.trail.attempt(chosen.index, self.subject.started.elapsed());
         self.attempt = self.attempt.saturating_add(1);
         let key = self.live.key.clone();
         let record = Opened {
@@ -133,6 +137,7 @@ impl Call {
     /// Something went wrong, whether or not the caller will hear of it.
     pub fn trouble(&mut self, code: &'static str, detail: Option<String>) {
         let endpoint_id = self.chosen.as_ref().map(|chosen| chosen.endpoint().id.clone());
+        self.trail.failed(code, self.subject.started.elapsed());
         self.trouble = Some(Trouble { code, endpoint_id, detail });
     }
 
@@ -192,7 +197,7 @@ impl Call {
             }
         }
         self.count(outcome, &usage, took);
-        self.end = Some(End { outcome, usage: (source != UsageSource::None).then_some(usage), took });
+        self.end = Some(End { outcome, usage: (source != UsageSource::None).then_some((usage, source)), took });
     }
 
     fn count(&self, outcome: Outcome, usage: &Usage, took: Duration) {
@@ -240,6 +245,27 @@ impl Call {
         });
     }
 
+    fn leave_trail(&mut self) {
+        if !self.worker.trails.are_kept() {
+            return;
+        }
+        self.worker.leave_trail(Past {
+            id: self.subject.id,
+            key: self.live.key.clone(),
+            model: self.chosen.as_ref().map(|chosen| chosen.model.clone()),
+            operation: self.subject.door.operation,
+            streamed: self.subject.streamed,
+            started_unix_us: self.subject.started_unix_us,
+            took: self.took(),
+            first_token: self.first_token,
+            outcome: self.outcome(),
+            http_status: self.http_status,
+            code: self.trouble.as_ref().map(|trouble| trouble.code),
+            usage: self.end.and_then(|end| end.usage),
+            trail: std::mem::take(&mut self.trail),
+        });
+    }
+
     fn leave_span(&mut self) {
         let (Some(own), Some(spans)) = (self.subject.trace.span, &self.worker.spans) else {
             return;
@@ -255,7 +281,7 @@ impl Call {
             request_id: (*self.subject.id.text()).into(),
             outcome: self.outcome(),
             http_status: self.http_status,
-            tokens: self.end.and_then(|end| end.usage).map(|usage| (usage.input, usage.output)),
+            tokens: self.end.and_then(|end| end.usage).map(|(usage, _)| (usage.input, usage.output)),
             error: self.error(),
         });
     }
@@ -271,5 +297,6 @@ impl Drop for Call {
         self.worker.live.remove(self.place);
         self.tell();
         self.leave_span();
+        self.leave_trail();
     }
 }

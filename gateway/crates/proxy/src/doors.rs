@@ -24,6 +24,8 @@ pub enum Task {
     Call(Form),
     /// The list of models; no upstream is called.
     Models,
+    /// Why a call that ended went as it went; no upstream is called.
+    Explain,
 }
 
 const fn call(path: &'static str, operation: Operation, form: Form, span: &'static str) -> Door {
@@ -37,12 +39,27 @@ pub static DOORS: [Door; 4] = [
     Door { method: Method::GET, path: "/v1/models", operation: Operation::Unspecified, dialect: Dialect::OpenAi, task: Task::Models, span: "models" },
 ];
 
+/// Its path has a place for an id, so it stands beside the table.
+pub static EXPLAIN: Door = Door {
+    method: Method::GET,
+    path: "/v1/requests/{id}/explain",
+    operation: Operation::Unspecified,
+    dialect: Dialect::OpenAi,
+    task: Task::Explain,
+    span: "explain",
+};
+
+/// The request id in a path of [`EXPLAIN`].
+pub fn explained(path: &str) -> Option<&str> {
+    path.strip_prefix("/v1/requests/")?.strip_suffix("/explain").filter(|id| !id.contains('/'))
+}
+
 impl Door {
     /// # Errors
     /// 404 for another path, 405 for another method.
     pub fn of(method: &Method, path: &str) -> Result<&'static Self, Problem> {
         let mut at_path = DOORS.iter().filter(|door| door.path == path);
-        let first = at_path.next().ok_or(Problem::NOT_FOUND)?;
+        let first = at_path.next().or_else(|| explained(path).map(|_| &EXPLAIN)).ok_or(Problem::NOT_FOUND)?;
         if first.method == *method {
             return Ok(first);
         }
@@ -54,6 +71,7 @@ impl Door {
         match self.task {
             Task::Call(_) => self.operation as usize,
             Task::Models => crate::metrics::MODELS,
+            Task::Explain => 0,
         }
     }
 }
@@ -63,6 +81,7 @@ impl Door {
 pub fn doors_json() -> String {
     let doors: Vec<_> = DOORS
         .iter()
+        .chain([&EXPLAIN])
         .map(|door| {
             serde_json::json!({
                 "method": door.method.as_str(),

@@ -2,7 +2,6 @@
 
 use crate::trail::{Past, Trails};
 use serde_json::{Value, json};
-use tenon_contract::KeyKind;
 use tenon_snapshot::Key;
 use tenon_usage::UsageSource;
 
@@ -12,7 +11,7 @@ impl Trails {
     pub fn explain_to(&self, key: &Key, request_id: &str) -> Option<Value> {
         let past = self.find(request_id)?;
         let same_tenant = past.key.record.tenant_id == key.record.tenant_id;
-        let bound = matches!(key.record.kind(), KeyKind::Session | KeyKind::Agent);
+        let bound = !key.record.session_id.is_empty();
         (same_tenant && (!bound || past.key.id == key.id)).then(|| told(&past))
     }
 

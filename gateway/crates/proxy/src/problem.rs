@@ -49,6 +49,11 @@ impl Problem {
     }
 
     pub const NOT_FOUND: Self = Self::new(404, "unknown_route", "There is no such route.");
+    pub const UNKNOWN_REQUEST: Self = Self::new(
+        404,
+        "unknown_request",
+        "This gateway does not remember such a call of this tenant: it runs, ended long ago, or was another gateway's.",
+    );
     pub const TOO_LARGE: Self = Self::new(413, "request_too_large", "The body is larger than this gateway accepts.");
     pub const BODY_TIMEOUT: Self = Self::new(408, "body_timeout", "The body did not arrive in time.");
     pub const BODY_BROKEN: Self = Self::new(400, "body_incomplete", "The body broke off.");

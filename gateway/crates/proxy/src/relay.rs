@@ -58,7 +58,7 @@ impl Relay {
 
     fn new(worker: &Rc<Worker>, call: Call, answering: Answering, kind: Kind) -> Self {
         call.live.enter(Phase::FirstToken, worker.clock());
-        let Answering { response, sender, pool } = answering;
+        let Answering { response, sender, pool, .. } = answering;
         Self { worker: worker.clone(), call, body: response.into_body(), sender: Some(sender), pool, kind, queue: VecDeque::new(), over: false }
     }
 

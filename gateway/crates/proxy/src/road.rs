@@ -3,7 +3,7 @@
 use crate::answer::{Reply, header_of};
 use crate::authenticate::authenticate;
 use crate::call::{Call, Subject};
-use crate::doors::{Door, Task};
+use crate::doors::{Door, Task, explained};
 use crate::journal::Line;
 use crate::live::Live;
 use crate::peer::Peer;
@@ -44,6 +44,7 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
     let (index, dialect) = door.as_ref().map_or((0, Dialect::OpenAi), |door| (door.metric(), door.dialect));
     let answer = match door.map(|door| (door, door.task)) {
         Ok((_, Task::Models)) => models(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
+        Ok((_, Task::Explain)) => explain(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, door, form)).await,
         Err(problem) => {
             tell_refused(&worker, &arrival, &problem);
@@ -83,6 +84,18 @@ async fn models(worker: &Worker, request: &Request<Incoming>, arrival: &Arrival)
     let routed = snapshot.routing(&key.record.tenant_id);
     let names = routed.iter().flat_map(|routing| routing.models()).map(|model| &*model.name).filter(|name| key.allows(name));
     let mut response = Response::new(Reply::full(model_list(names)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header_of::REQUEST_ID, header_of::request_id(arrival.id));
+    Ok(response)
+}
+
+async fn explain(worker: &Worker, request: &Request<Incoming>, arrival: &Arrival) -> Result<Response<Reply>, Problem> {
+    let key = authenticate(worker, request.headers(), &arrival.peer, Operation::Unspecified).await?;
+    if !key.may_call_models() {
+        return Err(Refusal::MayNotCall.into());
+    }
+    let told = explained(request.uri().path()).and_then(|asked| worker.trails.explain_to(&key, asked)).ok_or(Problem::UNKNOWN_REQUEST)?;
+    let mut response = Response::new(Reply::full(told.to_string().into()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header_of::REQUEST_ID, header_of::request_id(arrival.id));
     Ok(response)

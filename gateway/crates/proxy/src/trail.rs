@@ -192,12 +192,12 @@ impl Trails {
         }
     }
 
-    /// Looks from the newest on: a request that was sent twice is told as it went last.
     #[must_use]
     pub fn find(&self, request_id: &str) -> Option<Past> {
+        let id = RecordId::parse(request_id)?;
         self.rings.iter().find_map(|ring| {
             let ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
-            ring.past.iter().find(|past| *past.id.text() == *request_id).cloned()
+            ring.past.iter().find(|past| past.id == id).cloned()
         })
     }
 }

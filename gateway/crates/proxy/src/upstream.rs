@@ -32,6 +32,8 @@ pub struct Answering {
     pub response: Response<Incoming>,
     pub sender: Sender,
     pub pool: usize,
+    /// On a connection that was used before.
+    pub kept_connection: bool,
 }
 
 /// Why an attempt failed.
@@ -54,12 +56,17 @@ impl From<Cut> for Failed {
 pub async fn call(worker: &Worker, mut admitted: Admitted, call: &mut Call, prepared: &Prepared<'_>) -> Result<Answering, Problem> {
     let mut last = Problem::from(Refusal::NoUsableEndpoint);
     while let Some(chosen) = admitted.choose(random()) {
+        call.trail.pick("weighted", 0.0);
         if call.open(chosen).is_err() {
             last = Problem::UNMETERED;
             break;
         }
         match attempt(worker, call, prepared).await {
-            Ok(answering) => return Ok(answering),
+            Ok(answering) => {
+                call.trail.connection(answering.kept_connection);
+                call.trail.answered(answering.response.status().as_u16(), call.subject.started.elapsed());
+                return Ok(answering);
+            }
             Err(Failed::Unsent(problem, detail)) => {
                 bump(&worker.metrics().failures[0], 1);
                 call.trouble(problem.code, detail);
@@ -94,7 +101,7 @@ async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Resul
         };
         live.enter(Phase::Headers, worker.clock());
         let error = match live.race(sender.try_send_request(request)).await? {
-            Ok(response) => return Ok(Answering { response, sender, pool: target.pool }),
+            Ok(response) => return Ok(Answering { response, sender, pool: target.pool, kept_connection: !fresh }),
             Err(error) => error,
         };
         match take_back(error) {

@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::live::{Live, Registry};
 use crate::metrics::{Metrics, ThreadMetrics};
 use crate::pool::Pools;
+use crate::trail::{Past, Trails};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,6 +31,8 @@ pub struct Shared {
     pub spans: Option<Spans>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<[Network]>,
+    /// The last calls, for `explain`.
+    pub trails: Trails,
 }
 
 pub struct Worker {
@@ -44,6 +47,7 @@ pub struct Worker {
     pub spans: Option<Spans>,
     pub trusted_proxies: Arc<[Network]>,
     pub verified_tokens: RefCell<VerifiedTokens>,
+    pub trails: Trails,
     journal: Journal,
     metrics: Metrics,
     index: usize,
@@ -66,6 +70,7 @@ impl Worker {
             spans: shared.spans.clone(),
             trusted_proxies: shared.trusted_proxies.clone(),
             verified_tokens: RefCell::default(),
+            trails: shared.trails.clone(),
             journal: Journal::new(Instant::now()),
             metrics: shared.metrics.clone(),
             index,
@@ -80,6 +85,10 @@ impl Worker {
 
     pub fn tell(&self, line: &Line<'_>) {
         self.journal.tell(line, self.clock(), self.metrics());
+    }
+
+    pub fn leave_trail(&self, past: Past) {
+        self.trails.leave(self.index, past);
     }
 
     pub fn clock(&self) -> Instant {

@@ -23,6 +23,15 @@ impl RecordId {
         Self(id)
     }
 
+    /// Reads the text form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: String = text.chars().filter(|c| *c != '-').collect();
+        let formed = text.len() == 36 && digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let id = Self(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes());
+        (formed && text.eq_ignore_ascii_case(&id.text())).then_some(id)
+    }
+
     /// The text form, on the stack.
     #[must_use]
     pub fn text(&self) -> IdText {
@@ -67,5 +76,9 @@ mod tests {
         assert!(id.text().starts_with("01234567-89ab-7"));
         assert!(matches!(id.text().as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
         assert_ne!(RecordId::mint(1), RecordId::mint(1));
+        assert_eq!(RecordId::parse(&id.text()), Some(id));
+        for bad in ["", "0123", &id.text().replace('-', ""), &id.text().replace('7', "g"), &format!("{}0", &*id.text())] {
+            assert_eq!(RecordId::parse(bad), None, "{bad}");
+        }
     }
 }

@@ -45,6 +45,9 @@ fn of_good(world: &World, row: &Row) -> Seen {
 }
 
 fn good(row: &Row) -> Option<String> {
+    if row.short == "explain" {
+        return refused("404 unknown_request");
+    }
     let (input, output) = row.usage;
     let told = if row.streamed { "200 stream" } else { "200" };
     if row.is_call() { failed(row, told, &format!("completed {input}+{output}")) } else { refused("200") }

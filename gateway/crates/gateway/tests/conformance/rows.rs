@@ -96,6 +96,8 @@ pub const ROWS: &[Row] = &[
     multipart(row("edit", "/v1/images/edits", "image", "image")),
     multipart(row("vary", "/v1/images/variations", "image", "image")),
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("models", "/v1/models", "unspecified", "") },
+    // Asked for a request nobody made; tests/explain.rs asks for real ones.
+    Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("explain", "/v1/requests/{id}/explain", "unspecified", "") },
 ];
 
 /// A request's body and its content type.
