@@ -12,12 +12,15 @@ mod frames;
 mod json;
 mod listing;
 mod media;
+pub mod multipart;
 mod observe;
 pub mod openai;
+pub mod realtime;
 mod scan;
 mod splice;
 pub mod translate;
 mod usage;
+mod watch;
 
 pub use error::{ApiError, error_body, error_frame};
 pub use listing::{model_list, model_list_in};
@@ -26,6 +29,7 @@ pub use observe::{Observer, Seen, Source};
 pub use scan::{Head, IncludeUsage, ScanError, Span};
 pub use splice::{AskUsage, Pieces, splice, splice_asking};
 pub use usage::{Usage, find_usage, usage_of_answer};
+pub use watch::Watch;
 
 /// The language that a caller or an endpoint speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

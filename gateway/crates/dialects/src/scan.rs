@@ -178,7 +178,10 @@ pub fn scan(form: Form, body: &[u8]) -> Result<Head<'_>, ScanError> {
 }
 
 /// Calls `each` with every key of an object whose `{` was taken; `each` passes the value. Ends after the `}`.
-fn members<'a>(cursor: &mut Cursor<'a>, mut each: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), ScanError>) -> Result<(), ScanError> {
+pub(crate) fn members<'a>(
+    cursor: &mut Cursor<'a>,
+    mut each: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), ScanError>,
+) -> Result<(), ScanError> {
     if cursor.peek() == Some(b'}') {
         cursor.at += 1;
         return Ok(());
@@ -312,7 +315,7 @@ impl Head<'_> {
     }
 }
 
-fn decode<'a>(body: &'a [u8], text: Text, key: &'static str) -> Result<Cow<'a, str>, ScanError> {
+pub(crate) fn decode<'a>(body: &'a [u8], text: Text, key: &'static str) -> Result<Cow<'a, str>, ScanError> {
     if text.escaped {
         let quoted = &body[text.start - 1..=text.end];
         return serde_json::from_slice(quoted).map(Cow::Owned).map_err(|_| ScanError::Type(key, "a string of whole characters"));

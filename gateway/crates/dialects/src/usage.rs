@@ -27,9 +27,10 @@ struct OpenAiWire {
     prompt_tokens: Option<u64>,
     #[serde(alias = "output_tokens")]
     completion_tokens: Option<u64>,
-    #[serde(alias = "input_tokens_details")]
+    // Speech and realtime sessions write it without the s.
+    #[serde(alias = "input_tokens_details", alias = "input_token_details")]
     prompt_tokens_details: Option<OpenAiDetails>,
-    #[serde(alias = "output_tokens_details")]
+    #[serde(alias = "output_tokens_details", alias = "output_token_details")]
     completion_tokens_details: Option<OpenAiDetails>,
     /// Rerankers and a few embedders tell nothing else.
     total_tokens: Option<u64>,

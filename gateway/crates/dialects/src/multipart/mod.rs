@@ -1,0 +1,205 @@
+//! Forms with files (`multipart/form-data`, RFC 7578 on RFC 2046): where `model` stands in them, and proof that nobody can read it elsewhere.
+//!
+//! Parsers of this format differ more than those of JSON: in what ends a line, in whether a delimiter may have a tail, in which of two parts
+//! of one name counts, in how names are unescaped. Whatever two of them could read differently is refused here; what clients write is not.
+
+mod disposition;
+
+use crate::Pieces;
+use bytes::Bytes;
+use disposition::{Disposition, Parameters};
+use memchr::memmem;
+
+/// Parts of one form. OpenAI's largest has about twenty.
+const PARTS_MAX: usize = 256;
+/// Headers of one part.
+const PART_HEAD_MAX: usize = 8 << 10;
+/// Fields that decide where a call goes, what it may cost or how it is answered. Each may appear once.
+const FIELDS: [&str; 5] = ["model", "stream", "n", "response_format", "prompt"];
+const MODEL_BYTES_MAX: usize = 256;
+
+/// What the gateway reads of a form.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FormHead<'a> {
+    pub model: &'a str,
+    /// Where the model's name stands.
+    pub model_at: (usize, usize),
+    pub stream: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    #[error("The body must be multipart/form-data with one `boundary` of 1 to 70 plain characters.")]
+    ContentType,
+    #[error("The form's parts are not separated as its boundary says.")]
+    Framing,
+    #[error("A part of the form has a header that cannot be read in one way only.")]
+    PartHead,
+    #[error("The form has more parts than are accepted.")]
+    TooManyParts,
+    #[error("The field `{0}` appears twice. Send it once.")]
+    Duplicate(&'static str),
+    #[error("The field `{0}` must be {1}.")]
+    Value(&'static str, &'static str),
+    #[error("The field `{0}` is missing.")]
+    Missing(&'static str),
+}
+
+impl FormError {
+    #[must_use]
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Duplicate(field) | Self::Value(field, _) | Self::Missing(field) => Some(field),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ContentType => "unsupported_media_type",
+            Self::Framing | Self::PartHead | Self::TooManyParts => "invalid_form",
+            Self::Duplicate(_) => "duplicate_key",
+            Self::Value(..) => "invalid_type",
+            Self::Missing(_) => "missing_parameter",
+        }
+    }
+}
+
+/// Reads a form.
+///
+/// # Errors
+/// When it is not one that every parser reads as we do, or a field we know has a wrong value.
+pub fn scan_form<'a>(content_type: &[u8], body: &'a [u8]) -> Result<FormHead<'a>, FormError> {
+    let boundary = boundary_of(content_type).ok_or(FormError::ContentType)?;
+    let mut found = Found::default();
+    let mut parts = Parts::new(body, &boundary)?;
+    let mut count = 0;
+    while let Some((start, end)) = parts.next()? {
+        count += 1;
+        if count > PARTS_MAX {
+            return Err(FormError::TooManyParts);
+        }
+        found.part(body, start, end)?;
+    }
+    let (start, end) = found.model.ok_or(FormError::Missing("model"))?;
+    let model = plain_text(&body[start..end], MODEL_BYTES_MAX).filter(|name| !name.is_empty());
+    let model = model.ok_or(FormError::Value("model", "a model's name"))?;
+    Ok(FormHead { model, model_at: (start, end), stream: found.stream })
+}
+
+/// The form with another model's name in it; the bytes around are not copied.
+#[must_use]
+pub fn splice_form(body: &Bytes, model_at: (usize, usize), upstream_model: Option<&str>) -> Pieces {
+    match upstream_model {
+        None => Pieces::One(body.clone()),
+        Some(name) => {
+            let pieces = vec![body.slice(..model_at.0), Bytes::copy_from_slice(name.as_bytes()), body.slice(model_at.1..)];
+            Pieces::Many(pieces.into_iter())
+        }
+    }
+}
+
+/// `multipart/form-data; boundary=…`: the parameter once, of the characters RFC 2046 §5.1.1 allows, not ending in a space.
+fn boundary_of(content_type: &[u8]) -> Option<Vec<u8>> {
+    let (kind, parameters) = Parameters::after_word(content_type)?;
+    if !kind.eq_ignore_ascii_case(b"multipart/form-data") {
+        return None;
+    }
+    let mut boundary = None;
+    for parameter in parameters {
+        let (name, value) = parameter?;
+        if name.eq_ignore_ascii_case(b"boundary") && boundary.replace(value.to_vec()).is_some() {
+            return None;
+        }
+    }
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(byte);
+    boundary.filter(|text| (1..=70).contains(&text.len()) && text.iter().all(allowed) && !text.ends_with(b" "))
+}
+
+/// The parts of a body, as ranges of it: every occurrence of the delimiter must be one, so that a parser which takes bare line feeds or
+/// prefixes for delimiters finds no other parts than these.
+struct Parts<'a> {
+    body: &'a [u8],
+    delimiter: Vec<u8>,
+    at: usize,
+    over: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn new(body: &'a [u8], boundary: &[u8]) -> Result<Self, FormError> {
+        let delimiter = [b"--", boundary].concat();
+        let rest = body.strip_prefix(&delimiter[..]).ok_or(FormError::Framing)?;
+        if !rest.starts_with(b"\r\n") {
+            return Err(FormError::Framing);
+        }
+        let at = delimiter.len() + 2;
+        Ok(Self { body, delimiter, at, over: false })
+    }
+
+    /// The next part, head included. The end of the form was checked when there is none.
+    fn next(&mut self) -> Result<Option<(usize, usize)>, FormError> {
+        if self.over {
+            return Ok(None);
+        }
+        let start = self.at;
+        let end = start + memmem::find(&self.body[start..], &self.delimiter).ok_or(FormError::Framing)?;
+        let after = end + self.delimiter.len();
+        if end < start + 2 || &self.body[end - 2..end] != b"\r\n" {
+            return Err(FormError::Framing);
+        }
+        match self.body.get(after..) {
+            Some([b'\r', b'\n', ..]) => self.at = after + 2,
+            Some(b"--" | b"--\r\n") => self.over = true,
+            _ => return Err(FormError::Framing),
+        }
+        Ok(Some((start, end - 2)))
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    seen: u8,
+    model: Option<(usize, usize)>,
+    stream: bool,
+}
+
+impl Found {
+    fn part(&mut self, body: &[u8], start: usize, end: usize) -> Result<(), FormError> {
+        let part = &body[start..end];
+        let head = memmem::find(&part[..part.len().min(PART_HEAD_MAX)], b"\r\n\r\n").ok_or(FormError::PartHead)?;
+        let disposition = Disposition::read(&part[..head]).ok_or(FormError::PartHead)?;
+        let Some(known) = FIELDS.iter().position(|field| field.as_bytes() == disposition.name) else {
+            return Ok(());
+        };
+        if self.seen & (1 << known) != 0 {
+            return Err(FormError::Duplicate(FIELDS[known]));
+        }
+        self.seen |= 1 << known;
+        if disposition.has_file || !disposition.is_plain_text {
+            return Err(FormError::Value(FIELDS[known], "a plain field"));
+        }
+        let value = (start + head + 4, end);
+        match FIELDS[known] {
+            "model" => self.model = Some(value),
+            "stream" => self.stream = boolean(&body[value.0..value.1])?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn boolean(value: &[u8]) -> Result<bool, FormError> {
+    match value {
+        b"true" | b"True" | b"1" => Ok(true),
+        b"false" | b"False" | b"0" | b"" => Ok(false),
+        _ => Err(FormError::Value("stream", "true or false")),
+    }
+}
+
+/// UTF-8 without control characters and without white space around it.
+fn plain_text(value: &[u8], bytes_max: usize) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= bytes_max)?;
+    let plain = text.trim() == text && !text.chars().any(char::is_control);
+    plain.then_some(text)
+}

@@ -1,0 +1,251 @@
+//! Events of a realtime session (OpenAI's `/v1/realtime`): where a caller's names a model, and what the server's say of usage.
+
+use crate::json::Cursor;
+use crate::scan::{ScanError, decode, members};
+use crate::usage::{Usage, openai_usage};
+use memchr::memmem;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// A model's name in a caller's event.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Named<'a> {
+    pub model: Cow<'a, str>,
+    /// Where its value stands, quotes included.
+    pub at: (usize, usize),
+    /// The session's own model; else one that transcribes its input.
+    pub is_own: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClientEvent<'a> {
+    /// It asks for an answer.
+    pub starts_response: bool,
+    /// In the order in which they stand.
+    pub models: Vec<Named<'a>>,
+}
+
+/// Objects that lead to a model's name; everything else is passed over.
+#[derive(Clone, Copy)]
+enum Place {
+    Event,
+    Session,
+    Response,
+    Audio,
+    Input,
+    Transcription,
+}
+
+impl Place {
+    const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Event => &["type", "session", "response"],
+            Self::Session => &["model", "input_audio_transcription", "audio"],
+            Self::Response | Self::Transcription => &["model"],
+            Self::Audio => &["input"],
+            Self::Input => &["transcription"],
+        }
+    }
+
+    fn below(self, key: &str) -> Option<Self> {
+        match (self, key) {
+            (Self::Event, "session") => Some(Self::Session),
+            (Self::Event, "response") => Some(Self::Response),
+            (Self::Session, "audio") => Some(Self::Audio),
+            (Self::Audio, "input") => Some(Self::Input),
+            (Self::Session, "input_audio_transcription") | (Self::Input, "transcription") => Some(Self::Transcription),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a caller's event.
+///
+/// # Errors
+/// When it is not one JSON object that every parser reads alike where it names its type or a model.
+pub fn scan_client_event(text: &str) -> Result<ClientEvent<'_>, ScanError> {
+    let mut cursor = Cursor::new(text.as_bytes());
+    if cursor.peek() != Some(b'{') {
+        return Err(ScanError::NotObject);
+    }
+    let mut event = ClientEvent { starts_response: false, models: Vec::new() };
+    let mut kind = None;
+    object(&mut cursor, Place::Event, 0, &mut event, &mut kind)?;
+    if cursor.peek().is_some() {
+        return Err(ScanError::Trailing);
+    }
+    event.starts_response = kind.ok_or(ScanError::Missing("type"))? == "response.create";
+    Ok(event)
+}
+
+fn object<'a>(
+    cursor: &mut Cursor<'a>,
+    place: Place,
+    depth: u32,
+    event: &mut ClientEvent<'a>,
+    kind: &mut Option<Cow<'a, str>>,
+) -> Result<(), ScanError> {
+    if cursor.peek() != Some(b'{') {
+        return Ok(cursor.value(depth)?);
+    }
+    cursor.at += 1;
+    let mut seen: u8 = 0;
+    members(cursor, |cursor, key| {
+        let Some(known) = place.keys().iter().position(|known| known.as_bytes() == key) else {
+            return Ok(cursor.value(depth + 1)?);
+        };
+        let key = place.keys()[known];
+        if seen & (1 << known) != 0 {
+            return Err(ScanError::Duplicate(key));
+        }
+        seen |= 1 << known;
+        if let Some(below) = place.below(key) {
+            return object(cursor, below, depth + 1, event, kind);
+        }
+        if cursor.peek() != Some(b'"') {
+            // A transcription can be switched off by null; a type or a model of the session cannot be anything but text.
+            return if key == "model" { Ok(cursor.value(depth + 1)?) } else { Err(ScanError::Type(key, "a string")) };
+        }
+        let string = cursor.string()?;
+        let text = decode(cursor.text, string, key)?;
+        if key == "type" {
+            *kind = Some(text);
+        } else {
+            event.models.push(Named { model: text, at: (string.start - 1, string.end + 1), is_own: !matches!(place, Place::Transcription) });
+        }
+        Ok(())
+    })
+}
+
+/// What the server's events said so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    usage: Option<Usage>,
+    /// Answers that ended.
+    pub responses: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerEvent {
+    ResponseCreated,
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow, default)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow, default)]
+    response: Option<Answer<'a>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+}
+
+const MARKS: [&[u8]; 3] = [b"response.created", b"response.done", b"input_audio_transcription.completed"];
+
+impl Tally {
+    /// Looks at one event of the server.
+    pub fn observe(&mut self, text: &str) -> ServerEvent {
+        // Audio comes in hundreds of events that say nothing; their type stands at their beginning, or near.
+        if !MARKS.iter().any(|mark| memmem::find(text.as_bytes(), mark).is_some()) {
+            return ServerEvent::Other;
+        }
+        let Ok(event) = serde_json::from_str::<Event<'_>>(text) else {
+            return ServerEvent::Other;
+        };
+        let used = match &*event.r#type {
+            "response.created" => return ServerEvent::ResponseCreated,
+            "response.done" => {
+                self.responses += 1;
+                event.response.and_then(|answer| answer.usage)
+            }
+            "conversation.item.input_audio_transcription.completed" => event.usage,
+            _ => None,
+        };
+        if let Some(used) = used.and_then(|used| openai_usage(used.get().as_bytes())) {
+            self.usage = Some(sum(self.usage.unwrap_or_default(), &used));
+        }
+        ServerEvent::Other
+    }
+
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+}
+
+fn sum(so_far: Usage, more: &Usage) -> Usage {
+    Usage {
+        input: so_far.input.saturating_add(more.input),
+        output: so_far.output.saturating_add(more.output),
+        cached: so_far.cached.saturating_add(more.cached),
+        cache_write: so_far.cache_write.saturating_add(more.cache_write),
+        reasoning: so_far.reasoning.saturating_add(more.reasoning),
+        audio: so_far.audio.saturating_add(more.audio),
+        images: so_far.images.saturating_add(more.images),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn models(text: &str) -> Vec<(String, bool)> {
+        let event = scan_client_event(text).expect(text);
+        event.models.into_iter().map(|named| (named.model.into_owned(), named.is_own)).collect()
+    }
+
+    #[test]
+    fn models_are_found_where_servers_look_for_them() {
+        let text = r#"{"event_id":"1","session":{"type":"realtime","model":"m","audio":{"input":{"transcription":{"model":"w","language":"de"}}},"tools":[{"model":"no"}]},"type":"session.update"}"#;
+        assert_eq!(models(text), [("m".into(), true), ("w".into(), false)]);
+        let event = scan_client_event(text).unwrap();
+        assert_eq!(&text[event.models[0].at.0..event.models[0].at.1], "\"m\"");
+        assert_eq!(models(r#"{"type":"session.update","session":{"input_audio_transcription":{"model":"w"}}}"#), [("w".into(), false)]);
+        assert_eq!(models(r#"{"type":"session.update","session":{"input_audio_transcription":null,"audio":null}}"#), []);
+        assert_eq!(models(r#"{"type":"response.create","response":{"model":"m\u0065"}}"#), [("me".into(), true)]);
+        assert!(scan_client_event(r#"{"type":"response.create"}"#).unwrap().starts_response);
+        assert!(!scan_client_event(r#"{"type":"input_audio_buffer.append","audio":"response.create"}"#).unwrap().starts_response);
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        let of = |text: &str| scan_client_event(text).expect_err(text);
+        assert_eq!(of(r#"{"type":"a","type":"response.create"}"#), ScanError::Duplicate("type"));
+        assert_eq!(of(r#"{"type":"session.update","session":{"model":"a","model":"b"}}"#), ScanError::Duplicate("model"));
+        assert_eq!(of(r#"{"type":"session.update","session":{},"session":{"model":"b"}}"#), ScanError::Duplicate("session"));
+        assert_eq!(of(r#"{"type":"session.update","session":{"mod\u0065l":"b"}}"#), ScanError::EscapedKey);
+        assert_eq!(of(r#"{"typ\u0065":"response.create"}"#), ScanError::EscapedKey);
+        assert_eq!(of(r#"{"session":{}}"#), ScanError::Missing("type"));
+        assert_eq!(of(r#"{"type":7}"#), ScanError::Type("type", "a string"));
+        assert_eq!(of(r#"[{"type":"response.create"}]"#), ScanError::NotObject);
+        assert_eq!(of(r#"{"type":"a"} {"type":"b"}"#), ScanError::Trailing);
+        assert_eq!(of(&format!(r#"{{"type":"a","x":{}{}}}"#, "[".repeat(70), "]".repeat(70))), ScanError::Depth);
+    }
+
+    #[test]
+    fn usage_of_all_answers_is_added_up() {
+        let mut tally = Tally::default();
+        let done = r#"{"type":"response.done","event_id":"e","response":{"id":"r","status":"completed","usage":{"total_tokens":300,"input_tokens":200,"output_tokens":100,"input_token_details":{"text_tokens":50,"audio_tokens":150,"cached_tokens":64,"cached_tokens_details":{"text_tokens":64}},"output_token_details":{"text_tokens":30,"audio_tokens":70}}}}"#;
+        assert_eq!(
+            tally.observe(r#"{"type":"response.created","response":{"id":"r","usage":null,"metadata":{"a":"response.done"}}}"#),
+            ServerEvent::ResponseCreated
+        );
+        assert_eq!(tally.usage(), None);
+        tally.observe(done);
+        tally.observe(done);
+        tally.observe(r#"{"type":"conversation.item.input_audio_transcription.completed","usage":{"type":"tokens","input_tokens":10,"output_tokens":3,"input_token_details":{"audio_tokens":10}}}"#);
+        tally.observe(r#"{"type":"response.output_audio.delta","delta":"AAAA"}"#);
+        let expected = Usage { input: 410, output: 203, cached: 128, audio: 450, ..Usage::default() };
+        assert_eq!((tally.usage(), tally.responses), (Some(expected), 2));
+        tally.observe(r#"{"type":"response.done","response":{"status":"cancelled"}}"#);
+        assert_eq!((tally.usage(), tally.responses), (Some(expected), 3));
+    }
+}
