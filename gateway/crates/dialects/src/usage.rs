@@ -145,7 +145,7 @@ pub fn usage_of_answer(form: Form, text: &[u8]) -> Option<Usage> {
         // A count is nothing that was used.
         Form::CountTokens => None,
         Form::Rerank => rerank_usage(text),
-        Form::Chat | Form::Completion | Form::Embedding => find_usage(text),
+        Form::Chat | Form::Completion | Form::Embedding | Form::Speech | Form::Image | Form::Transcription | Form::ImageForm => find_usage(text),
     }
 }
 

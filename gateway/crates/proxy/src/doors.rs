@@ -32,10 +32,17 @@ const fn call(path: &'static str, operation: Operation, form: Form, span: &'stat
     Door { method: Method::POST, path, operation, dialect: form.dialect(), task: Task::Call(form), span }
 }
 
-pub static DOORS: [Door; 4] = [
+pub static DOORS: [Door; 11] = [
     call("/v1/chat/completions", Operation::Chat, Form::Chat, names::CHAT),
     call("/v1/completions", Operation::Completion, Form::Completion, names::TEXT_COMPLETION),
     call("/v1/embeddings", Operation::Embedding, Form::Embedding, names::EMBEDDINGS),
+    call("/v1/rerank", Operation::Rerank, Form::Rerank, names::RERANK),
+    call("/v1/audio/speech", Operation::Speech, Form::Speech, names::SPEECH),
+    call("/v1/audio/transcriptions", Operation::Transcription, Form::Transcription, names::TRANSCRIPTION),
+    call("/v1/audio/translations", Operation::Transcription, Form::Transcription, names::TRANSCRIPTION),
+    call("/v1/images/generations", Operation::Image, Form::Image, names::IMAGE),
+    call("/v1/images/edits", Operation::Image, Form::ImageForm, names::IMAGE),
+    call("/v1/images/variations", Operation::Image, Form::ImageForm, names::IMAGE),
     Door { method: Method::GET, path: "/v1/models", operation: Operation::Unspecified, dialect: Dialect::OpenAi, task: Task::Models, span: "models" },
 ];
 

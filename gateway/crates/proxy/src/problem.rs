@@ -4,8 +4,8 @@ use crate::answer::{Reply, header_of};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
-use tenon_dialects::openai::{ApiError, ScanError};
-use tenon_dialects::{Dialect, error_body, error_frame};
+use tenon_dialects::openai::ApiError;
+use tenon_dialects::{BodyError, Dialect, error_body, error_frame};
 use tenon_policy::Refusal;
 use tenon_usage::RecordId;
 
@@ -25,7 +25,7 @@ pub struct Problem {
 #[derive(Clone, Copy, Debug)]
 enum Message {
     Fixed(&'static str),
-    Scan(ScanError),
+    Body(BodyError),
 }
 
 impl From<Refusal> for Problem {
@@ -36,9 +36,9 @@ impl From<Refusal> for Problem {
     }
 }
 
-impl From<ScanError> for Problem {
-    fn from(error: ScanError) -> Self {
-        Self { message: Message::Scan(error), param: error.param(), ..Self::new(400, error.code(), "") }
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        Self { message: Message::Body(error), param: error.param(), ..Self::new(error.status(), error.code(), "") }
     }
 }
 
@@ -78,7 +78,7 @@ impl Problem {
         let text;
         let message = match &self.message {
             Message::Fixed(message) => message,
-            Message::Scan(error) => {
+            Message::Body(error) => {
                 text = error.to_string();
                 &*text
             }

@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tenon_dialects::openai::{Observer, find_usage};
+use tenon_dialects::{Form, Watch};
 use tenon_usage::Outcome;
 
 /// A whole answer up to this size is looked at for usage; what is longer is passed on and counts as unknown.
@@ -29,6 +30,12 @@ enum Kind {
         bytes: usize,
     },
     Events(Observer),
+    /// Speech, images and the like: watched, never kept.
+    Media {
+        watch: Box<Watch>,
+        events: bool,
+        images: bool,
+    },
     /// An upstream's refusal, passed on as it is.
     Refused,
 }
@@ -50,6 +57,11 @@ impl Relay {
         Self::new(worker, call, answering, Kind::Events(Observer::new(take_usage_out)))
     }
 
+    pub fn media(worker: &Rc<Worker>, call: Call, answering: Answering, form: Form, events: bool) -> Self {
+        let kind = Kind::Media { watch: Box::new(Watch::new(events)), events, images: form.makes_images() };
+        Self::new(worker, call, answering, kind)
+    }
+
     pub fn whole(worker: &Rc<Worker>, call: Call, answering: Answering) -> Self {
         let refused = !answering.response.status().is_success();
         let kind = if refused { Kind::Refused } else { Kind::Whole { pieces: Vec::new(), bytes: 0 } };
@@ -65,8 +77,8 @@ impl Relay {
     /// The answer's length, where nothing can be added or taken out.
     pub fn length(&self) -> Option<u64> {
         match self.kind {
-            Kind::Events(_) => None,
-            Kind::Whole { .. } | Kind::Refused => self.body.size_hint().exact(),
+            Kind::Events(_) | Kind::Media { events: true, .. } => None,
+            Kind::Whole { .. } | Kind::Media { .. } | Kind::Refused => self.body.size_hint().exact(),
         }
     }
 
@@ -118,7 +130,7 @@ impl Relay {
             self.sender = None;
             self.queue.clear();
             self.call.trouble(Problem::UNMETERED.code, None);
-            if !matches!(self.kind, Kind::Events(_)) {
+            if !self.is_stream() {
                 return Poll::Ready(Err(BrokenOff));
             }
             self.queue.push_back(Problem::UNMETERED.frame(self.call.subject.id, self.call.subject.door.dialect));
@@ -135,6 +147,16 @@ impl Relay {
                 // Callers stop reading at `[DONE]`, so the record must stand before it leaves.
                 if observer.seen().done {
                     self.settle_stream(Outcome::Completed);
+                }
+            }
+            Kind::Media { watch, events, .. } => {
+                watch.observe(&data);
+                let (events, done) = (*events, watch.is_done());
+                self.queue.push_back(data);
+                match (events, done) {
+                    (true, true) => self.settle_stream(Outcome::Completed),
+                    (true, false) => {}
+                    (false, _) => self.end_with_last_frame(),
                 }
             }
             Kind::Whole { pieces, bytes } => {
@@ -161,13 +183,14 @@ impl Relay {
     }
 
     fn end(&mut self) -> Result<(), BrokenOff> {
-        let Kind::Events(observer) = &mut self.kind else {
+        if let Kind::Events(observer) = &mut self.kind {
+            self.queue.extend(observer.finish());
+        } else if !self.is_stream() {
             self.settle_whole();
             self.finished();
             return Ok(());
-        };
-        self.queue.extend(observer.finish());
-        if !observer.seen().done {
+        }
+        if !self.stream_is_done() {
             // An engine that died may well have closed its connection in good order.
             return self.break_off(&Problem::CUT, Outcome::Cut);
         }
@@ -181,7 +204,7 @@ impl Relay {
         self.over = true;
         self.sender = None;
         self.call.trouble(problem.code, None);
-        if !matches!(self.kind, Kind::Events(_)) {
+        if !self.is_stream() {
             self.call.settle(outcome, Measured::default());
             return Err(BrokenOff);
         }
@@ -193,8 +216,17 @@ impl Relay {
         Ok(())
     }
 
+    /// It ends with an error frame where it cannot go on.
+    fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Events(_) | Kind::Media { events: true, .. })
+    }
+
     fn stream_is_done(&self) -> bool {
-        matches!(&self.kind, Kind::Events(observer) if observer.seen().done)
+        match &self.kind {
+            Kind::Events(observer) => observer.seen().done,
+            Kind::Media { watch, .. } => watch.is_done(),
+            Kind::Whole { .. } | Kind::Refused => false,
+        }
     }
 
     fn settle_stream(&mut self, outcome: Outcome) {
@@ -204,10 +236,16 @@ impl Relay {
             let frames = if outcome == Outcome::Completed { 0 } else { seen.output_frames };
             let outcome = if seen.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
             self.call.settle(outcome, Measured { usage: seen.usage, output_frames: frames });
+        } else if let Kind::Media { watch, images, .. } = &self.kind {
+            let outcome = if watch.has_error() && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
+            self.call.settle(outcome, Measured { usage: watch.usage(*images), output_frames: 0 });
         }
     }
 
     fn settle_whole(&mut self) {
+        if matches!(self.kind, Kind::Media { .. }) {
+            return self.settle_stream(Outcome::Completed);
+        }
         let Kind::Whole { pieces, bytes } = &self.kind else {
             return self.call.settle(Outcome::UpstreamError, Measured::default());
         };
@@ -231,7 +269,7 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.call.live.enter(Phase::Stream, self.worker.clock());
         // Settled already, unless the caller left in the middle.
-        if matches!(self.kind, Kind::Events(_)) {
+        if self.is_stream() {
             self.settle_stream(Outcome::ClientGone);
         }
     }

@@ -111,9 +111,10 @@ async fn model_call(
     let (parts, body) = request.into_parts();
     let refused = |problem: &Problem| tell_refused(worker, &arrival, problem);
     let (key, body) = caller_and_body(worker, &parts.headers, &arrival.peer, door, body).await.inspect_err(refused)?;
-    let head = form.scan(&body).map_err(Problem::from).inspect_err(refused)?;
+    let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let head = form.read(content_type, &body).map_err(Problem::from).inspect_err(refused)?;
     let streamed = head.stream && form.streams();
-    let ask_usage = streamed && head.include_usage != IncludeUsage::Asked;
+    let ask_usage = streamed && form.asks_usage() && head.include_usage != IncludeUsage::Asked;
     let prepared = Prepared { body: &body, head: &head, door, ask_usage, headers: &parts.headers };
     let trace = match &worker.spans {
         Some(spans) => arrival.trace.sampled(spans),
@@ -121,7 +122,7 @@ async fn model_call(
     };
     let subject = Subject { id: arrival.id, trace, started: arrival.at, started_unix_us: arrival.unix_us, door, streamed };
     let (call, answering) = admitted_call(worker, &key, &head, subject, &prepared).await?;
-    relay(worker, call, answering, ask_usage)
+    relay(worker, call, answering, form, ask_usage)
 }
 
 async fn caller_and_body(worker: &Worker, headers: &HeaderMap, peer: &Peer, door: &Door, body: Incoming) -> Result<(Arc<Key>, Bytes), Problem> {
@@ -153,7 +154,7 @@ fn admit_now(worker: &Worker, key: &Arc<Key>, head: &Head<'_>) -> Result<Admitte
 }
 
 /// The head of the answer. What the caller must not see of the upstream's refusals is told in our own words.
-fn relay(worker: &Rc<Worker>, mut call: Call, answering: Answering, ask_usage: bool) -> Result<Response<Reply>, Problem> {
+fn relay(worker: &Rc<Worker>, mut call: Call, answering: Answering, form: Form, ask_usage: bool) -> Result<Response<Reply>, Problem> {
     let status = answering.response.status();
     let headers = answering.response.headers();
     let hidden = match status.as_u16() {
@@ -176,7 +177,13 @@ fn relay(worker: &Rc<Worker>, mut call: Call, answering: Answering, ask_usage: b
     let content_type = headers.get(CONTENT_TYPE).cloned();
     let retry_after = headers.get(RETRY_AFTER).cloned();
     let events = status.is_success() && content_type.as_ref().is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-    let body = if events { Relay::events(worker, call, answering, ask_usage) } else { Relay::whole(worker, call, answering) };
+    let body = if form.is_media() && status.is_success() {
+        Relay::media(worker, call, answering, form, events)
+    } else if events {
+        Relay::events(worker, call, answering, ask_usage)
+    } else {
+        Relay::whole(worker, call, answering)
+    };
     Ok(respond(status, id, content_type, retry_after, events, body))
 }
 

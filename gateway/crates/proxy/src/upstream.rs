@@ -2,7 +2,7 @@
 
 use crate::answer::header_of;
 use crate::call::Call;
-use crate::doors::Door;
+use crate::doors::{Door, Task};
 use crate::live::{Cut, Phase};
 use crate::metrics::bump;
 use crate::outgoing::Outgoing;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
+use tenon_dialects::multipart::splice_form;
 use tenon_dialects::openai::{Head, splice};
 use tenon_policy::{Admitted, Chosen, Refusal};
 use tenon_snapshot::Target;
@@ -140,14 +141,22 @@ fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepared<'_
     } else {
         format!("{}{}", target.path_prefix, path.strip_prefix("/v1")?).parse().ok()?
     };
-    let body = Outgoing(splice(prepared.body, prepared.head, chosen.upstream_model(), prepared.ask_usage));
+    let is_form = matches!(prepared.door.task, Task::Call(form) if form.is_multipart());
+    let pieces = if is_form {
+        splice_form(prepared.body, prepared.head.model_at, chosen.upstream_model())
+    } else {
+        splice(prepared.body, prepared.head, chosen.upstream_model(), prepared.ask_usage)
+    };
+    let body = Outgoing(pieces);
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path;
     let headers = request.headers_mut();
     headers.reserve(8);
     headers.insert(HOST, target.host_header.clone());
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // A form's type names its boundary; it was read and understood.
+    let content_type = prepared.headers.get(CONTENT_TYPE).filter(|_| is_form).cloned();
+    headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
     headers.insert(USER_AGENT, HeaderValue::from_static("tenon-gateway"));
     headers.insert(header_of::REQUEST_ID, header_of::request_id(call.subject.id));
     if let Some(authorization) = &target.authorization {

@@ -18,6 +18,12 @@ pub const OUTCOME: &str = "tenon.outcome";
 pub const CHAT: &str = "chat";
 pub const TEXT_COMPLETION: &str = "text_completion";
 pub const EMBEDDINGS: &str = "embeddings";
+pub const RERANK: &str = "rerank";
+pub const SPEECH: &str = "speech";
+pub const TRANSCRIPTION: &str = "transcription";
+pub const IMAGE: &str = "image_generation";
+pub const REALTIME: &str = "realtime";
+pub const INFER: &str = "infer";
 
 /// Value of [`PROVIDER`]: the dialect that is spoken, whoever runs the engine.
 pub const OPENAI: &str = "openai";

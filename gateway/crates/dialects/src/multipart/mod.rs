@@ -25,6 +25,8 @@ pub struct FormHead<'a> {
     /// Where the model's name stands.
     pub model_at: (usize, usize),
     pub stream: bool,
+    /// Answers asked for.
+    pub choices: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +87,7 @@ pub fn scan_form<'a>(content_type: &[u8], body: &'a [u8]) -> Result<FormHead<'a>
     let (start, end) = found.model.ok_or(FormError::Missing("model"))?;
     let model = plain_text(&body[start..end], MODEL_BYTES_MAX).filter(|name| !name.is_empty());
     let model = model.ok_or(FormError::Value("model", "a model's name"))?;
-    Ok(FormHead { model, model_at: (start, end), stream: found.stream })
+    Ok(FormHead { model, model_at: (start, end), stream: found.stream, choices: found.choices.max(1) })
 }
 
 /// The form with another model's name in it; the bytes around are not copied.
@@ -162,6 +164,7 @@ struct Found {
     seen: u8,
     model: Option<(usize, usize)>,
     stream: bool,
+    choices: u64,
 }
 
 impl Found {
@@ -183,10 +186,16 @@ impl Found {
         match FIELDS[known] {
             "model" => self.model = Some(value),
             "stream" => self.stream = boolean(&body[value.0..value.1])?,
+            "n" => self.choices = number(&body[value.0..value.1])?,
             _ => {}
         }
         Ok(())
     }
+}
+
+fn number(value: &[u8]) -> Result<u64, FormError> {
+    let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|text| text.parse().ok()).ok_or(FormError::Value("n", "a whole number"))
 }
 
 fn boolean(value: &[u8]) -> Result<bool, FormError> {
