@@ -50,7 +50,7 @@ fn requests(page: &mut Page, threads: &[ThreadMetrics]) {
             page.line(name, &format!("operation=\"{operation}\",class=\"{class}\""), sum(threads, |t| &t.requests[i][j]));
         }
     }
-    labelled(page, threads, "tenon_gateway_refusals_total", "Refused requests by code.", "code", CODES, |t| &t.refusals.0);
+    labelled(page, threads, "tenon_gateway_refusals_total", "Refused requests by code.", "code", &CODES, |t| &t.refusals.0);
 }
 
 fn calls(page: &mut Page, threads: &[ThreadMetrics]) {
