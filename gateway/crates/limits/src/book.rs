@@ -1,0 +1,170 @@
+//! The talk with the control plane about leases and shares, without the connection: what to say now, what an answer means.
+
+use crate::lease::Lease;
+use crate::registry::Registry;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tenon_contract as wire;
+
+/// A lease that nobody used for this long goes back: others may need it.
+const IDLE_US: u64 = 15_000_000;
+/// The next lease is asked for while the one in use still has this long.
+const RENEW_US: u64 = 5_000_000;
+/// The control plane's deadline less this part of it, and at least [`MARGIN_US_MIN`]: clocks drift, threads sleep.
+const MARGIN_PART: u64 = 10;
+const MARGIN_US_MIN: u64 = 250_000;
+/// Identifiers are stored in every record of a call that used the lease.
+const ID_BYTES_MAX: usize = 64;
+/// Closings are told this often after an answer has shown that the connection works.
+const CLOSINGS_TOLD: u32 = 3;
+
+pub struct Book {
+    registry: Arc<Registry>,
+    process_id: String,
+    /// Leases that are over, what was spent, and how often that was told.
+    closing: HashMap<Box<str>, (i64, u32)>,
+    /// Earlier runs whose log has shipped, and whether that was told on this connection: kept until an answer has come after.
+    shipped: Vec<(String, bool)>,
+}
+
+impl Book {
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, process_id: String) -> Self {
+        Self { registry, process_id, closing: HashMap::new(), shipped: Vec::new() }
+    }
+
+    /// An earlier process's log is acknowledged to its end.
+    pub fn has_shipped(&mut self, process_id: String) {
+        self.shipped.push((process_id, false));
+    }
+
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        !self.shipped.is_empty() || !self.closing.is_empty() || self.registry.is_needed()
+    }
+
+    /// A new connection: everything is said again, and nothing that was asked is waited for.
+    pub fn connecting(&mut self) {
+        self.shipped.iter_mut().for_each(|(_, told)| *told = false);
+        self.registry.limits().iter().for_each(|limit| limit.announce());
+        self.registry.budgets().iter().for_each(|budget| budget.forget_asked());
+        self.closing.values_mut().for_each(|(_, told)| *told = 0);
+    }
+
+    /// The next message.
+    pub fn request(&mut self, now_us: u64) -> wire::LeaseRequest {
+        let mut request = wire::LeaseRequest { process_id: self.process_id.clone(), ..Default::default() };
+        request.demands = self.registry.limits().iter().filter_map(|limit| limit.take_demand()).collect();
+        for budget in self.registry.budgets() {
+            let idle = budget.is_idle(now_us, IDLE_US);
+            for lease in budget.leases().iter() {
+                if (idle || lease.is_over(now_us) || lease.left(now_us) == 0) && self.close(lease) {
+                    budget.drop_lease(lease);
+                    continue;
+                }
+                let soon = lease.deadline_us().saturating_sub(now_us) < RENEW_US;
+                if soon && !idle && !lease.is_over(now_us) && budget.leases().len() == 1 {
+                    budget.set_low();
+                }
+                request.reports.push(wire::LeaseReport {
+                    lease_id: lease.id.to_string(),
+                    spent_nano: lease.spent(),
+                    reserved_nano: lease.reserved(),
+                    close: false,
+                });
+            }
+            request.wants.extend(budget.take_want(now_us));
+        }
+        for (lease_id, (spent_nano, told)) in &mut self.closing {
+            *told += 1;
+            request.reports.push(wire::LeaseReport { lease_id: lease_id.to_string(), spent_nano: *spent_nano, reserved_nano: 0, close: true });
+        }
+        for (process_id, told) in &mut self.shipped {
+            *told = true;
+            request.shipped_process_ids.push(process_id.clone());
+        }
+        request
+    }
+
+    fn close(&mut self, lease: &Lease) -> bool {
+        let Some(spent) = lease.close() else {
+            return false;
+        };
+        self.registry.stats.leases_closed.fetch_add(1, Ordering::Relaxed);
+        self.closing.insert(lease.id.clone(), (spent, 0));
+        true
+    }
+
+    /// What an answer says. Gives the ids of earlier processes that the control plane has now heard of.
+    pub fn response(&mut self, response: &wire::LeaseResponse, now_us: u64) -> Vec<String> {
+        for share in &response.shares {
+            if let Some(limit) = self.registry.find_limit(&share.limit_id) {
+                limit.share(share);
+            }
+        }
+        for id in &response.closed_lease_ids {
+            self.stop_lease(id);
+        }
+        response.leases.iter().for_each(|lease| self.granted(lease, now_us));
+        for denied in &response.denied {
+            if let Some(budget) = self.registry.find_budget(&denied.budget_id) {
+                budget.answered(now_us);
+                budget.deny(now_us + u64::from(denied.retry_after_ms.clamp(100, 60_000)) * 1000);
+            }
+        }
+        self.closing.retain(|_, (_, told)| *told < CLOSINGS_TOLD);
+        self.shipped.extract_if(.., |(_, told)| *told).map(|(process_id, _)| process_id).collect()
+    }
+
+    fn granted(&mut self, wire: &wire::Lease, now_us: u64) {
+        let budget = self.registry.find_budget(&wire.budget_id);
+        let Some(budget) = budget.filter(|_| wire.lease_id.len() <= ID_BYTES_MAX) else {
+            // Not ours to use: it goes back whole.
+            self.closing.insert(wire.lease_id.as_str().into(), (0, 0));
+            return;
+        };
+        let since_us = budget.answered(now_us);
+        let valid_us = u64::from(wire.valid_ms) * 1000;
+        let deadline_us = since_us + valid_us.saturating_sub((valid_us / MARGIN_PART).max(MARGIN_US_MIN));
+        if let Some(held) = budget.leases().iter().find(|lease| *lease.id == *wire.lease_id) {
+            held.extend(deadline_us);
+            return;
+        }
+        if self.closing.contains_key(wire.lease_id.as_str()) {
+            return;
+        }
+        self.registry.stats.leases_granted.fetch_add(1, Ordering::Relaxed);
+        budget.grant(Arc::new(Lease::new(&wire.lease_id, wire.amount_nano, deadline_us)));
+    }
+
+    fn stop_lease(&mut self, id: &str) {
+        self.closing.remove(id);
+        for budget in self.registry.budgets() {
+            budget.leases().iter().filter(|lease| *lease.id == *id).for_each(|lease| lease.stop());
+        }
+    }
+
+    /// Last words of a process that ends: every lease on which no call runs goes back.
+    pub fn farewell(&mut self, now_us: u64) -> wire::LeaseRequest {
+        for budget in self.registry.budgets() {
+            for lease in budget.leases().iter() {
+                lease.stop();
+                if self.close(lease) {
+                    budget.drop_lease(lease);
+                }
+            }
+        }
+        self.request(now_us)
+    }
+
+    /// While the control plane cannot be asked: those who wait must not wait in vain.
+    pub fn disconnected(&self) {
+        self.registry.connected.store(false, Ordering::Release);
+        self.registry.budgets().iter().for_each(|budget| budget.news.tell());
+    }
+
+    pub fn connected(&self) {
+        self.registry.connected.store(true, Ordering::Release);
+    }
+}

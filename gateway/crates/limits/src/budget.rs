@@ -1,0 +1,171 @@
+//! A hard budget as this process holds it: its leases, who waits for more, and what the control plane said last.
+//!
+//! Promises: what is reserved lies within leases (Σ leases ≤ budget), so no request needs a round trip and no number of processes can spend
+//! the budget twice. No lease, no call.
+
+use crate::lease::Lease;
+use crate::signal::{News, lock};
+use arc_swap::ArcSwap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tenon_contract as wire;
+use tenon_contract::Subject;
+
+/// A want that nobody answered is told again after this.
+const ASK_AGAIN_US: u64 = 2_000_000;
+
+#[derive(Debug)]
+pub struct Budget {
+    pub id: Box<str>,
+    pub currency: Box<str>,
+    pub subject: Subject,
+    leases: ArcSwap<Vec<Arc<Lease>>>,
+    /// The most that a call waits for.
+    wanted: AtomicI64,
+    /// What is left will not last.
+    low: AtomicBool,
+    /// Of the last lease: half of it is the low-water mark.
+    slice: AtomicI64,
+    last_used_us: AtomicU64,
+    /// The control plane said no: asking again makes no sense before this.
+    denied_until_us: AtomicU64,
+    asked: Mutex<Asked>,
+    pub news: News,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    /// Since when something is asked that was not answered: a lease's time counts from here.
+    since_us: Option<u64>,
+    last_us: u64,
+}
+
+/// A part of a lease that a call has reserved.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    pub lease: Arc<Lease>,
+    pub nano: i64,
+}
+
+impl Budget {
+    #[must_use]
+    pub fn new(wire: &wire::Budget) -> Self {
+        Self {
+            id: wire.budget_id.as_str().into(),
+            currency: wire.currency.as_str().into(),
+            subject: wire.subject(),
+            leases: ArcSwap::default(),
+            wanted: AtomicI64::new(0),
+            low: AtomicBool::new(false),
+            slice: AtomicI64::new(0),
+            last_used_us: AtomicU64::new(0),
+            denied_until_us: AtomicU64::new(0),
+            asked: Mutex::default(),
+            news: News::default(),
+        }
+    }
+
+    /// What one call could reserve now, over all leases.
+    #[must_use]
+    pub fn left(&self, now_us: u64) -> i64 {
+        self.leases.load().iter().fold(0, |sum: i64, lease| sum.saturating_add(lease.left(now_us)))
+    }
+
+    /// Reserves `nano` into `pieces`: in one lease if one has the room, else in several. Nothing is kept when it does not fit.
+    ///
+    /// Gives whether more should be asked for, or `None` when it does not fit.
+    pub(crate) fn reserve(&self, nano: i64, now_us: u64, pieces: &mut Vec<Piece>) -> Option<bool> {
+        let leases = self.leases.load();
+        let whole = leases.iter().find(|lease| lease.left(now_us) >= nano && lease.reserve(nano, now_us));
+        match whole {
+            Some(lease) => pieces.push(Piece { lease: lease.clone(), nano }),
+            None => reserve_in_parts(&leases, nano, now_us, pieces)?,
+        }
+        self.last_used_us.store(now_us, Ordering::Relaxed);
+        let is_low = self.left(now_us) < self.slice.load(Ordering::Relaxed) / 2;
+        Some(is_low && !self.is_denied(now_us) && !self.low.swap(true, Ordering::Relaxed))
+    }
+
+    /// A call waits for a lease of at least so much.
+    pub fn want(&self, nano: i64) {
+        self.wanted.fetch_max(nano.max(1), Ordering::AcqRel);
+    }
+
+    /// Told to be spent a moment ago, or not to have enough.
+    #[must_use]
+    pub fn is_denied(&self, now_us: u64) -> bool {
+        now_us < self.denied_until_us.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn leases(&self) -> Arc<Vec<Arc<Lease>>> {
+        self.leases.load_full()
+    }
+
+    pub(crate) fn is_idle(&self, now_us: u64, idle_us: u64) -> bool {
+        now_us.saturating_sub(self.last_used_us.load(Ordering::Relaxed)) > idle_us && self.wanted.load(Ordering::Relaxed) == 0
+    }
+
+    /// What to ask the control plane for, if anything, and if now.
+    pub(crate) fn take_want(&self, now_us: u64) -> Option<wire::LeaseWant> {
+        let (wanted, low) = (self.wanted.load(Ordering::Acquire), self.low.load(Ordering::Relaxed));
+        if wanted == 0 && !low {
+            return None;
+        }
+        let mut asked = lock(&self.asked);
+        if asked.since_us.is_some() && now_us.saturating_sub(asked.last_us) < ASK_AGAIN_US {
+            return None;
+        }
+        self.wanted.store(0, Ordering::Release);
+        self.low.store(false, Ordering::Relaxed);
+        asked.since_us.get_or_insert(now_us);
+        asked.last_us = now_us;
+        Some(wire::LeaseWant { budget_id: self.id.to_string(), amount_nano: wanted })
+    }
+
+    /// Since when the answer that has just come was waited for. Afterwards nothing is asked.
+    pub(crate) fn answered(&self, now_us: u64) -> u64 {
+        lock(&self.asked).since_us.take().unwrap_or(now_us)
+    }
+
+    /// The connection broke: what was asked on it is not answered any more.
+    pub(crate) fn forget_asked(&self) {
+        *lock(&self.asked) = Asked::default();
+    }
+
+    pub(crate) fn set_low(&self) {
+        self.low.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn grant(&self, lease: Arc<Lease>) {
+        self.slice.store(lease.amount, Ordering::Relaxed);
+        self.denied_until_us.store(0, Ordering::Release);
+        self.leases.rcu(|held| held.iter().chain([&lease]).cloned().collect::<Vec<_>>());
+        self.news.tell();
+    }
+
+    pub(crate) fn deny(&self, until_us: u64) {
+        self.denied_until_us.store(until_us, Ordering::Release);
+        self.news.tell();
+    }
+
+    pub(crate) fn drop_lease(&self, lease: &Arc<Lease>) {
+        self.leases.rcu(|held| held.iter().filter(|other| !Arc::ptr_eq(other, lease)).cloned().collect::<Vec<_>>());
+    }
+}
+
+fn reserve_in_parts(leases: &[Arc<Lease>], nano: i64, now_us: u64, pieces: &mut Vec<Piece>) -> Option<()> {
+    let before = pieces.len();
+    let mut missing = nano;
+    for lease in leases {
+        let part = lease.left(now_us).min(missing);
+        if part > 0 && lease.reserve(part, now_us) {
+            pieces.push(Piece { lease: lease.clone(), nano: part });
+            missing -= part;
+        }
+    }
+    if missing > 0 || pieces.len() - before > crate::PIECES_MAX {
+        pieces.drain(before..).for_each(|piece| piece.lease.settle(piece.nano, 0));
+        return None;
+    }
+    Some(())
+}

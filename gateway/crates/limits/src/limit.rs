@@ -1,0 +1,242 @@
+//! The state of one limit in this process: its share of the fleet's numbers, what is used of it, and what was wanted.
+//!
+//! The state outlives the table that the limit came from: a replaced governance table finds it again by its id.
+
+use crate::window::{Place, Window};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{self, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use tenon_contract as wire;
+use tenon_contract::Subject;
+
+/// Until a first share has come a process gives itself this part of the limit. The control plane's first word comes milliseconds after the
+/// stream opens; without it, up to so many gateways stay within the limit together.
+const PARTS_WITHOUT_SHARE: u64 = 4;
+
+/// What a limit bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Requests,
+    Tokens,
+    Concurrency,
+}
+
+/// Three numbers; zero = not limited in this way.
+#[derive(Debug, Default)]
+struct Numbers {
+    requests: AtomicU64,
+    tokens: AtomicU64,
+    concurrency: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Demand {
+    requests: AtomicU64,
+    tokens: AtomicU64,
+    /// The highest wanted at one moment.
+    concurrency: AtomicU64,
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Limit {
+    /// Calls that run.
+    running: AtomicU64,
+    demand: Demand,
+    pub id: Box<str>,
+    subject: AtomicI32,
+    fleet: Numbers,
+    share: Numbers,
+    /// A share has come.
+    shared: AtomicBool,
+    /// Said something about demand in the last report: a zero is told once.
+    told: AtomicBool,
+    /// Made at the first use: most keys of a large installation sleep.
+    requests: OnceLock<Box<Window>>,
+    tokens: OnceLock<Box<Window>>,
+}
+
+/// Which limit refused, and when trying again makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    pub kind: Kind,
+    pub subject: Subject,
+    /// Of the fleet.
+    pub limit: u64,
+    /// Of what this process may give.
+    pub remaining: u64,
+    pub retry_after_us: u64,
+}
+
+impl Limit {
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self {
+            running: AtomicU64::new(0),
+            demand: Demand::default(),
+            id: id.into(),
+            subject: AtomicI32::new(0),
+            fleet: Numbers::default(),
+            share: Numbers::default(),
+            shared: AtomicBool::new(false),
+            // A limit that is new here is announced once, so that its share comes before it is needed.
+            told: AtomicBool::new(true),
+            requests: OnceLock::new(),
+            tokens: OnceLock::new(),
+        }
+    }
+
+    /// What the fleet may use, by the newest table.
+    pub fn set(&self, wire: &wire::Limit) {
+        self.subject.store(wire.subject, Relaxed);
+        self.fleet.requests.store(wire.requests_per_minute, Relaxed);
+        self.fleet.tokens.store(wire.tokens_per_minute, Relaxed);
+        self.fleet.concurrency.store(u64::from(wire.concurrency), Relaxed);
+    }
+
+    /// What this process may use, from now on until another word.
+    pub fn share(&self, wire: &wire::Share) {
+        self.share.requests.store(wire.requests_per_minute, Relaxed);
+        self.share.tokens.store(wire.tokens_per_minute, Relaxed);
+        self.share.concurrency.store(u64::from(wire.concurrency), Relaxed);
+        self.shared.store(true, Ordering::Release);
+    }
+
+    /// What was wanted since the last time; `None` = nothing, and that was told.
+    pub fn take_demand(&self) -> Option<wire::ShareDemand> {
+        let requests = self.demand.requests.swap(0, Relaxed);
+        let tokens = self.demand.tokens.swap(0, Relaxed);
+        let running = self.running.load(Relaxed);
+        let concurrency = self.demand.concurrency.swap(running, Relaxed).max(running);
+        let wanted = requests + tokens + concurrency > 0;
+        let before = self.told.swap(wanted, Relaxed);
+        let concurrency = u32::try_from(concurrency).unwrap_or(u32::MAX);
+        (wanted || before).then(|| wire::ShareDemand { limit_id: self.id.to_string(), requests, tokens, concurrency })
+    }
+
+    /// The next report names it, whether or not it was used: a new connection may lead to a control plane that has forgotten.
+    pub fn announce(&self) {
+        self.told.store(true, Relaxed);
+    }
+
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject::try_from(self.subject.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Of the fleet; zero = not limited.
+    #[must_use]
+    pub fn of_fleet(&self, kind: Kind) -> u64 {
+        pick(&self.fleet, kind).load(Relaxed)
+    }
+
+    /// Of this process. Only meaningful where [`Self::of_fleet`] is not zero.
+    #[must_use]
+    pub fn of_process(&self, kind: Kind) -> u64 {
+        let fleet = self.of_fleet(kind);
+        if self.shared.load(Ordering::Acquire) { pick(&self.share, kind).load(Relaxed).min(fleet) } else { fleet.div_ceil(PARTS_WITHOUT_SHARE) }
+    }
+
+    #[must_use]
+    pub fn remaining(&self, kind: Kind, now_us: u64) -> u64 {
+        let used = match kind {
+            Kind::Requests => self.requests.get().map_or(0, |window| window.used(now_us)),
+            Kind::Tokens => self.tokens.get().map_or(0, |window| window.used(now_us)),
+            Kind::Concurrency => self.running.load(Relaxed),
+        };
+        self.of_process(kind).saturating_sub(used)
+    }
+
+    /// Until all of it is there again, if nothing else comes.
+    #[must_use]
+    pub fn whole_in_us(&self, kind: Kind, now_us: u64) -> u64 {
+        let window = match kind {
+            Kind::Requests => self.requests.get(),
+            Kind::Tokens => self.tokens.get(),
+            Kind::Concurrency => None,
+        };
+        window.map_or(0, |window| window.empty_in_us(now_us))
+    }
+
+    /// One more running call. Give it back with [`Self::leave`].
+    pub(crate) fn enter(&self) -> Result<(), Exceeded> {
+        if self.of_fleet(Kind::Concurrency) == 0 {
+            // Counted all the same: a table may limit it while calls run, and they must be able to leave.
+            self.running.fetch_add(1, Relaxed);
+            return Ok(());
+        }
+        let most = self.of_process(Kind::Concurrency);
+        let entered = self.running.fetch_update(Relaxed, Relaxed, |running| (running < most).then_some(running + 1));
+        let wanted = entered.unwrap_or_else(|running| running) + 1;
+        if self.demand.concurrency.load(Relaxed) < wanted {
+            self.demand.concurrency.fetch_max(wanted, Relaxed);
+        }
+        // When a call ends is nobody's knowledge: a second is a polite guess.
+        entered.map(|_| ()).map_err(|_| self.exceeded(Kind::Concurrency, 0, 1_000_000))
+    }
+
+    pub(crate) fn leave(&self) {
+        self.running.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn take_request(&self, now_us: u64) -> Result<Option<Place>, Exceeded> {
+        if self.of_fleet(Kind::Requests) == 0 {
+            return Ok(None);
+        }
+        self.demand.requests.fetch_add(1, Relaxed);
+        let (window, share) = (self.requests.get_or_init(Box::default), self.of_process(Kind::Requests));
+        window.take(1, share, now_us).map(Some).ok_or_else(|| {
+            let remaining = share.saturating_sub(window.used(now_us));
+            self.exceeded(Kind::Requests, remaining, wait(window, 1, share, now_us))
+        })
+    }
+
+    /// Gives the place and how much was taken: a call larger than the whole share takes the share, and waits until nothing else is in it.
+    pub(crate) fn take_tokens(&self, estimate: u64, now_us: u64) -> Result<Option<(Place, u64)>, Exceeded> {
+        if self.of_fleet(Kind::Tokens) == 0 {
+            return Ok(None);
+        }
+        self.demand.tokens.fetch_add(estimate, Relaxed);
+        let (window, share) = (self.tokens.get_or_init(Box::default), self.of_process(Kind::Tokens));
+        let wanted = estimate.min(share).max(1);
+        window.take(wanted, share, now_us).map(|place| Some((place, wanted))).ok_or_else(|| {
+            let remaining = share.saturating_sub(window.used(now_us));
+            self.exceeded(Kind::Tokens, remaining, wait(window, wanted, share, now_us))
+        })
+    }
+
+    pub(crate) fn give_back_request(&self, place: Place) {
+        if let Some(window) = self.requests.get() {
+            window.give_back(place, 1);
+        }
+    }
+
+    /// What was reserved at `place` becomes what was really used.
+    pub(crate) fn correct_tokens(&self, place: Place, reserved: u64, used: u64, now_us: u64) {
+        let Some(window) = self.tokens.get() else {
+            return;
+        };
+        if used > reserved {
+            window.add(used - reserved, now_us);
+        } else if used < reserved {
+            window.give_back(place, reserved - used);
+        }
+    }
+
+    fn exceeded(&self, kind: Kind, remaining: u64, retry_after_us: u64) -> Exceeded {
+        Exceeded { kind, subject: self.subject(), limit: self.of_fleet(kind), remaining, retry_after_us }
+    }
+}
+
+/// A share of nothing may be enlarged with the next word of the control plane, a second or two from now.
+fn wait(window: &Window, wanted: u64, share: u64, now_us: u64) -> u64 {
+    if share == 0 { 2_000_000 } else { window.room_in_us(wanted, share, now_us).max(1) }
+}
+
+fn pick(numbers: &Numbers, kind: Kind) -> &AtomicU64 {
+    match kind {
+        Kind::Requests => &numbers.requests,
+        Kind::Tokens => &numbers.tokens,
+        Kind::Concurrency => &numbers.concurrency,
+    }
+}

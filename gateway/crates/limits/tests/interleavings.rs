@@ -1,0 +1,62 @@
+//! Every interleaving of the atomics, by model checking (`cargo test -p tenon-limits --features loom --test interleavings`).
+#![allow(clippy::unwrap_used)]
+
+use loom::sync::Arc;
+use loom::thread;
+use tenon_limits::{Lease, SLOT_US, SLOTS, Window};
+
+#[test]
+fn two_calls_and_a_closing_never_spend_more_than_the_lease_nor_lose_a_charge() {
+    loom::model(|| {
+        let lease = Arc::new(Lease::new("l", 10, u64::MAX));
+        let call = |charge: i64| {
+            let lease = lease.clone();
+            thread::spawn(move || {
+                let reserved = lease.reserve(6, 0);
+                if reserved {
+                    lease.settle(6, charge);
+                }
+                if reserved { charge } else { 0 }
+            })
+        };
+        let calls = [call(6), call(3)];
+        let closed = lease.close();
+        let spent: i64 = calls.into_iter().map(|call| call.join().unwrap()).sum();
+        assert!(spent <= 10);
+        match closed {
+            // What was told as final is final: a charge after it would never be counted.
+            Some(told) => assert_eq!((told, lease.reserve(0, 0)), (lease.spent(), false)),
+            None => assert_eq!((lease.spent(), lease.left(0)), (spent, 10 - spent)),
+        }
+    });
+}
+
+#[test]
+fn a_window_never_admits_more_than_its_limit_while_two_threads_meet() {
+    loom::model(|| {
+        let window = Arc::new(Window::default());
+        let take = |n: u64| {
+            let window = window.clone();
+            thread::spawn(move || u64::from(window.take(n, 3, 0).is_some()) * n)
+        };
+        let takes = [take(2), take(2)];
+        let taken: u64 = takes.into_iter().map(|take| take.join().unwrap()).sum();
+        assert_eq!((taken, window.used(0)), (2, 2));
+    });
+}
+
+#[test]
+fn nothing_is_lost_or_kept_when_the_window_moves_under_a_taker() {
+    loom::model(|| {
+        let window = Arc::new(Window::default());
+        let place = window.take(1, 3, 0).unwrap();
+        let later = SLOTS as u64 * SLOT_US;
+        let other = window.clone();
+        let mover = thread::spawn(move || u64::from(other.take(2, 3, later).is_some()) * 2);
+        window.give_back(place, 1);
+        let now = window.take(1, 3, later).map_or(0, |_| 1);
+        let moved = mover.join().unwrap();
+        assert_eq!(moved, 2, "what has left the window holds nobody up");
+        assert_eq!(window.used(later), moved + now);
+    });
+}
