@@ -2,7 +2,7 @@
 
 use crate::lease::Lease;
 use crate::registry::Registry;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tenon_contract as wire;
@@ -16,27 +16,33 @@ const MARGIN_PART: u64 = 10;
 const MARGIN_US_MIN: u64 = 250_000;
 /// Identifiers are stored in every record of a call that used the lease.
 const ID_BYTES_MAX: usize = 64;
-/// Closings are told this often after an answer has shown that the connection works.
-const CLOSINGS_TOLD: u32 = 3;
+/// Requests without an answer. The caller gives up a connection long before.
+const UNANSWERED_MAX: usize = 1024;
 
 pub struct Book {
     registry: Arc<Registry>,
     process_id: String,
-    /// Leases that are over, what was spent, and how often that was told.
-    closing: HashMap<Box<str>, (i64, u32)>,
-    /// Earlier runs whose log has shipped, and whether that was told on this connection: kept until an answer has come after.
-    shipped: Vec<(String, bool)>,
+    /// Leases that are over: what was spent, and the request that told so on this connection.
+    closing: HashMap<Box<str>, (i64, Option<u64>)>,
+    /// Earlier runs whose log has shipped, and the request that told so.
+    shipped: Vec<(String, Option<u64>)>,
+    /// Requests on this connection.
+    asked: u64,
+    /// The newest answer that was applied.
+    applied: u64,
+    /// When the requests that are not answered yet were sent, the oldest first: answers come one for each, in order.
+    sent_us: VecDeque<u64>,
 }
 
 impl Book {
     #[must_use]
     pub fn new(registry: Arc<Registry>, process_id: String) -> Self {
-        Self { registry, process_id, closing: HashMap::new(), shipped: Vec::new() }
+        Self { registry, process_id, closing: HashMap::new(), shipped: Vec::new(), asked: 0, applied: 0, sent_us: VecDeque::new() }
     }
 
     /// An earlier process's log is acknowledged to its end.
     pub fn has_shipped(&mut self, process_id: String) {
-        self.shipped.push((process_id, false));
+        self.shipped.push((process_id, None));
     }
 
     #[must_use]
@@ -46,15 +52,21 @@ impl Book {
 
     /// A new connection: everything is said again, and nothing that was asked is waited for.
     pub fn connecting(&mut self) {
-        self.shipped.iter_mut().for_each(|(_, told)| *told = false);
+        (self.asked, self.applied) = (0, 0);
+        self.sent_us.clear();
+        self.shipped.iter_mut().for_each(|(_, told)| *told = None);
         self.registry.limits().iter().for_each(|limit| limit.announce());
-        self.registry.budgets().iter().for_each(|budget| budget.forget_asked());
-        self.closing.values_mut().for_each(|(_, told)| *told = 0);
+        self.registry.budgets().iter().for_each(|budget| budget.answered());
+        self.closing.values_mut().for_each(|(_, told)| *told = None);
     }
 
     /// The next message.
     pub fn request(&mut self, now_us: u64) -> wire::LeaseRequest {
-        let mut request = wire::LeaseRequest { process_id: self.process_id.clone(), ..Default::default() };
+        self.asked += 1;
+        if self.sent_us.len() < UNANSWERED_MAX {
+            self.sent_us.push_back(now_us);
+        }
+        let mut request = wire::LeaseRequest { process_id: self.process_id.clone(), applied_number: self.applied, ..Default::default() };
         request.demands = self.registry.limits().iter().filter_map(|limit| limit.take_demand()).collect();
         for budget in self.registry.budgets() {
             let idle = budget.is_idle(now_us, IDLE_US);
@@ -77,11 +89,11 @@ impl Book {
             request.wants.extend(budget.take_want(now_us));
         }
         for (lease_id, (spent_nano, told)) in &mut self.closing {
-            *told += 1;
+            told.get_or_insert(self.asked);
             request.reports.push(wire::LeaseReport { lease_id: lease_id.to_string(), spent_nano: *spent_nano, reserved_nano: 0, close: true });
         }
         for (process_id, told) in &mut self.shipped {
-            *told = true;
+            told.get_or_insert(self.asked);
             request.shipped_process_ids.push(process_id.clone());
         }
         request
@@ -92,12 +104,14 @@ impl Book {
             return false;
         };
         self.registry.stats.leases_closed.fetch_add(1, Ordering::Relaxed);
-        self.closing.insert(lease.id.clone(), (spent, 0));
+        self.closing.insert(lease.id.clone(), (spent, None));
         true
     }
 
     /// What an answer says. Gives the ids of earlier processes that the control plane has now heard of.
     pub fn response(&mut self, response: &wire::LeaseResponse, now_us: u64) -> Vec<String> {
+        self.applied = response.number;
+        let sent_us = self.sent_us.pop_front().unwrap_or(now_us);
         for share in &response.shares {
             if let Some(limit) = self.registry.find_limit(&share.limit_id) {
                 limit.share(share);
@@ -106,27 +120,29 @@ impl Book {
         for id in &response.closed_lease_ids {
             self.stop_lease(id);
         }
-        response.leases.iter().for_each(|lease| self.granted(lease, now_us));
+        response.leases.iter().for_each(|lease| self.granted(lease, sent_us));
         for denied in &response.denied {
             if let Some(budget) = self.registry.find_budget(&denied.budget_id) {
-                budget.answered(now_us);
-                budget.deny(now_us + u64::from(denied.retry_after_ms.clamp(100, 60_000)) * 1000);
+                budget.answered();
+                budget.deny(now_us + u64::from(denied.retry_after_ms.clamp(100, 10_000)) * 1000);
             }
         }
-        self.closing.retain(|_, (_, told)| *told < CLOSINGS_TOLD);
-        self.shipped.extract_if(.., |(_, told)| *told).map(|(process_id, _)| process_id).collect()
+        let is_heard = |told: &Option<u64>| told.is_some_and(|told| told <= response.number);
+        self.closing.retain(|_, (_, told)| !is_heard(told));
+        self.shipped.extract_if(.., |(_, told)| is_heard(told)).map(|(process_id, _)| process_id).collect()
     }
 
-    fn granted(&mut self, wire: &wire::Lease, now_us: u64) {
+    fn granted(&mut self, wire: &wire::Lease, sent_us: u64) {
         let budget = self.registry.find_budget(&wire.budget_id);
         let Some(budget) = budget.filter(|_| wire.lease_id.len() <= ID_BYTES_MAX) else {
             // Not ours to use: it goes back whole.
-            self.closing.insert(wire.lease_id.as_str().into(), (0, 0));
+            self.closing.insert(wire.lease_id.as_str().into(), (0, None));
             return;
         };
-        let since_us = budget.answered(now_us);
+        budget.answered();
         let valid_us = u64::from(wire.valid_ms) * 1000;
-        let deadline_us = since_us + valid_us.saturating_sub((valid_us / MARGIN_PART).max(MARGIN_US_MIN));
+        // It was valid for so long when it was answered, and it was asked for before that: counted from there, it never lasts too long.
+        let deadline_us = sent_us + valid_us.saturating_sub((valid_us / MARGIN_PART).max(MARGIN_US_MIN));
         if let Some(held) = budget.leases().iter().find(|lease| *lease.id == *wire.lease_id) {
             held.extend(deadline_us);
             return;

@@ -29,15 +29,9 @@ pub struct Budget {
     last_used_us: AtomicU64,
     /// The control plane said no: asking again makes no sense before this.
     denied_until_us: AtomicU64,
-    asked: Mutex<Asked>,
+    /// When something was asked that is not answered.
+    asked_us: Mutex<Option<u64>>,
     pub news: News,
-}
-
-#[derive(Debug, Default)]
-struct Asked {
-    /// Since when something is asked that was not answered: a lease's time counts from here.
-    since_us: Option<u64>,
-    last_us: u64,
 }
 
 /// A part of a lease that a call has reserved.
@@ -60,7 +54,7 @@ impl Budget {
             slice: AtomicI64::new(0),
             last_used_us: AtomicU64::new(0),
             denied_until_us: AtomicU64::new(0),
-            asked: Mutex::default(),
+            asked_us: Mutex::default(),
             news: News::default(),
         }
     }
@@ -111,25 +105,18 @@ impl Budget {
         if wanted == 0 && !low {
             return None;
         }
-        let mut asked = lock(&self.asked);
-        if asked.since_us.is_some() && now_us.saturating_sub(asked.last_us) < ASK_AGAIN_US {
+        let mut asked_us = lock(&self.asked_us);
+        if asked_us.is_some_and(|asked_us| now_us.saturating_sub(asked_us) < ASK_AGAIN_US) {
             return None;
         }
-        self.wanted.store(0, Ordering::Release);
+        *asked_us = Some(now_us);
         self.low.store(false, Ordering::Relaxed);
-        asked.since_us.get_or_insert(now_us);
-        asked.last_us = now_us;
-        Some(wire::LeaseWant { budget_id: self.id.to_string(), amount_nano: wanted })
+        Some(wire::LeaseWant { budget_id: self.id.to_string(), amount_nano: self.wanted.swap(0, Ordering::AcqRel) })
     }
 
-    /// Since when the answer that has just come was waited for. Afterwards nothing is asked.
-    pub(crate) fn answered(&self, now_us: u64) -> u64 {
-        lock(&self.asked).since_us.take().unwrap_or(now_us)
-    }
-
-    /// The connection broke: what was asked on it is not answered any more.
-    pub(crate) fn forget_asked(&self) {
-        *lock(&self.asked) = Asked::default();
+    /// An answer has come, or none will come any more: what is wanted now is asked at once.
+    pub(crate) fn answered(&self) {
+        *lock(&self.asked_us) = None;
     }
 
     pub(crate) fn set_low(&self) {

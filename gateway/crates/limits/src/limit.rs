@@ -111,7 +111,13 @@ impl Limit {
         let wanted = requests + tokens + concurrency > 0;
         let before = self.told.swap(wanted, Relaxed);
         let concurrency = u32::try_from(concurrency).unwrap_or(u32::MAX);
-        (wanted || before).then(|| wire::ShareDemand { limit_id: self.id.to_string(), requests, tokens, concurrency })
+        (wanted || before).then(|| wire::ShareDemand {
+            limit_id: self.id.to_string(),
+            requests,
+            tokens,
+            concurrency,
+            running: u32::try_from(running).unwrap_or(u32::MAX),
+        })
     }
 
     /// The next report names it, whether or not it was used: a new connection may lead to a control plane that has forgotten.

@@ -97,11 +97,7 @@ impl TenantRules {
     /// What applies to every call with this key.
     #[must_use]
     pub fn of_key(&self, owner: &Owner<'_>) -> Option<Arc<Rules>> {
-        let own = [
-            self.at(Subject::Key, owner.key_id),
-            self.at(Subject::Principal, owner.principal_id),
-            self.at(Subject::Project, owner.project_id),
-        ];
+        let own = [self.at(Subject::Key, owner.key_id), self.at(Subject::Principal, owner.principal_id), self.at(Subject::Project, owner.project_id)];
         if own.iter().all(|rules| rules.is_empty()) {
             return self.tenant.clone();
         }

@@ -34,8 +34,7 @@ fn tokens_strategy() -> impl Strategy<Value = Tokens> {
 
 /// Token by token: each belongs to exactly one kind.
 fn naive(price: &wire::Price, t: &Tokens) -> i64 {
-    let [input, output, read, write, reasoning, audio] =
-        [t.input, t.output, t.cache_read, t.cache_write, t.reasoning, t.audio].map(i128::from);
+    let [input, output, read, write, reasoning, audio] = [t.input, t.output, t.cache_read, t.cache_write, t.reasoning, t.audio].map(i128::from);
     let read = read.min(input);
     let write = write.min(input - read);
     let plain_input = input - read - write;

@@ -1,0 +1,303 @@
+//! Admission, settlement and the talk with the control plane, with the time passed in.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use http::HeaderMap;
+use std::sync::Arc;
+use tenon_contract as wire;
+use tenon_contract::{BudgetMode, Governance, Subject};
+use tenon_limits::{Applies, Ask, Book, Denied, End, Grant, Kind, Output, Owner, Registry, TenantRules, Tokens};
+
+const SECOND: u64 = 1_000_000;
+const OWNER: Owner<'static> = Owner { project_id: "p", key_id: "k", principal_id: "w" };
+
+fn limit(id: &str, subject: Subject, subject_id: &str, requests: u64, tokens: u64, concurrency: u32) -> wire::Limit {
+    wire::Limit {
+        limit_id: id.into(),
+        subject: subject as i32,
+        subject_id: subject_id.into(),
+        requests_per_minute: requests,
+        tokens_per_minute: tokens,
+        concurrency,
+        also_keys: vec![],
+    }
+}
+
+fn budget() -> wire::Budget {
+    wire::Budget {
+        budget_id: "b".into(),
+        subject: Subject::Tenant as i32,
+        subject_id: "t".into(),
+        mode: BudgetMode::Hard as i32,
+        currency: "EUR".into(),
+        also_keys: vec![],
+    }
+}
+
+/// One nano a token, in and out.
+fn price() -> wire::Price {
+    wire::Price {
+        price_id: "price-1".into(),
+        model: "m".into(),
+        currency: "EUR".into(),
+        input_nano_per_million: 1_000_000,
+        output_nano_per_million: 1_000_000,
+        ..wire::Price::default()
+    }
+}
+
+struct House {
+    registry: Arc<Registry>,
+    book: Book,
+    applies: Applies,
+}
+
+impl House {
+    fn new(table: &Governance, model: &wire::Model) -> Self {
+        let registry = Arc::new(Registry::default());
+        let rules = TenantRules::compile(table, &registry);
+        let applies = Applies { key: rules.of_key(&OWNER), model: rules.of_model(model) };
+        Self { book: Book::new(registry.clone(), "process".into()), registry, applies }
+    }
+
+    fn limited(limits: Vec<wire::Limit>) -> Self {
+        Self::new(&Governance { tenant_id: "t".into(), limits, ..Governance::default() }, &model(0, 0))
+    }
+
+    fn budgeted(context: u32, output: u32) -> Self {
+        let table = Governance { tenant_id: "t".into(), budgets: vec![budget()], prices: vec![price()], ..Governance::default() };
+        Self::new(&table, &model(context, output))
+    }
+
+    fn share_whole(&mut self, now_us: u64) {
+        let shares = self.registry.limits();
+        let share = |limit: &Arc<tenon_limits::Limit>| wire::Share {
+            limit_id: limit.id.to_string(),
+            requests_per_minute: limit.of_fleet(Kind::Requests),
+            tokens_per_minute: limit.of_fleet(Kind::Tokens),
+            concurrency: u32::try_from(limit.of_fleet(Kind::Concurrency)).unwrap(),
+            valid_ms: 5000,
+        };
+        let shares = shares.iter().map(share).collect();
+        self.book.response(&wire::LeaseResponse { shares, ..Default::default() }, now_us);
+    }
+
+    fn lease(&mut self, id: &str, amount_nano: i64, valid_ms: u32, now_us: u64) {
+        let lease = wire::Lease { lease_id: id.into(), budget_id: "b".into(), amount_nano, valid_ms };
+        self.book.request(now_us);
+        self.book.response(&wire::LeaseResponse { leases: vec![lease], number: 1, ..Default::default() }, now_us);
+    }
+
+    fn left(&self, now_us: u64) -> i64 {
+        self.registry.find_budget("b").unwrap().left(now_us)
+    }
+
+    fn admit(&self, ask: Ask) -> Result<Grant, Denied> {
+        self.applies.admit(&self.registry, &ask)
+    }
+}
+
+fn model(context_tokens: u32, output_tokens_max: u32) -> wire::Model {
+    wire::Model { name: "m".into(), context_tokens, output_tokens_max, ..wire::Model::default() }
+}
+
+fn ask(now_us: u64, output: Output) -> Ask {
+    Ask { now_us, unix_ms: 0, body_bytes: 400, output, choices: 1, images: 0, is_text: true, has_waited: false }
+}
+
+fn exceeded(result: Result<Grant, Denied>) -> (Kind, u64, u64) {
+    match result {
+        Err(Denied::Exceeded(exceeded)) => (exceeded.kind, exceeded.remaining, exceeded.retry_after_us),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_applies_is_found_by_tenant_project_key_principal_and_model() {
+    let registry = Arc::new(Registry::default());
+    let mut of_key = limit("k", Subject::Key, "k", 1, 0, 0);
+    of_key.also_keys = vec!["successor".into()];
+    let limits = vec![limit("p", Subject::Project, "p", 1, 0, 0), of_key, limit("m", Subject::Model, "m", 1, 0, 0)];
+    let rules = TenantRules::compile(&Governance { limits, ..Governance::default() }, &registry);
+    let policy = |owner: Owner<'_>| rules.of_key(&owner).map(|rules| rules.policy().unwrap().to_str().unwrap().to_owned());
+    assert_eq!(policy(OWNER).unwrap(), r#""key-requests";q=1;w=60, "project-requests";q=1;w=60"#);
+    assert_eq!(policy(Owner { key_id: "successor", project_id: "other", ..OWNER }).unwrap(), r#""key-requests";q=1;w=60"#);
+    assert_eq!(policy(Owner { key_id: "other", project_id: "other", ..OWNER }), None, "no rules, no work");
+    assert!(rules.of_model(&model(0, 0)).is_some() && rules.of_model(&wire::Model::default()).is_none());
+}
+
+#[test]
+fn counters_outlive_a_replaced_table() {
+    let house = House::limited(vec![limit("l", Subject::Tenant, "t", 8, 0, 0)]);
+    let _grants = [house.admit(ask(0, Output::None)).unwrap(), house.admit(ask(0, Output::None)).unwrap()];
+    let table = Governance { limits: vec![limit("l", Subject::Tenant, "t", 12, 0, 0)], ..Governance::default() };
+    let rules = TenantRules::compile(&table, &house.registry);
+    let applies = Applies { key: rules.of_key(&OWNER), model: None };
+    let _third = applies.admit(&house.registry, &ask(0, Output::None)).unwrap();
+    let (kind, remaining, _) = exceeded(applies.admit(&house.registry, &ask(0, Output::None)));
+    assert_eq!((kind, remaining), (Kind::Requests, 0), "without a share a quarter of twelve is three, and two were used before");
+}
+
+#[test]
+fn a_refused_or_unopened_call_gives_everything_back() {
+    let mut house = House::limited(vec![limit("l", Subject::Tenant, "t", 2, 1000, 1)]);
+    house.share_whole(0);
+    let held = house.admit(ask(0, Output::Capped(100))).unwrap();
+    assert_eq!(exceeded(house.admit(ask(0, Output::Capped(100)))).0, Kind::Concurrency);
+    drop(held);
+    let limit = house.registry.find_limit("l").unwrap();
+    assert_eq!([Kind::Requests, Kind::Tokens, Kind::Concurrency].map(|kind| limit.remaining(kind, 0)), [2, 1000, 1]);
+    let mut opened = house.admit(ask(0, Output::Capped(100))).unwrap();
+    opened.open();
+    drop(opened);
+    assert_eq!([Kind::Requests, Kind::Tokens, Kind::Concurrency].map(|kind| limit.remaining(kind, 0)), [1, 800, 1], "its end is not known");
+}
+
+#[test]
+fn tokens_reserve_an_estimate_and_are_corrected() {
+    let mut house = House::limited(vec![limit("l", Subject::Tenant, "t", 0, 1000, 0)]);
+    house.share_whole(0);
+    let mut grant = house.admit(ask(0, Output::Capped(300))).unwrap();
+    grant.open();
+    let left = || house.registry.find_limit("l").unwrap().remaining(Kind::Tokens, SECOND);
+    assert_eq!(left(), 600);
+    grant.settle(&End::Used(Tokens { input: 90, output: 10, ..Tokens::default() }), SECOND);
+    assert_eq!(left(), 900);
+    let mut larger = house.admit(ask(SECOND, Output::Capped(100))).unwrap();
+    larger.open();
+    larger.settle(&End::Used(Tokens { input: 90, output: 860, ..Tokens::default() }), SECOND);
+    let (kind, remaining, wait) = exceeded(house.admit(ask(SECOND, Output::Capped(100))));
+    assert_eq!((kind, remaining), (Kind::Tokens, 0), "more was used than there was: it is owed");
+    assert!(house.admit(ask(SECOND + wait, Output::Capped(100))).is_ok(), "the wait is honest");
+    let _whole = house.admit(ask(200 * SECOND, Output::Capped(9000))).expect("larger than the limit: it takes the whole of it");
+    assert_eq!(exceeded(house.admit(ask(200 * SECOND, Output::Capped(1)))).0, Kind::Tokens);
+}
+
+#[test]
+fn headers_tell_policy_standing_and_openais_view() {
+    let mut house = House::limited(vec![limit("l", Subject::Tenant, "t", 60, 1000, 4)]);
+    house.share_whole(0);
+    let mut grant = house.admit(ask(0, Output::Capped(100))).unwrap();
+    grant.open();
+    let mut headers = HeaderMap::new();
+    house.applies.tell(&mut headers, 0);
+    let told = |name: &str| headers[name].to_str().unwrap();
+    let policy = r#""tenant-requests";q=60;w=60, "tenant-tokens";q=1000;qu="tokens";w=60, "tenant-concurrency";q=4;qu="concurrent-requests""#;
+    assert_eq!(told("ratelimit-policy"), policy);
+    assert_eq!(told("ratelimit"), r#""tenant-requests";r=59;t=62, "tenant-tokens";r=800;t=62, "tenant-concurrency";r=3"#);
+    assert_eq!(
+        [told("x-ratelimit-limit-requests"), told("x-ratelimit-remaining-requests"), told("x-ratelimit-reset-requests")],
+        ["60", "59", "1m2s"]
+    );
+    assert_eq!([told("x-ratelimit-limit-tokens"), told("x-ratelimit-remaining-tokens")], ["1000", "800"]);
+}
+
+#[test]
+fn a_hard_budget_reserves_an_upper_bound_and_settles_at_the_truth() {
+    let mut house = House::budgeted(0, 0);
+    assert!(matches!(house.admit(ask(0, Output::Capped(100))), Err(Denied::Short { nano: 1524, .. })), "no lease, no call");
+    house.lease("l1", 2000, 60_000, 0);
+    let mut grant = house.admit(ask(0, Output::Capped(100))).unwrap();
+    assert_eq!((grant.cap(), grant.price_id(), grant.pieces()[0].nano, house.left(0)), (None, "price-1", 1524, 476));
+    grant.open();
+    grant.settle(&End::Used(Tokens { input: 100, output: 50, ..Tokens::default() }), 0);
+    assert_eq!(house.left(0), 1850);
+    let mut lost = house.admit(ask(0, Output::Capped(100))).unwrap();
+    lost.open();
+    drop(lost);
+    assert_eq!(house.left(0), 326, "an unknown end stays charged as reserved");
+    drop(house.admit(Ask { body_bytes: 0, ..ask(0, Output::Capped(0)) }).map(|_| ()).unwrap_err());
+    assert_eq!(house.left(0), 326);
+}
+
+#[test]
+fn an_open_output_is_capped_at_what_the_lease_can_pay() {
+    let mut house = House::budgeted(0, 0);
+    house.lease("l1", 1424 + 2000, 60_000, 0);
+    let grant = house.admit(Ask { choices: 2, ..ask(0, Output::Open) }).map(|grant| grant.cap());
+    assert!(matches!(grant, Err(Denied::Short { .. })), "2000 tokens for two are worth waiting for more");
+    let grant = house.admit(Ask { choices: 2, has_waited: true, ..ask(0, Output::Open) }).unwrap();
+    assert_eq!(grant.cap(), Some(999));
+    drop(grant);
+    house.lease("l2", 100_000, 60_000, 0);
+    assert_eq!(house.admit(ask(0, Output::Open)).unwrap().cap(), Some(4096));
+    assert_eq!(house.admit(ask(0, Output::Default(16))).unwrap().cap(), Some(16));
+    assert_eq!(house.admit(ask(0, Output::Capped(5))).unwrap().cap(), None, "the caller's own cap stands");
+}
+
+#[test]
+fn what_cannot_be_bounded_or_priced_is_refused() {
+    let mut house = House::budgeted(0, 0);
+    house.lease("l1", 1_000_000, 60_000, 0);
+    let media = Ask { is_text: false, ..ask(0, Output::Capped(10)) };
+    assert!(matches!(house.admit(media), Err(Denied::Unbounded)));
+    assert!(matches!(house.admit(ask(0, Output::Unbounded)), Err(Denied::Unbounded)));
+    let mut declared = House::budgeted(8000, 100);
+    declared.lease("l1", 1_000_000, 60_000, 0);
+    assert_eq!(declared.admit(media).unwrap().pieces()[0].nano, 8010);
+    let unpriced = Governance { budgets: vec![budget()], prices: vec![wire::Price { currency: "USD".into(), ..price() }], ..Governance::default() };
+    assert!(matches!(House::new(&unpriced, &model(0, 0)).admit(ask(0, Output::Capped(10))), Err(Denied::NotPriced)));
+    let later = Governance { budgets: vec![budget()], prices: vec![wire::Price { effective_from_unix_ms: 1, ..price() }], ..Governance::default() };
+    assert!(matches!(House::new(&later, &model(0, 0)).admit(ask(0, Output::Capped(10))), Err(Denied::NotPriced)));
+}
+
+#[test]
+fn a_lease_ends_before_the_control_planes_deadline_whatever_the_wall_clock_says() {
+    let mut house = House::budgeted(0, 0);
+    house.lease("l1", 10_000, 60_000, 5 * SECOND);
+    // `unix_ms` jumps by a day in both directions: only the price looks at it.
+    for unix_ms in [0, 86_400_000] {
+        assert!(house.admit(Ask { unix_ms, ..ask(58 * SECOND, Output::Capped(10)) }).is_ok());
+        assert!(
+            matches!(house.admit(Ask { unix_ms, ..ask(59 * SECOND, Output::Capped(10)) }), Err(Denied::Short { .. })),
+            "54 s after it was asked for"
+        );
+    }
+    let request = house.book.request(60 * SECOND);
+    assert_eq!((request.reports[0].close, request.reports[0].spent_nano), (true, 0), "what was not spent goes back");
+}
+
+#[test]
+fn closings_and_shipped_logs_are_told_until_an_answer_shows_that_they_were_heard() {
+    let mut house = House::budgeted(0, 0);
+    house.lease("l1", 10_000, 60_000, 0);
+    house.book.has_shipped("earlier".into());
+    let told = |house: &mut House, now| {
+        let request = house.book.request(now);
+        (request.reports.iter().any(|report| report.close), request.shipped_process_ids.len(), request.applied_number)
+    };
+    assert_eq!(told(&mut house, 60 * SECOND), (true, 1, 1));
+    assert_eq!(house.book.response(&wire::LeaseResponse { number: 1, ..Default::default() }, 60 * SECOND), Vec::<String>::new());
+    assert_eq!(told(&mut house, 61 * SECOND), (true, 1, 1));
+    house.book.connecting();
+    assert_eq!(told(&mut house, 62 * SECOND), (true, 1, 0), "again on a new connection");
+    assert_eq!(house.book.response(&wire::LeaseResponse { number: 1, ..Default::default() }, 62 * SECOND), ["earlier"]);
+    assert_eq!(told(&mut house, 63 * SECOND), (false, 0, 1));
+}
+
+#[test]
+fn a_want_is_told_once_until_it_is_answered_and_a_no_ends_the_waiting() {
+    let mut house = House::budgeted(0, 0);
+    let budget = house.registry.find_budget("b").unwrap();
+    budget.want(1524);
+    let request = house.book.request(0);
+    assert_eq!((request.wants.len(), request.wants[0].amount_nano), (1, 1524));
+    budget.want(10);
+    assert!(house.book.request(SECOND).wants.is_empty());
+    let denied = wire::LeaseDenied { budget_id: "b".into(), remaining_nano: 3, retry_after_ms: 5000 };
+    house.book.response(&wire::LeaseResponse { denied: vec![denied], number: 1, ..Default::default() }, SECOND);
+    assert!(budget.is_denied(5 * SECOND) && !budget.is_denied(6 * SECOND));
+}
+
+#[test]
+fn more_than_the_reservation_is_an_overdraft() {
+    let mut house = House::budgeted(0, 0);
+    house.lease("l1", 1600, 60_000, 0);
+    let mut grant = house.admit(ask(0, Output::Capped(100))).unwrap();
+    grant.open();
+    assert_eq!(grant.reckon(&End::Used(Tokens { input: 5000, ..Tokens::default() })), [5000]);
+    grant.settle(&End::Used(Tokens { input: 5000, ..Tokens::default() }), 0);
+    let stats = &house.registry.stats;
+    use std::sync::atomic::Ordering::Relaxed;
+    assert_eq!((stats.overdrafts.load(Relaxed), stats.overdraft_nano.load(Relaxed), house.left(0)), (1, 5000 - 1524, 0));
+    assert!(house.admit(Ask { body_bytes: 0, ..ask(0, Output::Capped(0)) }).is_err(), "nothing more on it");
+}
