@@ -14,10 +14,11 @@ pub struct Bell {
 
 impl Bell {
     pub fn ring(&self) {
-        if !self.rung.load(Ordering::Acquire) && !self.rung.swap(true, Ordering::AcqRel) {
-            if let Some(waker) = lock(&self.listener).take() {
-                waker.wake();
-            }
+        if self.rung.load(Ordering::Acquire) || self.rung.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Some(waker) = lock(&self.listener).take() {
+            waker.wake();
         }
     }
 
