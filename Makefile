@@ -74,6 +74,7 @@ check-python: $(INSTALLED)
 	$(RUN)python tools/lints/tidy.py
 	$(RUN)python tools/generate_grpc.py --check
 	$(RUN)python tools/generate_openapi.py --check
+	$(RUN)python tools/generate_tokens.py --check
 
 check-rust:
 	cargo fmt --manifest-path gateway/Cargo.toml --all --check
@@ -131,6 +132,7 @@ bench-ingestion: $(INSTALLED) ## The flights' load beside a raw COPY
 generate: $(INSTALLED) ## Generate code from contracts/, and contracts/ from code
 	$(RUN)python tools/generate_grpc.py
 	$(RUN)python tools/generate_openapi.py
+	$(RUN)python tools/generate_tokens.py
 	cd server && TENON_GENERATE=1 ../$(RUN)pytest tests/kit/database/test_walls.py -k checked_in
 
 lock: | $(UV) ## Resolve the lock files anew
