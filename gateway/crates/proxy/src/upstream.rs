@@ -37,8 +37,25 @@ pub struct Answering {
     pub kept_connection: bool,
 }
 
+/// What an attempt that succeeded gives.
+pub trait Begun {
+    fn status(&self) -> u16;
+    /// On a connection that was used before.
+    fn is_on_kept_connection(&self) -> bool;
+}
+
+impl Begun for Answering {
+    fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    fn is_on_kept_connection(&self) -> bool {
+        self.kept_connection
+    }
+}
+
 /// Why an attempt failed.
-enum Failed {
+pub enum Failed {
     /// Nothing was written: another route may be tried. With what the system said.
     Unsent(Problem, Option<String>),
     Final(Problem, Outcome),
@@ -54,7 +71,20 @@ impl From<Cut> for Failed {
 ///
 /// # Errors
 /// What the caller is told. The call is settled then, if it was opened.
-pub async fn call(worker: &Worker, mut admitted: Admitted, call: &mut Call, prepared: &Prepared<'_>) -> Result<Answering, Problem> {
+pub async fn call(worker: &Worker, admitted: Admitted, call: &mut Call, prepared: &Prepared<'_>) -> Result<Answering, Problem> {
+    try_routes(worker, admitted, call, async |call| attempt(worker, call, prepared).await).await
+}
+
+/// Calls the routes of `admitted`, in whatever protocol `attempt` speaks: the only way to an upstream.
+///
+/// # Errors
+/// As [`call`].
+pub async fn try_routes<T: Begun>(
+    worker: &Worker,
+    mut admitted: Admitted,
+    call: &mut Call,
+    attempt: impl AsyncFn(&Call) -> Result<T, Failed>,
+) -> Result<T, Problem> {
     let mut last = Problem::from(Refusal::NoUsableEndpoint);
     while let Some(chosen) = admitted.choose(random()) {
         call.trail.pick("weighted", 0.0);
@@ -62,11 +92,11 @@ pub async fn call(worker: &Worker, mut admitted: Admitted, call: &mut Call, prep
             last = Problem::UNMETERED;
             break;
         }
-        match attempt(worker, call, prepared).await {
-            Ok(answering) => {
-                call.trail.connection(answering.kept_connection);
-                call.trail.answered(answering.response.status().as_u16(), call.subject.started.elapsed());
-                return Ok(answering);
+        match attempt(call).await {
+            Ok(begun) => {
+                call.trail.connection(begun.is_on_kept_connection());
+                call.trail.answered(begun.status(), call.subject.started.elapsed());
+                return Ok(begun);
             }
             Err(Failed::Unsent(problem, detail)) => {
                 bump(&worker.metrics().failures[0], 1);
