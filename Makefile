@@ -115,10 +115,20 @@ test-engines: $(INSTALLED) $(GATEWAY) engine-dynamo ## Real engines through the 
 
 # --- measure ----------------------------------------------------------------------------------------------------------------------
 
-.PHONY: bench-gateway bench-ontology bench-ingestion
+.PHONY: bench-gateway bench-instructions bench-peers bench-ontology bench-ingestion
+BENCH_BINARIES := cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
+
 bench-gateway: $(GATEWAY) ## The gateway beside nginx in the same run (needs nginx and wrk)
-	cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
+	$(BENCH_BINARIES)
 	$(PYTHON) tools/bench/gateway/bench.py --page docs/performance.md
+
+bench-instructions: $(GATEWAY) ## Instructions a request, kept in tools/bench/gateway/instructions.json (needs nginx and valgrind)
+	$(BENCH_BINARIES)
+	$(PYTHON) tools/bench/gateway/instructions.py
+
+bench-peers: $(GATEWAY) ## The gateway beside LiteLLM in the same run (needs nginx and wrk; installs LiteLLM in the cache folder)
+	$(BENCH_BINARIES)
+	$(PYTHON) tools/bench/gateway/peers.py
 
 bench-ontology: $(INSTALLED) ## Object reads beside PostGraphile and pgbench in the same run (needs npm)
 	$(RUN)python tools/bench/ontology/run.py

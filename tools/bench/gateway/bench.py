@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from load import Rival, chat_body, lua_script, rounds, streams
-from stage import ANSWER, CHAT, Gateway, Stage, Variant, binary, free_port, machine, memory_mb, wait_listening
+from stage import Gateway, Stage, Variant, binary, free_port, machine, memory_mb, wait_listening
 
 HERE = Path(__file__).resolve().parent
 MARKS = ("<!-- bench-gateway:begin -->", "<!-- bench-gateway:end -->")
@@ -96,7 +96,7 @@ def bodies(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
     """300 KB chat calls; nginx holds them in memory."""
     upstream = stage.engine()
     body = chat_body(300_000)
-    rivals = plain_rivals(stage, upstream, body)[:1] + [gateway_rival(stage, stage.gateway(upstream, BARE), BARE.name, body)]
+    rivals = [*plain_rivals(stage, upstream, body)[:1], gateway_rival(stage, stage.gateway(upstream, BARE), BARE.name, body)]
     rounds(rivals, max(2, options.rounds // 2), options.seconds / 2, (16, 1))
     return {rival.name: {f"c{at}": rival.row(at) for at in rival.samples} for rival in rivals}
 
@@ -215,7 +215,11 @@ def main() -> None:
     print(text)
     if options.page:
         update(options.page, MARKS, text)
-    wrong = [name for name, row in result.get("requests", {}).items() if "records" in row and row["records"]["settled"] != row["records"]["stored"]]
+    wrong = [
+        name
+        for name, row in result.get("requests", {}).items()
+        if "records" in row and row["records"]["settled"] != row["records"]["stored"]
+    ]
     if wrong:
         sys.exit(f"calls settled and records stored differ: {wrong}")
 

@@ -91,14 +91,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    variants = [BARE, Variant("+ limits", kit=("--limits",)), Variant("+ hard budget", kit=("--budget",)), Variant("gateway, everything on")]
+    variants = [
+        BARE,
+        Variant("+ limits", kit=("--limits",)),
+        Variant("+ hard budget", kit=("--budget",)),
+        Variant("gateway, everything on"),
+    ]
     if options.check:
         variants = [variants[0], variants[-1]]
     counts = {}
     for variant in variants:
         with tempfile.TemporaryDirectory(prefix="instructions-") as directory:
             counts[variant.name] = counted(Path(directory), variant)
-            print(f"{variant.name:<40} reactor {counts[variant.name]['reactor']:7,}  control {counts[variant.name]['control']:6,}", flush=True)
+            print(
+                f"{variant.name:<40} reactor {counts[variant.name]['reactor']:7,}  control {counts[variant.name]['control']:6,}", flush=True
+            )
     if not options.check:
         KEPT.write_text(json.dumps(counts, indent=2) + "\n")
         return

@@ -43,15 +43,18 @@ def _requests(rows: dict[str, Any]) -> list[str]:
         many, one = row["c64"], row["c1"]
         base_many, base_one = nginx["c64"], nginx["c1"]
         out.append(
-            f"| {name} | {many['cpu_us']:.1f} µs ({many['cpu_us_low']:.1f}–{many['cpu_us_high']:.1f}) | {many['cpu_us'] / base_many['cpu_us']:.2f} "
-            f"| {many['rps'] / 1000:.1f}k | {many['rps'] / base_many['rps']:.2f} | {one['p50_us']:.0f} µs | {one['p50_us'] - base_one['p50_us']:+.0f} "
+            f"| {name} | {many['cpu_us']:.1f} µs ({many['cpu_us_low']:.1f}–{many['cpu_us_high']:.1f})"
+            f" | {many['cpu_us'] / base_many['cpu_us']:.2f} | {many['rps'] / 1000:.1f}k | {many['rps'] / base_many['rps']:.2f} "
+            f"| {one['p50_us']:.0f} µs | {one['p50_us'] - base_one['p50_us']:+.0f} "
             f"| {one['p99_us']:.0f} µs | {one['p99_us'] - base_one['p99_us']:+.0f} |"
         )
+    out.append("")
     for name, row in rows.items():
         if "records" in row:
             told = row["records"]
             out.append(
-                f"{name}: {told['settled']:,} calls settled, {told['stored']:,} records stored; {row['memory']['RssAnon']:.0f} MB of anonymous memory after it."
+                f"{name}: {told['settled']:,} calls settled, {told['stored']:,} records stored;"
+                f" {row['memory']['RssAnon']:.0f} MB of anonymous memory after it."
             )
     return out
 
@@ -62,7 +65,9 @@ def _features(rows: dict[str, Any]) -> list[str]:
     out = ["### What each feature costs (c=64, CPU a request)", "", "| | CPU | more than nothing configured |", "|---|---|---|"]
     for name in names:
         row = rows[name]["c64"]
-        out.append(f"| {name} | {row['cpu_us']:.1f} µs ({row['cpu_us_low']:.1f}–{row['cpu_us_high']:.1f}) | {row['cpu_us'] - base:+.1f} µs |")
+        out.append(
+            f"| {name} | {row['cpu_us']:.1f} µs ({row['cpu_us_low']:.1f}–{row['cpu_us_high']:.1f}) | {row['cpu_us'] - base:+.1f} µs |"
+        )
     return out
 
 
@@ -76,11 +81,20 @@ def _bodies(rows: dict[str, Any]) -> list[str]:
 def _translation(rows: dict[str, Any]) -> list[str]:
     (_, same), (name, other) = rows.items()
     more = other["c64"]["cpu_us"] - same["c64"]["cpu_us"]
-    return ["### Translation (1 KB chat, c=64)", "", f"{name}: {more:+.1f} µs of CPU a call over the same protocol ({other['c64']['cpu_us']:.1f} against {same['c64']['cpu_us']:.1f})."]
+    return [
+        "### Translation (1 KB chat, c=64)",
+        "",
+        f"{name}: {more:+.1f} µs of CPU a call over the same protocol ({other['c64']['cpu_us']:.1f} against {same['c64']['cpu_us']:.1f}).",
+    ]
 
 
 def _streaming(rows: dict[str, Any]) -> list[str]:
-    out = ["### Streams", "", "| | first token p50 | p99 | CPU a frame | memory a stream | idle before | idle after |", "|---|---|---|---|---|---|---|"]
+    out = [
+        "### Streams",
+        "",
+        "| | first token p50 | p99 | CPU a frame | memory a stream | idle before | idle after |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, first in rows["first"].items():
         many = rows["many"].get(name)
         rest = (
@@ -90,16 +104,29 @@ def _streaming(rows: dict[str, Any]) -> list[str]:
         )
         out.append(f"| {name} | {first['first_p50_us']:.0f} µs | {first['first_p99_us']:.0f} µs | {rest} |")
     broken = sum(int(many["broken"]) for many in rows["many"].values())
-    return [*out, "", f"First token: one stream at a time, frames 2 ms apart. The rest: thousands of streams, a frame each 500 ms; {broken} broken."]
+    return [
+        *out,
+        "",
+        f"First token: one stream at a time, frames 2 ms apart. The rest: thousands of streams, a frame each 500 ms; {broken} broken.",
+    ]
 
 
 def _memory(rows: dict[str, Any]) -> list[str]:
     idle = rows["idle_10k_keys"]
-    return ["### Memory", "", f"Idle with 10,000 keys: {idle['RssAnon']:.1f} MB anonymous ({idle['VmRSS']:.0f} MB resident with code and mapped log)."]
+    return [
+        "### Memory",
+        "",
+        f"Idle with 10,000 keys: {idle['RssAnon']:.1f} MB anonymous ({idle['VmRSS']:.0f} MB resident with code and mapped log).",
+    ]
 
 
 def _instructions(rows: dict[str, Any]) -> list[str]:
-    out = ["### Instructions a request (callgrind; SHA-256 without its hardware instructions)", "", "| | reactor | control thread |", "|---|---|---|"]
+    out = [
+        "### Instructions a request (callgrind; SHA-256 without its hardware instructions)",
+        "",
+        "| | reactor | control thread |",
+        "|---|---|---|",
+    ]
     for name, row in rows.items():
         out.append(f"| {name} | {row['reactor']:,} | {row['control']:,} |")
     return out

@@ -100,7 +100,7 @@ def main() -> None:
             for _, url, _ in peers:
                 wait_answering(url, body)
             ours = everything(collector)
-            rivals = plain_rivals(stage, upstream, body)[:1] + [gateway_rival(stage, stage.gateway(upstream, ours), ours.name, body)]
+            rivals = [*plain_rivals(stage, upstream, body)[:1], gateway_rival(stage, stage.gateway(upstream, ours), ours.name, body)]
             rivals += [Rival(name, url, pid, script) for name, url, pid in peers]
             rounds(rivals, options.rounds, options.seconds)
         finally:
