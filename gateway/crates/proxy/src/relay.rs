@@ -47,6 +47,7 @@ pub struct Relay {
     /// Goes back to the pool when the answer has been read to its end; dropped before that, the connection is closed: that is the cancel.
     sender: Option<Sender>,
     pool: usize,
+    length: Option<u64>,
     kind: Kind,
     queue: VecDeque<Bytes>,
     over: bool,
@@ -65,20 +66,29 @@ impl Relay {
     pub fn whole(worker: &Rc<Worker>, call: Call, answering: Answering) -> Self {
         let refused = !answering.response.status().is_success();
         let kind = if refused { Kind::Refused } else { Kind::Whole { pieces: Vec::new(), bytes: 0 } };
-        Self::new(worker, call, answering, kind)
+        let mut relay = Self::new(worker, call, answering, kind);
+        if refused {
+            // Without a body there is no last frame: hyper never asks.
+            relay.end_with_last_frame();
+        }
+        relay
     }
 
     fn new(worker: &Rc<Worker>, call: Call, answering: Answering, kind: Kind) -> Self {
-        call.live.enter(Phase::FirstToken, worker.clock());
-        let Answering { response, sender, pool, .. } = answering;
-        Self { worker: worker.clone(), call, body: response.into_body(), sender: Some(sender), pool, kind, queue: VecDeque::new(), over: false }
+        let Answering { response, first, length, sender, pool, .. } = answering;
+        let body = response.into_body();
+        let mut relay = Self { worker: worker.clone(), call, body, length, sender: Some(sender), pool, kind, queue: VecDeque::new(), over: false };
+        if let Some(first) = first {
+            relay.pass(first);
+        }
+        relay
     }
 
     /// The answer's length, where nothing can be added or taken out.
     pub fn length(&self) -> Option<u64> {
         match self.kind {
             Kind::Events(_) | Kind::Media { events: true, .. } => None,
-            Kind::Whole { .. } | Kind::Media { .. } | Kind::Refused => self.body.size_hint().exact(),
+            Kind::Whole { .. } | Kind::Media { .. } | Kind::Refused => self.length,
         }
     }
 
@@ -232,9 +242,9 @@ impl Relay {
     fn settle_stream(&mut self, outcome: Outcome) {
         if let Kind::Events(observer) = &self.kind {
             let seen = *observer.seen();
+            let outcome = if seen.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
             // Frames are an estimate for what broke off; a complete stream without usage is not estimated.
             let frames = if outcome == Outcome::Completed { 0 } else { seen.output_frames };
-            let outcome = if seen.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
             self.call.settle(outcome, Measured { usage: seen.usage, output_frames: frames });
         } else if let Kind::Media { watch, images, .. } = &self.kind {
             let outcome = if watch.has_error() && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };

@@ -3,7 +3,7 @@
 use crate::answer::header_of;
 use crate::call::Call;
 use crate::doors::{Door, Task};
-use crate::live::{Cut, Phase};
+use crate::live::{Cut, Live, Phase};
 use crate::metrics::bump;
 use crate::outgoing::Outgoing;
 use crate::pool::Sender;
@@ -12,7 +12,10 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body;
 use hyper::body::Incoming;
+use std::future::poll_fn;
+use std::pin::Pin;
 use tenon_dialects::multipart::splice_form;
 use tenon_dialects::openai::{Head, splice};
 use tenon_policy::{Admitted, Chosen, Refusal};
@@ -28,9 +31,14 @@ pub struct Prepared<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// An upstream that has begun to answer, and its connection.
+/// An upstream that has begun to answer, and its connection. Until here nothing was given to the caller: what fails before the first bytes of
+/// a good answer can still be told as what it is.
 pub struct Answering {
     pub response: Response<Incoming>,
+    /// The first bytes of a good answer, taken out of the body.
+    pub first: Option<Bytes>,
+    /// Of the whole body, where the upstream said so.
+    pub length: Option<u64>,
     pub sender: Sender,
     pub pool: usize,
     /// On a connection that was used before.
@@ -132,7 +140,7 @@ async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Resul
         };
         live.enter(Phase::Headers, worker.clock());
         let error = match live.race(sender.try_send_request(request)).await? {
-            Ok(response) => return Ok(Answering { response, sender, pool: target.pool, kept_connection: !fresh }),
+            Ok(response) => return begin(worker, live, response, (sender, target.pool, !fresh)).await,
             Err(error) => error,
         };
         match take_back(error) {
@@ -143,6 +151,33 @@ async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Resul
             }
             Some(_) => return Err(Failed::Unsent(Problem::CONNECT, None)),
             None => return Err(Failed::Final(Problem::UPSTREAM, Outcome::UpstreamError)),
+        }
+    }
+}
+
+async fn begin(
+    worker: &Worker,
+    live: &Live,
+    mut response: Response<Incoming>,
+    (sender, pool, kept_connection): (Sender, usize, bool),
+) -> Result<Answering, Failed> {
+    let length = response.body().size_hint().exact();
+    live.enter(Phase::FirstToken, worker.clock());
+    let first = if response.status().is_success() { Some(first_bytes(live, response.body_mut()).await?) } else { None };
+    Ok(Answering { response, first, length, sender, pool, kept_connection })
+}
+
+async fn first_bytes(live: &Live, body: &mut Incoming) -> Result<Bytes, Failed> {
+    loop {
+        match live.race(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx))).await? {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(data);
+                }
+            }
+            Some(Err(_)) => return Err(Failed::Final(Problem::CUT, Outcome::Cut)),
+            // A good answer says something.
+            None => return Err(Failed::Final(Problem::PROTOCOL, Outcome::UpstreamError)),
         }
     }
 }

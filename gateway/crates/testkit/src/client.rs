@@ -104,6 +104,10 @@ impl Client {
     }
 
     pub fn read_body(&mut self, answer: &mut Answer) {
+        if matches!(answer.status, 204 | 304) {
+            answer.complete = true; // no body, whatever the head says (RFC 9112 §6.3)
+            return;
+        }
         if let Some(length) = answer.header("content-length").and_then(|value| value.parse::<usize>().ok()) {
             let mut body = vec![0; length];
             answer.complete = self.reader.read_exact(&mut body).is_ok();

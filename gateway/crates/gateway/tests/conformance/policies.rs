@@ -114,7 +114,7 @@ pub const POLICIES: &[Policy] = &[
     policy("endpoint: cut in its head", |w, r| fault(w, r, "cut-head"), |r| failed(r, "502 upstream_error", "upstream_error")),
     policy("endpoint: silent", |w, r| fault(w, r, "silent"), |r| failed(r, "504 upstream_headers_timeout", "timeout")),
     policy("endpoint: too slow in all", |w, r| fault(w, r, "silent-total"), |r| failed(r, "504 upstream_total_timeout", "timeout")),
-    policy("endpoint: stalls before the first byte", |w, r| fault(w, r, "stall-first"), |r| broken(r, "upstream_first_token_timeout", "timeout")),
+    policy("endpoint: stalls before the first byte", |w, r| fault(w, r, "stall-first"), |r| failed(r, "504 upstream_first_token_timeout", "timeout")),
     policy("endpoint: stalls in its answer", |w, r| fault(w, r, "stall"), |r| broken(r, "upstream_idle_timeout", "timeout")),
     policy("endpoint: cut in its answer", |w, r| fault(w, r, "cut"), |r| broken(r, "upstream_cut", "cut")),
     policy("key revoked while it runs", revoked_running, |r| broken(r, "key_revoked", "cut")),

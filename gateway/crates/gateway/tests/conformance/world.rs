@@ -2,10 +2,11 @@
 
 use crate::answers;
 use crate::rows::{ROWS, Row, Sent};
+use crate::support::told::told;
 use crate::support::{TENANT, endpoint, model, setup, table};
 use std::time::Duration;
 use tenon_contract::{Endpoint, KeyKind, KeyRecord, Model, Protocol};
-use tenon_testkit::{Answer, Client, Control, Gateway, Setup, TestKey, Upstream};
+use tenon_testkit::{Client, Control, Gateway, Setup, TestKey, Upstream};
 
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Faults that the upstream acts by the endpoint's address.
@@ -163,70 +164,7 @@ pub fn see(row: &Row, client: &mut Client) -> Seen {
         return Seen { id: String::new(), told: "no answer".into() };
     };
     client.read_body(&mut answer);
-    Seen { id: answer.request_id(), told: told(row, &answer) }
-}
-
-fn told(row: &Row, answer: &Answer) -> String {
-    let id = answer.request_id();
-    if id.len() != 36 {
-        return format!("{} without x-request-id", answer.status);
-    }
-    if answer.status >= 400 {
-        return refusal(row, answer);
-    }
-    if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
-        return stream_end(row, answer);
-    }
-    if row.streamed {
-        format!("{} but no stream", answer.status)
-    } else {
-        format!("{}{}", answer.status, if answer.complete { "" } else { ", broken off" })
-    }
-}
-
-/// A refusal as the caller's SDK reads it: in the dialect's shape, with a code, a sentence and the request's id.
-fn refusal(row: &Row, answer: &Answer) -> String {
-    let Ok(body) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
-        return format!("{} that is not JSON", answer.status);
-    };
-    let error = &body["error"];
-    if error["message"] == "theirs" {
-        return format!("{} passed on", answer.status);
-    }
-    let sentence = error["message"].as_str().is_some_and(|text| text.len() > 10) && error["type"].is_string();
-    let shaped = sentence
-        && match row.dialect {
-            "anthropic" => body["type"] == "error" && body["request_id"] == answer.request_id(),
-            _ => error.get("param").is_some() && error["request_id"] == answer.request_id(),
-        };
-    let retry = answer.header("x-should-retry") == Some("false");
-    let honest = retry != (answer.status >= 500 || answer.status == 408 || answer.status == 429) || error["code"] == "insufficient_quota";
-    let wrong = if !shaped {
-        ", WRONG SHAPE"
-    } else if !honest {
-        ", WRONG x-should-retry"
-    } else {
-        ""
-    };
-    format!("{} {}{wrong}", answer.status, error["code"].as_str().unwrap_or("without a code"))
-}
-
-/// How a stream ended: as the dialect ends, or with an error frame; never in silence.
-fn stream_end(row: &Row, answer: &Answer) -> String {
-    let text = answer.text();
-    let ends_well = text.contains("data: [DONE]") || text.contains("event: message_stop") || text.contains("event: response.completed");
-    let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
-    let json = last.lines().find_map(|line| line.strip_prefix("data: ")).and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
-    let code = json.as_ref().and_then(|json| {
-        let places = [&json["error"]["code"], &json["response"]["error"]["code"], &json["code"]];
-        places.into_iter().find_map(|place| place.as_str().map(str::to_owned))
-    });
-    let named = row.dialect != "anthropic" || last.starts_with("event: error\n");
-    match (ends_well, code) {
-        (true, None) if answer.complete => "200 stream".into(),
-        (false, Some(code)) if answer.complete && named => format!("200 stream, then error {code}"),
-        (well, code) => format!("200 stream that ends wrongly (looks whole: {well}, code {code:?}, complete: {}, last: {last})", answer.complete),
-    }
+    Seen { id: answer.request_id(), told: told(row.dialect, row.streamed, &answer) }
 }
 
 /// A policy's own key ids: ten characters that say which policy and which row.

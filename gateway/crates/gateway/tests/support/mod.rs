@@ -1,6 +1,8 @@
 //! One tenant, one model, one upstream, one gateway: what most tests begin with.
 #![allow(dead_code)]
 
+pub mod told;
+
 use tenon_contract::{Endpoint, Model, Protocol, Route, RoutingTable};
 use tenon_testkit::{Answer, Client, Control, Gateway, Setup, Step, TestKey, Upstream, json_answer, post, seal, sse_head};
 

@@ -1,0 +1,71 @@
+//! What a caller saw of an answer, in a few words that can be compared: its status and code, whether it is shaped as its SDK expects, and
+//! whether it ended well, badly and told, or in silence.
+
+use tenon_testkit::Answer;
+
+/// The answer in a few words.
+pub fn told(dialect: &str, streamed: bool, answer: &Answer) -> String {
+    let id = answer.request_id();
+    if id.len() != 36 {
+        return format!("{} without x-request-id", answer.status);
+    }
+    if answer.status >= 400 {
+        return refusal(dialect, answer);
+    }
+    if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        return stream_end(dialect, answer);
+    }
+    if streamed {
+        format!("{} but no stream", answer.status)
+    } else {
+        format!("{}{}", answer.status, if answer.complete { "" } else { ", broken off" })
+    }
+}
+
+/// A refusal as the caller's SDK reads it: in the dialect's shape, with a code, a sentence and the request's id.
+fn refusal(dialect: &str, answer: &Answer) -> String {
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
+        return format!("{} {}", answer.status, if answer.body.is_empty() { "without a word" } else { "that is not JSON" });
+    };
+    let error = &body["error"];
+    if error["message"] == "theirs" {
+        return format!("{} passed on", answer.status);
+    }
+    let sentence = error["message"].as_str().is_some_and(|text| text.len() > 10) && error["type"].is_string();
+    let shaped = sentence
+        && match dialect {
+            "anthropic" => body["type"] == "error" && body["request_id"] == answer.request_id(),
+            _ => error.get("param").is_some() && error["request_id"] == answer.request_id(),
+        };
+    let retry = answer.header("x-should-retry") == Some("false");
+    let honest = retry != (answer.status >= 500 || answer.status == 408 || answer.status == 429) || error["code"] == "insufficient_quota";
+    let wrong = if !shaped {
+        ", WRONG SHAPE"
+    } else if !honest {
+        ", WRONG x-should-retry"
+    } else {
+        ""
+    };
+    format!("{} {}{wrong}", answer.status, error["code"].as_str().unwrap_or("without a code"))
+}
+
+/// How a stream ended: as the dialect ends, or with an error frame; never in silence.
+fn stream_end(dialect: &str, answer: &Answer) -> String {
+    let text = answer.text();
+    let ends_well = text.contains("data: [DONE]")
+        || text.contains("data:[DONE]")
+        || text.contains("event: message_stop")
+        || text.contains("event: response.completed");
+    let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
+    let json = last.lines().find_map(|line| line.strip_prefix("data: ")).and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
+    let code = json.as_ref().and_then(|json| {
+        let places = [&json["error"]["code"], &json["response"]["error"]["code"], &json["code"]];
+        places.into_iter().find_map(|place| place.as_str().map(str::to_owned))
+    });
+    let named = dialect != "anthropic" || last.starts_with("event: error\n");
+    match (ends_well, code) {
+        (true, None) if answer.complete => "200 stream".into(),
+        (false, Some(code)) if answer.complete && named => format!("200 stream, then error {code}"),
+        (well, code) => format!("200 stream that ends wrongly (looks whole: {well}, code {code:?}, complete: {}, last: {last})", answer.complete),
+    }
+}
