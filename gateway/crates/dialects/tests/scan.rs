@@ -152,3 +152,23 @@ proptest! {
         prop_assert!(scan(body.as_bytes()).is_err());
     }
 }
+
+#[test]
+fn running_numbers_are_asked_for_once() {
+    use tenon_dialects::{AskUsage, splice_asking};
+    for (body, wanted) in [
+        (r#"{"model":"a","stream":true}"#, json!({"include_usage": true, "continuous_usage_stats": true})),
+        (r#"{"stream_options":null,"model":"a"}"#, json!({"include_usage": true, "continuous_usage_stats": true})),
+        (r#"{"stream_options":{},"model":"a"}"#, json!({"include_usage": true, "continuous_usage_stats": true})),
+        (r#"{"stream_options":{"x":1},"model":"a"}"#, json!({"x": 1, "include_usage": true, "continuous_usage_stats": true})),
+        (r#"{"stream_options":{"include_usage":true},"model":"a"}"#, json!({"include_usage": true, "continuous_usage_stats": true})),
+        (r#"{"stream_options":{"include_usage":false,"x":1},"model":"a"}"#, json!({"x": 1, "include_usage": true, "continuous_usage_stats": true})),
+        (r#"{"stream_options":{"continuous_usage_stats":false},"model":"a"}"#, json!({"include_usage": true, "continuous_usage_stats": false})),
+    ] {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let whole = splice_asking(&bytes, &scan(&bytes).unwrap(), None, AskUsage::Continuous).map(|p| p.to_vec()).collect::<Vec<_>>().concat();
+        let value: Value = serde_json::from_slice(&whole).unwrap();
+        assert_eq!(value["stream_options"], wanted, "{body}");
+        assert_eq!(String::from_utf8(whole).unwrap().matches("continuous_usage_stats").count(), 1);
+    }
+}

@@ -1,0 +1,91 @@
+//! A whole chat completion as an answer of messages.
+
+use super::chat_request::arguments_object;
+use super::node::Node;
+use super::refused::Malformed;
+use super::writer::Writer;
+use crate::usage::{Usage, openai_usage};
+
+pub(super) fn translate(body: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let text = std::str::from_utf8(body).map_err(|_| Malformed("the answer is not valid UTF-8"))?;
+    let root = Node::parse(text).ok_or(Malformed("the answer is not valid JSON"))?;
+    let choice = root.get("choices").and_then(|choices| choices.items().next()).ok_or(Malformed("the answer has no choice"))?;
+    let message = choice.get("message").ok_or(Malformed("the answer has no message"))?;
+    let mut out = Writer::with_capacity(text.len() + 256);
+    out.open(b'{').member("id", root.get("id").map_or("\"\"", |id| id.0)).key("type").text("message").key("role").text("assistant");
+    out.member("model", root.get("model").map_or("\"\"", |model| model.0)).key("content").open(b'[');
+    let called = content(&mut out, message)?;
+    out.close(b']');
+    let refused = message.get("refusal").is_some_and(|refusal| !refusal.is_neutral());
+    stop(&mut out, choice, called, refused);
+    let told = root.get("usage").and_then(|usage| openai_usage(usage.0.as_bytes())).unwrap_or_default();
+    out.key("usage");
+    usage(&mut out, &told);
+    out.close(b'}');
+    Ok(out.0)
+}
+
+/// `stop_reason` and `stop_sequence`. vLLM tells beside `finish_reason` which stop string it met.
+pub(super) fn stop(out: &mut Writer, choice: Node<'_>, called: bool, refused: bool) {
+    let met = choice.get("stop_reason").filter(|met| met.is_string());
+    let reason = match choice.get("finish_reason").and_then(Node::inner) {
+        _ if refused => "refusal",
+        Some("length") => "max_tokens",
+        Some("tool_calls" | "function_call") => "tool_use",
+        Some("content_filter") => "refusal",
+        // Some engines say `stop` after a call that they were told to make.
+        _ if called => "tool_use",
+        _ if met.is_some() => "stop_sequence",
+        _ => "end_turn",
+    };
+    out.key("stop_reason").text(reason);
+    out.member("stop_sequence", met.filter(|_| reason == "stop_sequence").map_or("null", |met| met.0));
+}
+
+/// Anthropic's kinds are disjoint: `input_tokens` counts neither cache.
+pub(super) fn usage(out: &mut Writer, usage: &Usage) {
+    out.open(b'{').key("input_tokens").number(usage.input.saturating_sub(usage.cached).saturating_sub(usage.cache_write));
+    out.key("cache_creation_input_tokens").number(usage.cache_write).key("cache_read_input_tokens").number(usage.cached);
+    out.key("output_tokens").number(usage.output);
+    if usage.reasoning > 0 {
+        out.key("output_tokens_details").open(b'{').key("thinking_tokens").number(usage.reasoning).close(b'}');
+    }
+    out.close(b'}');
+}
+
+/// Engines disagree about the name.
+pub(super) fn thought(message: Node<'_>) -> Option<Node<'_>> {
+    let text = |name| message.get(name).filter(|text| text.is_string() && !text.is_neutral());
+    text("reasoning_content").or_else(|| text("reasoning"))
+}
+
+/// True when a tool is called.
+fn content(out: &mut Writer, message: Node<'_>) -> Result<bool, Malformed> {
+    if let Some(thought) = thought(message) {
+        out.open(b'{').key("type").text("thinking").member("thinking", thought.0).key("signature").text("").close(b'}');
+    }
+    for name in ["content", "refusal"] {
+        if let Some(text) = message.get(name).filter(|text| !text.is_neutral()) {
+            if !text.is_string() {
+                return Err(Malformed("the answer's content is not a string"));
+            }
+            out.open(b'{').key("type").text("text").member("text", text.0).close(b'}');
+        }
+    }
+    let mut called = false;
+    for call in message.get("tool_calls").into_iter().flat_map(Node::items) {
+        called = true;
+        tool_use(out, call)?;
+    }
+    Ok(called)
+}
+
+fn tool_use(out: &mut Writer, call: Node<'_>) -> Result<(), Malformed> {
+    const INCOMPLETE: Malformed = Malformed("a tool call of the answer is not complete");
+    let function = call.get("function").ok_or(INCOMPLETE)?;
+    let (id, name) = (call.get("id").ok_or(INCOMPLETE)?, function.get("name").ok_or(INCOMPLETE)?);
+    let arguments = function.get("arguments").and_then(Node::text).unwrap_or_default();
+    let input = arguments_object(&arguments).ok_or(Malformed("the model's arguments for a tool are not a JSON object"))?;
+    out.open(b'{').key("type").text("tool_use").member("id", id.0).member("name", name.0).member("input", input).close(b'}');
+    Ok(())
+}

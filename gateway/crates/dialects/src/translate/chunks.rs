@@ -1,0 +1,191 @@
+//! OpenAI's chunks as Anthropic's events.
+
+use super::Direction;
+use super::answer_to_message::{stop, thought, usage};
+use super::errors;
+use super::node::Node;
+use super::refused::Malformed;
+use super::writer::Writer;
+use crate::observe::Seen;
+
+/// The block that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    Text,
+    Thinking,
+    /// The call's index among the chunks' `tool_calls`.
+    Tool(u64),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ToEvents {
+    started: bool,
+    ended: bool,
+    block: Option<Block>,
+    /// Blocks begun.
+    blocks: u64,
+    /// Highest index of a call that was begun, plus one.
+    calls: u64,
+    refused: bool,
+    /// `"stop_reason":…,"stop_sequence":…`, held until the numbers are known.
+    stopped: Option<String>,
+    seen: Seen,
+}
+
+impl ToEvents {
+    pub fn chunk(&mut self, data: &str, seen: &Seen, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        if data.starts_with("[DONE]") {
+            self.seen = *seen;
+            self.end(out);
+            return Ok(());
+        }
+        let chunk = Node::parse(data).ok_or(Malformed("a chunk of the stream is not valid JSON"))?;
+        self.seen = *seen;
+        if let Some(error) = chunk.get("error") {
+            event(out, "error", |writer| errors::write(writer, Direction::MessagesToChat, 500, Some(error), None));
+            return Ok(());
+        }
+        if !self.started {
+            self.start(chunk, out);
+        }
+        for choice in chunk.get("choices").into_iter().flat_map(Node::items) {
+            if choice.get("index").is_some_and(|index| index.0 != "0") {
+                return Err(Malformed("the stream has a second choice, which messages do not have"));
+            }
+            if let Some(delta) = choice.get("delta") {
+                self.delta(delta, out)?;
+            }
+            if choice.get("finish_reason").is_some() {
+                let mut writer = Writer::default();
+                stop(&mut writer, choice, self.calls > 0, self.refused);
+                self.stopped = Some(String::from_utf8_lossy(&writer.0).into_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers are not known yet: `message_delta` tells them.
+    fn start(&mut self, chunk: Node<'_>, out: &mut Vec<u8>) {
+        self.started = true;
+        let member = |name| chunk.get(name).filter(|value| value.is_string()).map_or("\"\"", |value| value.0);
+        event(out, "message_start", |writer| {
+            writer.open(b'{').key("type").text("message_start").key("message").open(b'{').member("id", member("id"));
+            writer.key("type").text("message").key("role").text("assistant").member("model", member("model")).member("content", "[]");
+            writer.member("stop_reason", "null").member("stop_sequence", "null");
+            writer.member("usage", r#"{"input_tokens":0,"output_tokens":0}"#).close(b'}').close(b'}');
+        });
+    }
+
+    fn delta(&mut self, delta: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        if let Some(thought) = thought(delta) {
+            self.enter(Block::Thinking, out, |block| {
+                block.key("type").text("thinking").key("thinking").text("").key("signature").text("");
+            });
+            self.piece(out, "thinking_delta", "thinking", thought.0);
+        }
+        for name in ["content", "refusal"] {
+            let Some(text) = delta.get(name).filter(|text| !text.is_neutral()) else {
+                continue;
+            };
+            if !text.is_string() {
+                return Err(Malformed("the stream's content is not a string"));
+            }
+            self.refused |= name == "refusal";
+            self.enter(Block::Text, out, |block| {
+                block.key("type").text("text").key("text").text("");
+            });
+            self.piece(out, "text_delta", "text", text.0);
+        }
+        for call in delta.get("tool_calls").into_iter().flat_map(Node::items) {
+            self.call(call, out)?;
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, call: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        // Engines that make one call at a time may leave the index out.
+        let index = match call.get("index") {
+            Some(index) => index.unsigned().ok_or(Malformed("a tool call of the stream has no index"))?,
+            None if call.get("id").is_some() => self.calls,
+            None => self.calls.saturating_sub(1),
+        };
+        let function = call.get("function");
+        if index >= self.calls {
+            let id = call.get("id").ok_or(Malformed("a tool call of the stream has no id"))?;
+            let name = function.and_then(|function| function.get("name")).ok_or(Malformed("a tool call of the stream has no name"))?;
+            self.calls = index.saturating_add(1);
+            self.enter(Block::Tool(index), out, |block| {
+                block.key("type").text("tool_use").member("id", id.0).member("name", name.0).member("input", "{}");
+            });
+        } else if self.block != Some(Block::Tool(index)) {
+            return Err(Malformed("the stream goes back to a tool call that was left"));
+        }
+        if let Some(piece) = function.and_then(|function| function.get("arguments")).filter(|piece| piece.is_string() && !piece.is_neutral()) {
+            self.piece(out, "input_json_delta", "partial_json", piece.0);
+        }
+        Ok(())
+    }
+
+    /// Opens a block unless it is open already, closing another.
+    fn enter(&mut self, block: Block, out: &mut Vec<u8>, describe: impl FnOnce(&mut Writer)) {
+        if self.block == Some(block) {
+            return;
+        }
+        self.leave(out);
+        self.block = Some(block);
+        let index = self.blocks;
+        self.blocks += 1;
+        event(out, "content_block_start", |writer| {
+            writer.open(b'{').key("type").text("content_block_start").key("index").number(index).key("content_block").open(b'{');
+            describe(writer);
+            writer.close(b'}').close(b'}');
+        });
+    }
+
+    fn leave(&mut self, out: &mut Vec<u8>) {
+        if self.block.take().is_some() {
+            let index = self.blocks - 1;
+            event(out, "content_block_stop", |writer| {
+                writer.open(b'{').key("type").text("content_block_stop").key("index").number(index).close(b'}');
+            });
+        }
+    }
+
+    fn piece(&self, out: &mut Vec<u8>, kind: &str, name: &str, text: &str) {
+        let index = self.blocks.saturating_sub(1);
+        event(out, "content_block_delta", |writer| {
+            writer.open(b'{').key("type").text("content_block_delta").key("index").number(index).key("delta").open(b'{');
+            writer.key("type").text(kind).member(name, text).close(b'}').close(b'}');
+        });
+    }
+
+    /// The stream was whole: everything is closed, and the numbers told.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        if std::mem::replace(&mut self.ended, true) || !self.started || self.seen.error {
+            return;
+        }
+        self.leave(out);
+        let stopped = self.stopped.take();
+        let usage_seen = self.seen.usage.unwrap_or_default();
+        event(out, "message_delta", |writer| {
+            writer.open(b'{').key("type").text("message_delta").key("delta").open(b'{');
+            writer.raw(stopped.as_deref().unwrap_or(r#""stop_reason":"end_turn","stop_sequence":null"#)).close(b'}').key("usage");
+            usage(writer, &usage_seen);
+            writer.close(b'}');
+        });
+        event(out, "message_stop", |writer| {
+            writer.raw(r#"{"type":"message_stop"}"#);
+        });
+    }
+}
+
+fn event(out: &mut Vec<u8>, name: &str, write: impl FnOnce(&mut Writer)) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    // Ends in a space, so that no comma is due.
+    out.extend_from_slice(b"\ndata: ");
+    let mut writer = Writer(std::mem::take(out));
+    write(&mut writer);
+    *out = writer.0;
+    out.extend_from_slice(b"\n\n");
+}

@@ -1,0 +1,93 @@
+//! Why a translation is refused, and where.
+
+use std::fmt::Write;
+
+/// The caller's request cannot be said in the endpoint's dialect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` {reason}")]
+pub struct Refused {
+    pub code: &'static str,
+    /// As in `messages[2].content[0].image_url`.
+    pub path: String,
+    pub reason: &'static str,
+}
+
+/// The endpoint's answer is not what its dialect promises, or cannot be said in the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub &'static str);
+
+impl From<crate::frames::Overlong> for Malformed {
+    fn from(_: crate::frames::Overlong) -> Self {
+        Self("a frame of the stream is too long to be translated")
+    }
+}
+
+impl Refused {
+    pub(super) fn syntax() -> Self {
+        Self { code: "invalid_json", path: String::new(), reason: "is not valid JSON." }
+    }
+}
+
+/// Where in the request we are; a list on the stack, written out only when something is refused.
+#[derive(Clone, Copy)]
+pub(super) struct Path<'p> {
+    parent: Option<&'p Path<'p>>,
+    step: Step<'p>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'p> {
+    Key(&'p str),
+    Index(usize),
+}
+
+impl<'p> Path<'p> {
+    pub fn root(key: &'p str) -> Self {
+        Self { parent: None, step: Step::Key(key) }
+    }
+
+    pub fn key(&'p self, key: &'p str) -> Self {
+        Self { parent: Some(self), step: Step::Key(key) }
+    }
+
+    pub fn index(&'p self, index: usize) -> Self {
+        Self { parent: Some(self), step: Step::Index(index) }
+    }
+
+    fn write(&self, to: &mut String) {
+        if let Some(parent) = self.parent {
+            parent.write(to);
+        }
+        let written = match self.step {
+            Step::Key(key) if self.parent.is_none() => write!(to, "{key}"),
+            Step::Key(key) => write!(to, ".{key}"),
+            Step::Index(index) => write!(to, "[{index}]"),
+        };
+        written.unwrap_or_default();
+    }
+
+    fn refuse(&self, code: &'static str, reason: &'static str) -> Refused {
+        let mut path = String::new();
+        self.write(&mut path);
+        path.truncate(path.floor_char_boundary(200));
+        Refused { code, path, reason }
+    }
+
+    /// There is no counterpart.
+    pub fn no_counterpart(&self) -> Refused {
+        self.refuse("untranslatable_parameter", "has no counterpart in the protocol of this model's endpoint.")
+    }
+
+    pub fn untranslatable(&self, reason: &'static str) -> Refused {
+        self.refuse("untranslatable_parameter", reason)
+    }
+
+    pub fn wrong_type(&self, reason: &'static str) -> Refused {
+        self.refuse("invalid_type", reason)
+    }
+
+    pub fn missing(&self) -> Refused {
+        self.refuse("missing_parameter", "is missing.")
+    }
+}

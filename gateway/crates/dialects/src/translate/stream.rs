@@ -1,0 +1,82 @@
+//! A stream on its way through a translation: one frame in, the caller's frames out. Nothing but an unfinished frame is kept.
+
+use super::Direction;
+use super::chunks::ToEvents;
+use super::events::ToChunks;
+use super::refused::Malformed;
+use crate::frames::{Frame, Framer};
+use crate::observe::{Notes, Seen};
+use bytes::Bytes;
+
+#[derive(Debug)]
+pub struct Translator {
+    framer: Framer,
+    /// What the endpoint's stream says, in its own dialect: this is what is billed.
+    notes: Notes,
+    turning: Turning,
+}
+
+#[derive(Debug)]
+enum Turning {
+    ToChunks(ToChunks),
+    ToEvents(ToEvents),
+}
+
+impl Translator {
+    /// `include_usage`: the caller asked for a usage chunk. `created` in seconds, for OpenAI's field.
+    #[must_use]
+    pub fn new(direction: Direction, include_usage: bool, created: u64) -> Self {
+        let turning = match direction {
+            Direction::ChatToMessages => Turning::ToChunks(ToChunks::new(include_usage, created)),
+            Direction::MessagesToChat => Turning::ToEvents(ToEvents::default()),
+        };
+        Self { framer: Framer::default(), notes: Notes::of(direction.endpoint_form()), turning }
+    }
+
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.notes.seen
+    }
+
+    /// What the caller gets for what arrived; may be empty.
+    ///
+    /// # Errors
+    /// When the stream is not what the endpoint's dialect promises. What came before is lost with it: the stream cannot go on.
+    pub fn translate(&mut self, chunk: &Bytes) -> Result<Bytes, Malformed> {
+        let mut out = Vec::new();
+        let (notes, turning) = (&mut self.notes, &mut self.turning);
+        self.framer.feed(chunk, |frame| turn(notes, turning, frame, &mut out))?;
+        Ok(out.into())
+    }
+
+    /// At the stream's end: a last frame without its empty line, and what closes the caller's stream if the endpoint's was whole.
+    ///
+    /// # Errors
+    /// As [`Self::translate`].
+    pub fn finish(&mut self) -> Result<Bytes, Malformed> {
+        let mut out = Vec::new();
+        let rest = self.framer.rest();
+        if !rest.is_empty() {
+            turn(&mut self.notes, &mut self.turning, &Frame::parse(&rest), &mut out)?;
+        }
+        if self.notes.seen.is_whole() && !self.notes.seen.done {
+            match &mut self.turning {
+                Turning::ToEvents(events) => events.end(&mut out),
+                Turning::ToChunks(_) => {}
+            }
+        }
+        Ok(out.into())
+    }
+}
+
+fn turn(notes: &mut Notes, turning: &mut Turning, frame: &Frame<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    notes.note(frame);
+    let Some(data) = frame.data else {
+        return Ok(());
+    };
+    let data = std::str::from_utf8(data).map_err(|_| Malformed("a frame of the stream is not valid UTF-8"))?;
+    match turning {
+        Turning::ToChunks(chunks) => chunks.event(data, &notes.seen, out),
+        Turning::ToEvents(events) => events.chunk(data, &notes.seen, out),
+    }
+}
