@@ -6,6 +6,7 @@
 //! Needs: `policy` for decisions, `snapshot` to decide on, `dialects` to read bodies, `usage` to meter, `control` to ask about unknown keys,
 //! `telemetry` to leave spans with.
 
+pub mod addresses;
 mod answer;
 mod authenticate;
 mod call;

@@ -1,14 +1,14 @@
 //! Connections to upstreams: each thread's own, last used first.
 
+use crate::addresses::Resolver;
 use crate::outgoing::Outgoing;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::cell::RefCell;
 use std::io;
-use tenon_snapshot::{Origin, Target};
+use tenon_snapshot::Target;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 pub type Sender = SendRequest<Outgoing>;
@@ -16,12 +16,14 @@ pub type Sender = SendRequest<Outgoing>;
 pub struct Pools {
     idle: RefCell<Vec<Vec<Sender>>>,
     tls: TlsConnector,
+    /// For every connection to an upstream, pooled or not.
+    pub resolver: Resolver,
     idle_max: usize,
 }
 
 impl Pools {
     pub fn new(tls: TlsConnector, idle_max: usize) -> Self {
-        Self { idle: RefCell::default(), tls, idle_max }
+        Self { idle: RefCell::default(), tls, resolver: Resolver::default(), idle_max }
     }
 
     /// A connection that was used before and still seems alive.
@@ -53,13 +55,12 @@ impl Pools {
     }
 
     pub async fn connect(&self, target: &Target) -> io::Result<Sender> {
-        let Origin { tls, host, port } = &target.origin;
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
-        stream.set_nodelay(true)?;
-        if !tls {
+        let stream = self.resolver.connect(&target.origin).await?;
+        if !target.origin.tls {
             return handshake(stream).await;
         }
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        // The name is the endpoint's, whatever address it led to.
+        let name = ServerName::try_from(target.origin.host.clone()).map_err(io::Error::other)?;
         handshake(self.tls.connect(name, stream).await?).await
     }
 }

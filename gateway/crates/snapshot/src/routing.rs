@@ -15,6 +15,8 @@ pub struct Origin {
     pub tls: bool,
     pub host: String,
     pub port: u16,
+    /// It may stand in a private network. A part of the origin, so that a connection made under one rule never serves under another.
+    pub private: bool,
 }
 
 #[derive(Debug)]
@@ -133,7 +135,7 @@ impl Compiler {
         if wire.protocol() == wire::Protocol::Unspecified && wire.protocol != 0 {
             return Err(Unusable::Protocol);
         }
-        let (origin, host_header, path_prefix) = parse_url(&wire.base_url).ok_or(Unusable::Url)?;
+        let (origin, host_header, path_prefix) = parse_url(&wire.base_url, wire.private_network_allowed).ok_or(Unusable::Url)?;
         let authorization = match &wire.sealed_credential[..] {
             [] => None,
             sealed => Some(bearer(&self.sealing.open(sealed, &wire.endpoint_id).map_err(|_| Unusable::Credential)?)?),
@@ -151,7 +153,7 @@ fn bearer(credential: &[u8]) -> Result<HeaderValue, Unusable> {
 }
 
 /// The guard against odd addresses: schemes other than these two, user information and queries are refused, not ignored.
-fn parse_url(text: &str) -> Option<(Origin, HeaderValue, String)> {
+fn parse_url(text: &str, private: bool) -> Option<(Origin, HeaderValue, String)> {
     let uri: Uri = text.parse().ok()?;
     let tls = match uri.scheme()? {
         scheme if *scheme == Scheme::HTTP => false,
@@ -165,7 +167,7 @@ fn parse_url(text: &str) -> Option<(Origin, HeaderValue, String)> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let host_header = HeaderValue::from_str(authority.as_str()).ok()?;
-    Some((Origin { tls, host, port }, host_header, uri.path().trim_end_matches('/').to_owned()))
+    Some((Origin { tls, host, port, private }, host_header, uri.path().trim_end_matches('/').to_owned()))
 }
 
 #[cfg(test)]
@@ -175,11 +177,11 @@ mod tests {
     #[test]
     fn only_plain_http_addresses_pass() {
         for bad in ["ftp://h/v1", "file:///etc/passwd", "http://user:secret@h/v1", "http://h/v1?x=1", "http://h/v1#x", "h:80", "/v1", ""] {
-            assert!(parse_url(bad).is_none(), "{bad}");
+            assert!(parse_url(bad, true).is_none(), "{bad}");
         }
-        let (origin, host, prefix) = parse_url("http://[::1]:8000/v1/").unwrap();
+        let (origin, host, prefix) = parse_url("http://[::1]:8000/v1/", true).unwrap();
         assert_eq!((origin.host.as_str(), origin.port, origin.tls), ("::1", 8000, false));
         assert_eq!((host.to_str().unwrap(), prefix.as_str()), ("[::1]:8000", "/v1"));
-        assert_eq!(parse_url("https://api.example.com").unwrap().0.port, 443);
+        assert_eq!(parse_url("https://api.example.com", false).unwrap().0.port, 443);
     }
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenon.inference.models.addresses import safe_base_url
+from tenon.inference.models.addresses import is_written_as_private, safe_base_url
 from tenon.kit.errors import Invalid
 
 
@@ -78,3 +78,15 @@ def test_no_special_address_passes(address: ipaddress.IPv4Address | ipaddress.IP
 def test_whatever_passes_is_its_own_normal_form(text: str) -> None:
     normal = allowed(f"https://{text}", loopback=True)
     assert normal is None or allowed(normal, loopback=True) == normal
+
+
+@pytest.mark.parametrize(
+    ("url", "private"),
+    [
+        ("http://127.0.0.1:8000/v1", True), ("http://localhost:8000/v1", True), ("http://10.1.2.3/v1", True), ("http://[fd12::1]/v1", True),
+        ("http://a.localhost/v1", True), ("https://93.184.216.34/v1", False), ("https://api.example.com/v1", False),
+    ],
+)  # fmt: skip
+def test_only_what_says_so_may_lead_into_a_private_network(url: str, private: bool) -> None:
+    """A name alone does not: the gateway refuses to connect when it resolves to such an address."""
+    assert is_written_as_private(url) is private

@@ -27,6 +27,7 @@ pub fn endpoint(id: &str, url: &str) -> Endpoint {
         protocol: Protocol::Openai as i32,
         sealed_credential: seal("upstream-secret", id),
         cleared_markings: vec!["pii".into()],
+        private_network_allowed: true,
         ..Endpoint::default()
     }
 }

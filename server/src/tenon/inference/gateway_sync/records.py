@@ -9,7 +9,7 @@ from sqlalchemy.engine import RowMapping
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, SessionId, TenantId
 from tenon.core.policy import Action, Resource, is_permitted
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
-from tenon.inference.models import RoutingTable, SealedEndpoint
+from tenon.inference.models import RoutingTable, SealedEndpoint, is_written_as_private
 from tenon.inference.usage import Claim
 
 _KINDS = {"usr": wire.KEY_KIND_USER, "svc": wire.KEY_KIND_SERVICE, "agt": wire.KEY_KIND_AGENT, "ses": wire.KEY_KIND_SESSION}
@@ -77,6 +77,7 @@ def _endpoint(endpoint: SealedEndpoint) -> wire.Endpoint:
         first_token_timeout_ms=endpoint.timeouts.first_token_ms,
         idle_timeout_ms=endpoint.timeouts.idle_ms,
         total_timeout_ms=endpoint.timeouts.total_ms,
+        private_network_allowed=is_written_as_private(endpoint.base_url),
     )
 
 

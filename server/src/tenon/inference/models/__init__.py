@@ -5,6 +5,7 @@ Promises: a credential goes in and never comes out here; no endpoint points at t
 one new revision. Needs: policy, audit, the sealing key's file.
 """
 
+from tenon.inference.models.addresses import is_written_as_private
 from tenon.inference.models.contracts import Endpoint, EndpointDraft, Model, Route, RoutingTable, SealedEndpoint, Timeouts
 from tenon.inference.models.service import (
     Upstreams,
@@ -32,6 +33,7 @@ __all__ = [
     "delete_endpoint",
     "delete_model",
     "find_endpoint",
+    "is_written_as_private",
     "list_endpoints",
     "list_models",
     "put_model",

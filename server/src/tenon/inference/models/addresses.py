@@ -44,6 +44,15 @@ def safe_base_url(url: str, *, loopback_allowed: bool) -> str:
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
 
 
+def is_written_as_private(base_url: str) -> bool:
+    """Whether an accepted URL itself says a private or loopback address, or localhost: then the gateway may connect to such a one."""
+    host = (urlsplit(base_url).hostname or "").removesuffix(".")
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def _safe_host(host: str, loopback_allowed: bool) -> str:
     name = host.removesuffix(".")
     try:
