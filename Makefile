@@ -113,6 +113,13 @@ engine-dynamo: $(DYNAMO)/.installed ## Install NVIDIA Dynamo with its mocker eng
 test-engines: $(INSTALLED) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
 	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines
 
+# --- long runs: what `make test` does in small ------------------------------------------------------------------------------------
+
+.PHONY: test-crash
+test-crash: $(INSTALLED) $(GATEWAY) ## kill -9 of the gateway 1,000 times at every door, and 1,000 times with the real control plane
+	TENON_CRASH_KILLS=1000 cargo test --manifest-path gateway/Cargo.toml --locked -p tenon-gateway --test crash -- --nocapture
+	TENON_CRASH_KILLS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_gateway_crash.py
+
 # --- measure ----------------------------------------------------------------------------------------------------------------------
 
 .PHONY: bench-gateway bench-instructions bench-peers bench-ontology bench-ingestion

@@ -1,105 +1,168 @@
-//! kill -9 under load, again and again: every call whose answer arrived whole has exactly one usage record, and it says completed.
+//! kill -9 under load, again and again, at every door: a call whose answer arrived whole has exactly one usage record, and it says completed.
 //!
-//! `TENON_CRASH_KILLS` sets how often (default 20).
+//! `TENON_CRASH_KILLS` sets how often (default 20; `make test-crash` runs 1,000).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+#[allow(dead_code)]
+#[path = "conformance/answers.rs"]
+mod answers;
+#[allow(dead_code)]
+#[path = "conformance/rows.rs"]
+mod rows;
 mod support;
 
-use std::collections::{HashMap, HashSet};
+use rows::{ROWS, Row};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
-use support::{ANSWER, BODY, CHAT, DONE, House, STREAM_BODY, USAGE_FRAME, frame};
-use tenon_contract::{Outcome, UsageSource};
-use tenon_testkit::{Client, Step, json_answer, wait_for};
+use support::{TENANT, endpoint, model, setup, table, told::told};
+use tenon_contract::{Outcome, Protocol, UsageRecord, UsageSource};
+use tenon_testkit::{Client, Control, Gateway, Setup, TestKey, Upstream, wait_for};
 
 const CALLERS: usize = 16;
+
+struct World {
+    control: Control,
+    upstream: Upstream,
+    key: TestKey,
+    setup: Setup,
+    gateway: Gateway,
+    rows: Vec<&'static Row>,
+    /// Request ids of answers that arrived whole, with their row.
+    acknowledged: Arc<Mutex<Vec<(String, usize)>>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let control = Control::start();
+        let upstream = Upstream::start(answers::script);
+        let protocols = [Protocol::Openai, Protocol::Anthropic].map(|protocol| {
+            let name = format!("good.{}", if protocol == Protocol::Anthropic { "anthropic" } else { "openai" });
+            let mut made = endpoint(&name, &format!("http://{}/good/v1", upstream.address));
+            made.protocol = protocol as i32;
+            (made, model(&name, &name))
+        });
+        let (endpoints, models) = protocols.into_iter().unzip();
+        control.put_routing(table(endpoints, models));
+        let key = TestKey::new("crashcras1", TENANT);
+        control.put_key(key.record.clone());
+        let setup = setup(&control).with("TENON_GATEWAY_WAL_SEGMENT_BYTES", 128 << 10);
+        let gateway = setup.start();
+        let rows = callable_rows();
+        Self { control, upstream, key, setup, gateway, rows, acknowledged: Arc::default() }
+    }
+
+    fn callers(&self, stop: &Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<()>> {
+        let caller = |n: usize| {
+            let (stop, noted, at, key, rows) =
+                (stop.clone(), self.acknowledged.clone(), self.gateway.address, self.key.text.clone(), self.rows.clone());
+            std::thread::spawn(move || call_until(&stop, &noted, at, &key, &rows, n))
+        };
+        (0..CALLERS).map(caller).collect()
+    }
+}
+
+/// Doors of the product where a model is called.
+fn callable_rows() -> Vec<&'static Row> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tenon-gateway")).arg("doors").output().unwrap();
+    let doors: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let has = |path: &str| doors.as_array().unwrap().iter().any(|door| door["path"] == path);
+    let translated = |row: &Row| row.protocol_name() != row.dialect;
+    ROWS.iter().filter(|row| row.is_call() && has(row.path) && (!translated(row) || has("/v1/messages"))).collect()
+}
 
 #[test]
 fn no_acknowledged_call_is_lost_or_doubled() {
     let kills: u32 = std::env::var("TENON_CRASH_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
-    let mut house = House::with(|setup| setup.with("TENON_GATEWAY_WAL_SEGMENT_BYTES", 128 << 10));
-    house.upstream.say(|asked| {
-        let streamed = asked.body.windows(8).any(|w| w == b"\"stream\"");
-        if streamed { chunked_stream() } else { vec![Step::Send(json_answer(200, ANSWER))] }
-    });
+    let mut world = World::new();
     let stop = Arc::new(AtomicBool::new(false));
-    let acknowledged = Arc::new(Mutex::new(Vec::new()));
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|n| {
-            let (stop, acknowledged, at, key) = (stop.clone(), acknowledged.clone(), house.gateway.address, house.key.text.clone());
-            std::thread::spawn(move || call_until(&stop, &acknowledged, at, &key, n % 2 == 1))
-        })
-        .collect();
+    let callers = world.callers(&stop);
     for kill in 0..kills {
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
-        std::thread::sleep(Duration::from_millis(100 + u64::from(nanos / 1000 % 200)));
+        std::thread::sleep(Duration::from_millis(60 + u64::from(nanos / 1000 % 200)));
         // Each third time the control plane is away or does not acknowledge, so that records wait through several lives.
-        house.control.acknowledge(kill % 3 != 1);
-        house.gateway.kill();
-        house.gateway = house.setup.spawn();
+        world.control.acknowledge(kill % 3 != 1);
+        world.gateway.kill();
+        world.gateway = world.setup.spawn();
     }
     stop.store(true, Ordering::SeqCst);
     callers.into_iter().for_each(|caller| caller.join().unwrap());
-    house.control.acknowledge(true);
+    world.control.acknowledge(true);
     // A last life, so that what hangs unacknowledged on the running connection ships too.
-    house.gateway.kill();
-    house.gateway = house.setup.start();
-    let acknowledged = acknowledged.lock().unwrap().clone();
-    let ids = || house.control.usage().into_iter().map(|r| r.request_id).collect::<HashSet<_>>();
+    world.gateway.kill();
+    world.gateway = world.setup.start();
+    let acknowledged = world.acknowledged.lock().unwrap().clone();
+    let ids = || world.control.usage().into_iter().map(|r| r.request_id).collect::<HashSet<_>>();
     wait_for("every acknowledged call has its record", || {
         let ids = ids();
-        acknowledged.iter().all(|id| ids.contains(id))
+        acknowledged.iter().all(|(id, _)| ids.contains(id))
     });
-    wait_for("all is shipped", || house.gateway.metric("tenon_gateway_wal_backlog_records") == 0.0);
-    judge(&house, &acknowledged, kills);
+    wait_for("all is shipped", || world.gateway.metric("tenon_gateway_wal_backlog_records") == 0.0);
+    judge(&world, &acknowledged, kills);
 }
 
-fn judge(house: &House, acknowledged: &[String], kills: u32) {
-    let mut records: HashMap<String, Vec<_>> = HashMap::new();
-    for record in house.control.usage() {
+fn judge(world: &World, acknowledged: &[(String, usize)], kills: u32) {
+    let mut records: HashMap<String, Vec<UsageRecord>> = HashMap::new();
+    for record in world.control.usage() {
         records.entry(record.request_id.clone()).or_default().push(record);
     }
-    for id in acknowledged {
-        let [record] = &records[id][..] else { panic!("{id} has {} records", records[id].len()) };
-        assert_eq!((record.outcome(), record.usage_source()), (Outcome::Completed, UsageSource::Engine), "{id}");
+    let mut doors: BTreeMap<&str, usize> = BTreeMap::new();
+    for (id, row) in acknowledged {
+        let row = world.rows[*row];
+        let [record] = &records[id][..] else { panic!("{id} at {} has {} records", row.name(), records[id].len()) };
+        let source = if row.usage == (0, 0) { record.usage_source() } else { UsageSource::Engine };
+        assert_eq!((record.outcome(), record.usage_source()), (Outcome::Completed, source), "{id} at {}", row.name());
+        assert_eq!((record.input_tokens, record.output_tokens), row.usage, "{id} at {}", row.name());
+        *doors.entry(row.short).or_default() += 1;
     }
     let unknown = records.values().flatten().filter(|r| r.outcome() == Outcome::Unknown).count();
     println!(
-        "{kills} kills, {} acknowledged calls, {} records, {unknown} unknown, {} shipped again",
+        "{kills} kills, {} acknowledged calls at {} doors, {} records, {unknown} unknown, {} shipped again: 0 lost, 0 doubled\n{doors:?}",
         acknowledged.len(),
+        doors.len(),
         records.len(),
-        house.control.duplicates()
+        world.control.duplicates()
     );
+    assert_eq!(doors.len(), world.rows.len(), "every door was used");
     assert!(acknowledged.len() > kills as usize * CALLERS, "there was load");
-    assert!(records.len() <= house.upstream.count() + CALLERS * kills as usize, "no record without a call");
+    assert!(records.len() <= world.upstream.count() + CALLERS * kills as usize, "no record without a call");
 }
 
-fn chunked_stream() -> Vec<Step> {
-    let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
-    let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
-    let rest = [chunk(&[USAGE_FRAME, DONE].concat()), b"0\r\n\r\n".to_vec()].concat();
-    vec![Step::Send([head, chunk(&frame("a"))].concat()), Step::Send(rest)]
-}
-
-/// Calls over one connection after another, and notes the id of each answer that arrived whole.
-fn call_until(stop: &AtomicBool, acknowledged: &Mutex<Vec<String>>, at: SocketAddr, key: &str, streamed: bool) {
-    let body = if streamed { STREAM_BODY } else { BODY };
-    let raw = format!("POST {CHAT} HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+/// Calls one door after another over one connection after another, and notes the id of each answer that arrived whole.
+fn call_until(stop: &AtomicBool, acknowledged: &Mutex<Vec<(String, usize)>>, at: SocketAddr, key: &str, rows: &[&Row], first: usize) {
+    let mut turn = first;
     while !stop.load(Ordering::SeqCst) {
         let Ok(mut client) = Client::connect(at) else {
             std::thread::sleep(Duration::from_millis(2));
             continue;
         };
-        while !stop.load(Ordering::SeqCst) && client.write(raw.as_bytes()).is_ok() {
-            let Ok(mut answer) = client.try_head() else { break };
-            client.read_body(&mut answer);
-            let whole = answer.complete && answer.status == 200 && (!streamed || answer.text().ends_with("[DONE]\n\n"));
-            if !whole {
+        while !stop.load(Ordering::SeqCst) {
+            turn += 1;
+            let index = turn % rows.len();
+            let row = rows[index];
+            if client.write(&request(row, key)).is_err() {
                 break;
             }
-            acknowledged.lock().unwrap().push(answer.request_id());
+            let Ok(mut answer) = client.try_head() else { break };
+            client.read_body(&mut answer);
+            if !matches!(&*told(row.dialect, row.streamed, &answer), "200" | "200 stream") {
+                break;
+            }
+            acknowledged.lock().unwrap().push((answer.request_id(), index));
         }
     }
+}
+
+fn request(row: &Row, key: &str) -> Vec<u8> {
+    let sent = row.request(&format!("good.{}", row.protocol_name()));
+    let head = format!(
+        "{} {} HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+        row.method,
+        row.path,
+        sent.content_type,
+        sent.body.len()
+    );
+    [head.into_bytes(), sent.body].concat()
 }
