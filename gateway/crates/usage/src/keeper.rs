@@ -2,7 +2,9 @@
 
 use crate::directory::{Held, LogError, claim, left_behind, make};
 use crate::lane::Lane;
+use crate::processes::{self, Earlier};
 use crate::queue::Queue;
+use crate::record_id::RecordId;
 use crate::segment::{Disk, Segment};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,6 +47,8 @@ pub struct Log {
     state: Mutex<State>,
     wake: Condvar,
     stop: AtomicBool,
+    /// This run.
+    process_id: RecordId,
     pub stats: Stats,
 }
 
@@ -62,6 +66,10 @@ struct State {
     abandoned: Vec<Arc<Segment>>,
     /// To be woken by the next sync that begins from now on.
     waiting: Vec<Waker>,
+    /// Processes that are gone, by the directory that held their records.
+    earlier: Vec<Earlier>,
+    /// Those of them whose records are all acknowledged, not yet told.
+    shipped: Vec<RecordId>,
 }
 
 /// Why there is no new segment.
@@ -78,7 +86,8 @@ impl Log {
     /// When a directory cannot be used or a segment cannot be made for another reason.
     pub fn start(options: Options) -> Result<(Arc<Self>, Queue), LogError> {
         let (stop, stats, wake) = (AtomicBool::new(false), Stats::default(), Condvar::new());
-        let log = Arc::new(Self { options, state: Mutex::default(), wake, stop, stats });
+        let process_id = RecordId::mint(now_unix_ms());
+        let log = Arc::new(Self { options, state: Mutex::default(), wake, stop, process_id, stats });
         match log.adopt() {
             Err(error) if !error.is_for_room() => return Err(error),
             _ => {}
@@ -103,6 +112,25 @@ impl Log {
     #[must_use]
     pub fn lane(self: &Arc<Self>) -> Lane {
         Lane::new(self.clone())
+    }
+
+    /// Of this run: it stands in every record, and leases belong to it.
+    #[must_use]
+    pub fn process_id(&self) -> RecordId {
+        self.process_id
+    }
+
+    pub(crate) fn take_shipped_processes(&self) -> Vec<RecordId> {
+        std::mem::take(&mut self.lock().shipped)
+    }
+
+    pub(crate) fn forget_process(&self, id: &str) {
+        let state = self.lock();
+        for earlier in state.earlier.iter().filter(|earlier| earlier.ids.iter().any(|known| *known.text() == *id)) {
+            let own = state.held.first().filter(|held| held.path == earlier.dir).map(|_| self.process_id);
+            let left: Vec<_> = processes::read(&earlier.dir).into_iter().filter(|known| *known.text() != *id || Some(*known) == own).collect();
+            processes::write(&earlier.dir, &left);
+        }
     }
 
     /// Bytes on disk.
@@ -147,7 +175,13 @@ impl Log {
 
     /// Everything in it is acknowledged.
     pub(crate) fn delete(&self, segment: &Arc<Segment>) {
-        self.lock().live.retain(|s| !Arc::ptr_eq(s, segment));
+        let mut state = self.lock();
+        state.live.retain(|s| !Arc::ptr_eq(s, segment));
+        if segment.process_id != self.process_id {
+            let State { earlier, shipped, .. } = &mut *state;
+            processes::deleted(earlier, &segment.path, shipped);
+        }
+        drop(state);
         if let Err(error) = std::fs::remove_file(&segment.path) {
             tracing::error!(path = %segment.path.display(), "a shipped segment could not be deleted: {error}");
         }
@@ -218,6 +252,12 @@ impl Log {
             let mut state = self.lock();
             state.next_sequence = old.iter().map(|s| s.sequence + 1).fold(state.next_sequence, u64::max);
             state.live.extend_from_slice(&old);
+            let earlier = Earlier { dir: dir.path.clone(), ids: processes::read(&dir.path), segments: old.len() };
+            if state.held.is_empty() {
+                processes::write(&dir.path, &[&earlier.ids[..], &[self.process_id]].concat());
+            }
+            let State { earlier: known, shipped, .. } = &mut *state;
+            processes::adopted(known, earlier, shipped);
             state.abandoned.extend(old);
             state.held.push(dir);
         }
@@ -258,7 +298,7 @@ impl Log {
             }
         };
         let fail = |e| NoSegment::Disk(LogError::NoRoom(*segment_bytes, root.clone(), e));
-        let segment = Segment::create(&dir, sequence, *segment_bytes, gateway_id, disk).map_err(fail)?;
+        let segment = Segment::create(&dir, sequence, *segment_bytes, (gateway_id, self.process_id), disk).map_err(fail)?;
         self.stats.segments.fetch_add(1, Ordering::Relaxed);
         Ok(segment)
     }
@@ -271,4 +311,10 @@ impl std::fmt::Display for NoSegment {
             Self::Disk(error) => error.fmt(f),
         }
     }
+}
+
+/// Only for ids: a clock that is wrong makes them odd, not equal.
+fn now_unix_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(0)
 }

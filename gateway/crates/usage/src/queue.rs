@@ -48,7 +48,7 @@ pub struct Queue {
 
 impl Queue {
     pub(crate) fn new(log: Arc<Log>, old: Vec<Arc<Segment>>) -> Self {
-        let process = RecordId::mint(0);
+        let process = log.process_id();
         let (reading, read, ready, open, sent) = (VecDeque::new(), Vec::new(), VecDeque::new(), HashMap::default(), HashMap::default());
         let mut queue = Self { log, reading, read, open, ready, sent, batches: 0, process };
         queue.recover(old);
@@ -121,6 +121,16 @@ impl Queue {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.sent.len()
+    }
+
+    /// Earlier processes whose records are all acknowledged, told once. Call [`Self::forget_process`] when the control plane knows.
+    pub fn take_shipped_processes(&mut self) -> Vec<RecordId> {
+        self.log.take_shipped_processes()
+    }
+
+    /// Nobody need hear of this process any more.
+    pub fn forget_process(&mut self, process_id: &str) {
+        self.log.forget_process(process_id);
     }
 
     /// Whether everything that ended was acknowledged.
@@ -197,7 +207,7 @@ impl Terminal {
     fn append_wire(&self, out: &mut Vec<u8>) -> Option<()> {
         let open = self.opens.last()?;
         let settle = self.settle.as_ref().map(|place| place.segment.payload(place.at));
-        append_wire(open.segment.payload(open.at), settle, &open.segment.gateway_id, out)
+        append_wire(open.segment.payload(open.at), settle, &open.segment.gateway_id, open.segment.process_id, out)
     }
 }
 

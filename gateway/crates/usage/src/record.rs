@@ -1,16 +1,27 @@
 //! What the log holds, as bytes. Fixed numbers first, little endian, then texts with a length of one byte (longer ones are cut: they are names).
 //!
 //! open   = id (16) · trace id (16) · started µs (8) · operation · streamed · attempt · texts: tenant, project, principal, key, session,
-//!          endpoint, model, upstream model
+//!          endpoint, model, upstream model · where hard budgets apply: price id (text), number of leases used, each lease id (text) and what
+//!          was reserved of it (8)
 //! settle = id (16) · 5 token counts (8 each) · first token µs (8) · duration µs (8) · http status (2) · outcome · source · audio tokens (8) ·
-//!          images (4)
+//!          images (4) · for each lease of the open record, what it was charged (8)
+//!
+//! What is new stands at the end, so that a log which an earlier version left can be read.
 
 use crate::record_id::RecordId;
 use tenon_contract::{Operation, Outcome, UsageSource};
 
 pub(crate) const OPEN_HEAD: usize = 43;
 pub(crate) const SETTLE_BYTES: usize = 88;
-pub(crate) const OPEN_MAX: usize = OPEN_HEAD + 8 * 256;
+/// Of one call. More are not reserved (`tenon-limits`).
+pub(crate) const USES_MAX: usize = 16;
+pub(crate) const LEASE_ID_MAX: usize = 64;
+pub(crate) const OPEN_MAX: usize = OPEN_HEAD + 9 * 256 + 1 + USES_MAX * (1 + LEASE_ID_MAX + 8);
+pub(crate) const SETTLE_MAX: usize = settle_bytes(USES_MAX);
+
+pub(crate) const fn settle_bytes(uses: usize) -> usize {
+    SETTLE_BYTES + 8 * uses
+}
 
 /// Who calls what: written before the upstream is called.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +38,17 @@ pub struct Opened<'a> {
     pub endpoint_id: &'a str,
     pub model: &'a str,
     pub upstream_model: &'a str,
+    /// The version by which `uses` were reckoned.
+    pub price_id: &'a str,
+    /// What was reserved of leases on hard budgets. Those after the 16th are not kept.
+    pub uses: &'a [Use<'a>],
+}
+
+/// A part of a lease on a hard budget.
+#[derive(Clone, Copy, Debug)]
+pub struct Use<'a> {
+    pub lease_id: &'a str,
+    pub nano: i64,
 }
 
 /// How it ended: written before the end of the answer is given away.
@@ -60,7 +82,11 @@ impl Writer<'_> {
     }
 
     fn text(&mut self, text: &str) {
-        let text = &text.as_bytes()[..text.floor_char_boundary(255)];
+        self.text_within(text, 255);
+    }
+
+    fn text_within(&mut self, text: &str, most: usize) {
+        let text = &text.as_bytes()[..text.floor_char_boundary(most)];
         self.put(&[u8::try_from(text.len()).unwrap_or(u8::MAX)]);
         self.put(text);
     }
@@ -76,13 +102,23 @@ impl Opened<'_> {
         writer.put(&[self.operation as u8, u8::from(self.streamed), self.attempt]);
         self.parties.iter().for_each(|text| writer.text(text));
         [self.endpoint_id, self.model, self.upstream_model].into_iter().for_each(|text| writer.text(text));
+        if !self.uses.is_empty() {
+            let uses = &self.uses[..self.uses.len().min(USES_MAX)];
+            writer.text(self.price_id);
+            writer.put(&[u8::try_from(uses.len()).unwrap_or(0)]);
+            for used in uses {
+                writer.text_within(used.lease_id, LEASE_ID_MAX);
+                writer.put(&used.nano.to_le_bytes());
+            }
+        }
         writer.at
     }
 }
 
 impl Settled {
-    pub(crate) fn encode(&self, id: RecordId) -> [u8; SETTLE_BYTES] {
-        let mut bytes = [0; SETTLE_BYTES];
+    /// Into bytes, and how many: `uses` of the open record are charged `charges`; one that is not told counts as zero.
+    pub(crate) fn encode(&self, id: RecordId, uses: usize, charges: &[i64]) -> ([u8; SETTLE_MAX], usize) {
+        let mut bytes = [0; SETTLE_MAX];
         let mut writer = Writer { to: &mut bytes, at: 0 };
         writer.put(&id.0);
         let numbers = [self.input, self.output, self.cache_read, self.cache_write, self.reasoning, self.first_token_us, self.duration_us];
@@ -91,7 +127,9 @@ impl Settled {
         writer.put(&[self.outcome as u8, self.source as u8]);
         writer.put(&self.audio.to_le_bytes());
         writer.put(&self.images.to_le_bytes());
-        bytes
+        (0..uses).for_each(|index| writer.put(&charges.get(index).copied().unwrap_or(0).to_le_bytes()));
+        let length = writer.at;
+        (bytes, length)
     }
 }
 
@@ -121,7 +159,7 @@ pub(crate) fn id_of(payload: &[u8]) -> Option<RecordId> {
 /// Appends the `UsageRecord` message: what the open says, plus how it ended, or that nobody knows (`settle` = `None`).
 ///
 /// Straight from the log's bytes to the wire's: by way of the generated type, with its twelve strings, it took three times as long.
-pub(crate) fn append_wire(open: &[u8], settle: Option<&[u8]>, gateway_id: &str, out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn append_wire(open: &[u8], settle: Option<&[u8]>, gateway_id: &str, process_id: RecordId, out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader(open);
     let id = RecordId(reader.array()?);
     let trace: [u8; 16] = reader.array()?;
@@ -141,17 +179,21 @@ pub(crate) fn append_wire(open: &[u8], settle: Option<&[u8]>, gateway_id: &str, 
     wire::number(14, u64::from(streamed), out);
     wire::number(23, started, out);
     wire::number(26, u64::from(attempt), out);
+    if process_id.0 != [0; 16] {
+        wire::bytes(31, process_id.text().as_bytes(), out);
+    }
     match settle {
-        Some(settle) => append_settle(settle, out),
+        Some(settle) => append_settle(settle, reader, out),
         None => {
+            let reserved = append_uses(reader, None, out)?;
             wire::number(15, Outcome::Unknown as u64, out);
-            wire::number(17, UsageSource::None as u64, out);
+            wire::number(17, if reserved { UsageSource::Reserved } else { UsageSource::None } as u64, out);
             Some(())
         }
     }
 }
 
-fn append_settle(settle: &[u8], out: &mut Vec<u8>) -> Option<()> {
+fn append_settle(settle: &[u8], uses: Reader<'_>, out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader(settle.get(16..)?);
     // input, output, cache read, cache write, reasoning, first token, duration
     for tag in [18, 19, 20, 21, 22, 24, 25] {
@@ -166,7 +208,31 @@ fn append_settle(settle: &[u8], out: &mut Vec<u8>) -> Option<()> {
         wire::number(29, u64::from_le_bytes(audio), out);
         wire::number(30, u64::from(u32::from_le_bytes(reader.array()?)), out);
     }
+    append_uses(uses, Some(reader), out)?;
     Some(())
+}
+
+/// What leases were charged, or (without `charges`) what was reserved of them. Gives whether there are any.
+fn append_uses(mut uses: Reader<'_>, mut charges: Option<Reader<'_>>, out: &mut Vec<u8>) -> Option<bool> {
+    // A call without hard budgets ends here.
+    let Some(price_id) = uses.text() else {
+        return Some(false);
+    };
+    wire::bytes(28, price_id, out);
+    let [count] = uses.array()?;
+    let mut message = Vec::with_capacity(64);
+    for _ in 0..count {
+        let (lease_id, reserved) = (uses.text()?, uses.array()?);
+        let nano = match &mut charges {
+            Some(charges) => charges.array()?,
+            None => reserved,
+        };
+        message.clear();
+        wire::bytes(1, lease_id, &mut message);
+        wire::number(2, i64::from_le_bytes(nano).cast_unsigned(), &mut message);
+        wire::bytes(27, &message, out);
+    }
+    Some(count > 0)
 }
 
 /// The little of protobuf's encoding that is needed (protobuf.dev/programming-guides/encoding). Zero and empty are left out, as in proto3.

@@ -1,12 +1,13 @@
 //! One mapped, preallocated file of records.
 //!
-//! Header, 128 bytes: magic (8) · sequence (8) · gateway id (length byte, text).
+//! Header, 128 bytes: magic (8) · sequence (8) · gateway id (length byte, text of at most 95) · process id (16; not in version 1).
 //! Record, aligned to 8: one word · payload · padding. The word holds CRC32C of kind, length and payload (bits 0–31), length (32–47), kind
 //! (48–55), a mark that makes it non-zero (56–62) and whether its call was acknowledged (63). The payload is stored first, the word last
 //! with Release: who sees the word sees the payload. A zero word ends the scan.
 
 #![allow(unsafe_code)] // the map is read and written through raw pointers; every offset is checked against the file's length first
 
+use crate::record_id::RecordId;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,7 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 pub(crate) const HEADER: usize = 128;
-const MAGIC: &[u8; 8] = b"TNWAL01\n";
+const MAGIC: &[u8; 8] = b"TNWAL02\n";
+/// Of logs whose headers have no process id.
+const MAGIC_1: &[u8; 8] = b"TNWAL01\n";
+const PROCESS_AT: usize = HEADER - 16;
 const MARK: u64 = 0x5a << 56;
 const ACKNOWLEDGED: u64 = 1 << 63;
 
@@ -32,6 +36,8 @@ pub(crate) struct Segment {
     pub path: PathBuf,
     pub sequence: u64,
     pub gateway_id: String,
+    /// The run of the gateway that wrote it; zero = not known.
+    pub process_id: RecordId,
     /// Bytes the writer has used; the sync looks whether it moved.
     pub written: AtomicUsize,
     pub synced: AtomicUsize,
@@ -57,18 +63,20 @@ pub(crate) fn size_of_record(payload: usize) -> usize {
 
 impl Segment {
     /// Makes a file of `size` bytes, allocated on disk, so that a full disk shows here and not as a signal in the middle of a store.
-    pub fn create(dir: &Path, sequence: u64, size: usize, gateway_id: &str, disk: &Disk) -> io::Result<Self> {
+    pub fn create(dir: &Path, sequence: u64, size: usize, (gateway_id, process_id): (&str, RecordId), disk: &Disk) -> io::Result<Self> {
         let path = dir.join(format!("{sequence:012}.wal"));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let made = (disk.allocate)(&file, size).and_then(|()| MmapOptions::new().len(size).populate().map_raw(&file));
         let map = made.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
-        let segment = Self::new(map, file, path, sequence, gateway_id.to_owned());
+        let mut segment = Self::new(map, file, path, sequence, gateway_id.to_owned());
+        segment.process_id = process_id;
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(MAGIC);
         header[8..16].copy_from_slice(&sequence.to_le_bytes());
-        let name = &gateway_id.as_bytes()[..gateway_id.floor_char_boundary(HEADER - 17)];
+        let name = &gateway_id.as_bytes()[..gateway_id.floor_char_boundary(PROCESS_AT - 17)];
         header[16] = u8::try_from(name.len()).unwrap_or(0);
         header[17..17 + name.len()].copy_from_slice(name);
+        header[PROCESS_AT..].copy_from_slice(&process_id.0);
         segment.store(0, &header);
         // Its name must outlive a power failure as well as its bytes.
         File::open(dir).and_then(|dir| dir.sync_all()).inspect_err(|_| drop(std::fs::remove_file(&segment.path)))?;
@@ -86,7 +94,10 @@ impl Segment {
         let mut segment = Self::new(map, file, path.to_owned(), 0, String::new());
         let header = segment.load(0, HEADER).to_vec();
         let name = header.get(17..17 + usize::from(header[16])).unwrap_or_default();
-        let ours = header[..8] == *MAGIC;
+        let ours = header[..8] == *MAGIC || header[..8] == *MAGIC_1;
+        if header[..8] == *MAGIC {
+            segment.process_id = RecordId(header[PROCESS_AT..].try_into().unwrap_or_default());
+        }
         segment.sequence = header[8..16].try_into().map_or(0, u64::from_le_bytes);
         segment.gateway_id = String::from_utf8_lossy(name).into_owned();
         segment.sealed = AtomicBool::new(true);
@@ -96,7 +107,7 @@ impl Segment {
     fn new(map: MmapRaw, file: File, path: PathBuf, sequence: u64, gateway_id: String) -> Self {
         let (written, synced) = (AtomicUsize::new(HEADER), AtomicUsize::new(0));
         let (sealed, failed, pending) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU32::new(0));
-        Self { map, file, path, sequence, gateway_id, written, synced, sealed, failed, pending }
+        Self { map, file, path, sequence, gateway_id, process_id: RecordId([0; 16]), written, synced, sealed, failed, pending }
     }
 
     pub fn size(&self) -> usize {

@@ -5,7 +5,7 @@ use prost::Message;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tenon_usage::{Disk, Full, Lane, Log, Opened, Operation, Options, Outcome, Queue, RecordId, Settled, Ticket, UsageSource};
+use tenon_usage::{Disk, Full, Lane, Log, Opened, Operation, Options, Outcome, Queue, RecordId, Settled, Ticket, UsageSource, Use};
 
 pub fn options(root: &Path) -> Options {
     Options {
@@ -20,6 +20,10 @@ pub fn options(root: &Path) -> Options {
 }
 
 pub fn open_call(lane: &Lane) -> Result<(RecordId, Ticket), Full> {
+    open_using(lane, &[])
+}
+
+pub fn open_using(lane: &Lane, uses: &[Use<'_>]) -> Result<(RecordId, Ticket), Full> {
     let parties = ["tenant", "project", "principal", "key", "session"].map(Into::into);
     let id = RecordId::mint(1);
     let opened = Opened {
@@ -33,6 +37,8 @@ pub fn open_call(lane: &Lane) -> Result<(RecordId, Ticket), Full> {
         endpoint_id: "endpoint",
         model: "model",
         upstream_model: "",
+        price_id: if uses.is_empty() { "" } else { "price-1" },
+        uses,
     };
     lane.open(&opened).map(|ticket| (id, ticket))
 }
@@ -80,4 +86,15 @@ pub fn unlock(mut log: Arc<Log>) {
         log = shared;
         std::thread::yield_now();
     }
+}
+
+/// The log again, once the one before has let go of its directory.
+pub fn restart(root: &Path) -> (Arc<Log>, Queue) {
+    let held = root.join("wal/0/lock");
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while std::fs::File::open(&held).unwrap().try_lock().is_err() {
+        assert!(std::time::Instant::now() < deadline, "the directory is still held");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Log::start(options(root)).unwrap()
 }

@@ -1,0 +1,97 @@
+//! What calls took of leases on hard budgets, through the log and onto the wire; which earlier processes are at rest.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use support::{open_call, open_using, options, records, settled};
+use tenon_usage::{Log, Outcome, UsageSource, Use};
+
+const USES: [Use<'static>; 2] = [Use { lease_id: "lease-a", nano: 500 }, Use { lease_id: "lease-b", nano: 7 }];
+
+fn uses(record: &tenon_contract::UsageRecord) -> Vec<(&str, i64)> {
+    record.lease_uses.iter().map(|used| (used.lease_id.as_str(), used.nano)).collect()
+}
+
+#[test]
+fn a_settled_call_ships_its_charges_and_one_found_open_what_was_reserved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let lane = log.lane();
+    let (done, ticket) = open_using(&lane, &USES).unwrap();
+    let (found_open, left) = open_using(&lane, &USES).unwrap();
+    let (plain, without) = open_call(&lane).unwrap();
+    lane.settle_charged(ticket, &settled(), &[123, 0]);
+    lane.settle(without, &settled());
+    let batch = records(&queue.next_batch(10).unwrap());
+    let find = |id: tenon_usage::RecordId, batch: &[tenon_contract::UsageRecord]| batch.iter().find(|r| r.record_id == id.0).cloned().unwrap();
+    let record = find(done, &batch);
+    assert_eq!((uses(&record), record.price_id.as_str()), (vec![("lease-a", 123), ("lease-b", 0)], "price-1"));
+    assert_eq!((record.audio_tokens, record.images, record.input_tokens), (8, 9, 1));
+    assert_eq!(record.process_id, &*log.process_id().text());
+    let record = find(plain, &batch);
+    assert_eq!((uses(&record), record.price_id.as_str(), record.usage_source()), (vec![], "", UsageSource::Engine));
+    // As after kill -9: nothing is settled, nothing closed.
+    let earlier = log.process_id();
+    std::mem::forget(left);
+    drop((queue, lane));
+    log.stop();
+    drop(log);
+    let (log, mut queue) = support::restart(dir.path());
+    assert!(queue.take_shipped_processes().is_empty(), "its records are not acknowledged");
+    let batch = queue.next_batch(10).unwrap();
+    let record = find(found_open, &records(&batch));
+    assert_eq!((uses(&record), record.outcome(), record.usage_source()), (vec![("lease-a", 500), ("lease-b", 7)], Outcome::Unknown, UsageSource::Reserved));
+    assert_eq!(record.process_id, &*earlier.text());
+    queue.acknowledge(&batch.id);
+    assert_eq!(queue.take_shipped_processes(), [earlier]);
+    assert!(queue.take_shipped_processes().is_empty(), "told once");
+    assert_ne!(log.process_id(), earlier);
+    // Nobody heard of it before this process died too: the next one says so again, and of this one.
+    let second = log.process_id();
+    drop(queue);
+    log.stop();
+    drop(log);
+    let (log, mut queue) = support::restart(dir.path());
+    while let Some(batch) = queue.next_batch(10) {
+        queue.acknowledge(&batch.id);
+    }
+    let mut told = queue.take_shipped_processes();
+    told.sort_by_key(|id| id.0);
+    let mut both = [earlier, second];
+    both.sort_by_key(|id| id.0);
+    assert_eq!(told, both);
+    told.iter().for_each(|id| queue.forget_process(&id.text()));
+    let third = log.process_id();
+    drop(queue);
+    log.stop();
+    drop(log);
+    let (_log, mut queue) = support::restart(dir.path());
+    while let Some(batch) = queue.next_batch(10) {
+        queue.acknowledge(&batch.id);
+    }
+    assert_eq!(queue.take_shipped_processes(), [third]);
+}
+
+#[test]
+fn as_many_leases_as_a_call_may_use_fit_into_its_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let lane = log.lane();
+    let long = "l".repeat(64);
+    let uses: Vec<_> = (0..16).map(|n| Use { lease_id: &long, nano: i64::MAX - n }).collect();
+    for _ in 0..200 {
+        let Ok((_, ticket)) = open_using(&lane, &uses) else {
+            // The keeper has not made the next segment yet.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            continue;
+        };
+        lane.settle_charged(ticket, &settled(), &[i64::MAX; 16]);
+        while let Some(batch) = queue.next_batch(100) {
+            for record in records(&batch) {
+                assert_eq!(record.lease_uses.len(), 16);
+                assert!(record.lease_uses.iter().all(|used| used.nano == i64::MAX && used.lease_id == long));
+            }
+            queue.acknowledge(&batch.id);
+        }
+    }
+}
