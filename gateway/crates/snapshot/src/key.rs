@@ -2,7 +2,9 @@
 
 use crate::marking::{MarkingSet, Markings};
 use crate::scope::{Scope, ScopeRejected};
+use std::sync::Arc;
 use tenon_contract::{KeyKind, KeyRecord};
+use tenon_limits::{Owner, Rules, TenantRules};
 
 /// The public part of a key: 10 base62 characters.
 pub type KeyId = [u8; 10];
@@ -32,6 +34,8 @@ pub struct Key {
     /// tenant, project, principal, key, session: written into the log as they stand (`usage` reads them back).
     pub parties: [Box<str>; 5],
     allowed_models: Box<[Box<str>]>,
+    /// Limits and hard budgets of every call with it; `None` = none.
+    pub rules: Option<Arc<Rules>>,
 }
 
 impl Key {
@@ -53,7 +57,15 @@ impl Key {
         allowed.sort_unstable();
         let parties = [&record.tenant_id, &record.project_id, &record.principal_id, &record.key_id, &record.session_id];
         let parties = parties.map(|text| text.as_str().into());
-        Ok(Self { id, secret_sha256, scope, expires_unix_ms, ceiling, parties, allowed_models: allowed.into(), record })
+        Ok(Self { id, secret_sha256, scope, expires_unix_ms, ceiling, parties, allowed_models: allowed.into(), rules: None, record })
+    }
+
+    /// The same key, under its tenant's limits and budgets as they are now.
+    #[must_use]
+    pub fn governed(self, tenant: Option<&TenantRules>) -> Self {
+        let [_, project_id, principal_id, key_id, _] = &self.parties;
+        let rules = tenant.and_then(|tenant| tenant.of_key(&Owner { project_id, key_id, principal_id }));
+        Self { rules, ..self }
     }
 
     /// The same key, for a caller whose token ends sooner.

@@ -8,6 +8,7 @@ use http::uri::{Scheme, Uri};
 use std::sync::Arc;
 use std::time::Duration;
 use tenon_contract as wire;
+use tenon_limits::{ModelRules, TenantRules};
 
 /// Where connections go; endpoints with the same origin share a pool, by number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +72,8 @@ pub struct Route {
 pub struct Model {
     pub name: Box<str>,
     pub routes: Box<[Route]>,
+    /// Limits, hard budgets and prices of every call of it; `None` = none.
+    pub rules: Option<Arc<ModelRules>>,
 }
 
 #[derive(Debug)]
@@ -98,10 +101,21 @@ impl Routing {
                 let upstream_model = (!r.upstream_model.is_empty() && r.upstream_model != model.name).then(|| r.upstream_model.as_str().into());
                 Some(Route { endpoint, upstream_model, weight: u64::from(r.weight.max(1)) })
             });
-            let compiled = Model { name: model.name.as_str().into(), routes: routes.collect() };
+            let compiled = Model { name: model.name.as_str().into(), routes: routes.collect(), rules: None };
             models.insert(compiled.name.clone(), Arc::new(compiled));
         }
         Self { models, table }
+    }
+
+    /// The same table, under its tenant's limits, budgets and prices as they are now.
+    pub(crate) fn governed(mut self, tenant: Option<&TenantRules>) -> Self {
+        for wire in &self.table.models {
+            // Compiled a moment ago: nobody else holds it.
+            if let Some(model) = self.models.get_mut(wire.name.as_str()).and_then(Arc::get_mut) {
+                model.rules = tenant.and_then(|tenant| tenant.of_model(wire));
+            }
+        }
+        self
     }
 
     #[must_use]

@@ -7,9 +7,10 @@
 use crate::key::Key;
 use crate::routing::{Compiler, Routing};
 use crate::seal::SealingKey;
-use crate::view::{Shared, Snapshot, shard_of};
+use crate::view::{Rules, Shared, Snapshot, shard_of};
 use std::sync::Arc;
 use tenon_contract::{self as wire, Governance, Issuer, KeyRecord, RoutingTable, update::Change};
+use tenon_limits::{Registry, TenantRules};
 
 /// What an update did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum Applied {
 pub struct Store {
     shared: Shared,
     compiler: Compiler,
+    /// Counters and leases, which outlive the tables.
+    registry: Arc<Registry>,
     /// Revision of the last full snapshot.
     floor: u64,
     /// Grows with each full snapshot: an answer asked for before it is not believed after it.
@@ -34,7 +37,13 @@ impl Store {
     #[must_use]
     pub fn new(shared: Shared, sealing: Arc<SealingKey>) -> Self {
         let compiler = Compiler { sealing, markings: crate::Markings::default(), pools: std::collections::HashMap::new() };
-        Self { shared, compiler, floor: 0, epoch: 0 }
+        Self { shared, compiler, registry: Arc::default(), floor: 0, epoch: 0 }
+    }
+
+    /// Limits and budgets count in `registry`.
+    #[must_use]
+    pub fn counting_in(self, registry: Arc<Registry>) -> Self {
+        Self { registry, ..self }
     }
 
     #[must_use]
@@ -76,20 +85,27 @@ impl Store {
             return Applied::Ignored;
         }
         let mut new = Snapshot { origin: full.origin.as_str().into(), revision, ..Snapshot::default() };
+        let rules = full.governance.iter().map(|g| (g.tenant_id.as_str().into(), Arc::new(TenantRules::compile(g, &self.registry))));
+        new.rules = Arc::new(rules.collect());
         if new.origin == old.origin {
             // Keys and tombstones newer than this snapshot (resolved meanwhile) stay.
-            old.keys().filter(|key| key.record.revision > revision).for_each(|key| insert(&mut new, key.clone()));
+            for key in old.keys().filter(|key| key.record.revision > revision) {
+                let key = govern_key(key, &new.rules);
+                insert(&mut new, key);
+            }
         }
         for record in full.keys {
-            if let Some(key) = self.compile_key(record) {
+            if let Some(key) = self.compile_key(record, &new) {
                 offer(&mut new, key);
             }
         }
         let tables = full.routing.into_iter().map(|table| {
-            let table = Arc::new(Routing::compile(table, &mut self.compiler));
+            let rules = new.rules(&table.tenant_id);
+            let table = Arc::new(Routing::compile(table, &mut self.compiler).governed(rules));
             (table.table.tenant_id.as_str().into(), table)
         });
-        new.tenants = Arc::new(tables.collect());
+        let tables = tables.collect();
+        new.tenants = Arc::new(tables);
         new.governance = Arc::new(full.governance.into_iter().map(|g| (g.tenant_id.as_str().into(), Arc::new(g))).collect());
         let trust = Arc::make_mut(&mut new.trust);
         for issuer in full.issuers {
@@ -98,14 +114,16 @@ impl Store {
         self.floor = revision;
         self.epoch += 1;
         self.shared.store(Arc::new(new));
+        drop(old);
+        self.registry.forget_unused();
         Applied::Changed
     }
 
     fn upsert(&mut self, record: KeyRecord, revision: u64) -> Applied {
-        let Some(key) = self.compile_key(record) else {
+        let mut new = Snapshot::clone(&self.current());
+        let Some(key) = self.compile_key(record, &new) else {
             return Applied::Rejected;
         };
-        let mut new = Snapshot::clone(&self.current());
         let changed = offer(&mut new, key);
         new.revision = new.revision.max(revision);
         self.shared.store(Arc::new(new));
@@ -120,7 +138,8 @@ impl Store {
             self.shared.store(Arc::new(new));
             return Applied::Ignored;
         }
-        let table = Routing::compile(table, &mut self.compiler);
+        let rules = new.rules(&table.tenant_id);
+        let table = Routing::compile(table, &mut self.compiler).governed(rules);
         Arc::make_mut(&mut new.tenants).insert(table.table.tenant_id.as_str().into(), Arc::new(table));
         self.shared.store(Arc::new(new));
         Applied::Changed
@@ -131,10 +150,25 @@ impl Store {
         new.revision = new.revision.max(revision);
         let newer = new.governance.get(governance.tenant_id.as_str()).is_none_or(|held| held.revision < governance.revision);
         if newer {
+            self.apply_rules(&mut new, &governance);
             Arc::make_mut(&mut new.governance).insert(governance.tenant_id.as_str().into(), Arc::new(governance));
         }
         self.shared.store(Arc::new(new));
+        self.registry.forget_unused();
         if newer { Applied::Changed } else { Applied::Ignored }
+    }
+
+    /// Gives every key and model of the tenant what applies to it now, so that a request need not look.
+    fn apply_rules(&mut self, new: &mut Snapshot, governance: &Governance) {
+        let tenant_id = governance.tenant_id.as_str();
+        let rules = Arc::new(TenantRules::compile(governance, &self.registry));
+        Arc::make_mut(&mut new.rules).insert(tenant_id.into(), rules.clone());
+        let keys: Vec<_> = new.keys().filter(|key| key.record.tenant_id == tenant_id).map(|key| govern_key(key, &new.rules)).collect();
+        keys.into_iter().for_each(|key| insert(new, key));
+        if let Some(held) = new.tenants.get(tenant_id) {
+            let table = Routing::compile(held.table.clone(), &mut self.compiler).governed(Some(&rules));
+            Arc::make_mut(&mut new.tenants).insert(tenant_id.into(), Arc::new(table));
+        }
     }
 
     fn trust(&mut self, issuer: Issuer, revision: u64) -> Applied {
@@ -157,14 +191,22 @@ impl Store {
     }
 
     /// A record that cannot be read becomes a tombstone: it must not leave an older, more generous one in force.
-    fn compile_key(&mut self, record: KeyRecord) -> Option<Arc<Key>> {
+    fn compile_key(&mut self, record: KeyRecord, snapshot: &Snapshot) -> Option<Arc<Key>> {
         let tombstone = KeyRecord { key_id: record.key_id.clone(), revision: record.revision, revoked: true, ..KeyRecord::default() };
         let compiled = Key::compile(record, &mut self.compiler.markings).or_else(|reason| {
             tracing::error!(key_id = %tombstone.key_id, "key record refused, treated as revoked: {reason}");
             Key::compile(tombstone, &mut self.compiler.markings)
         });
-        compiled.ok().map(Arc::new)
+        compiled.ok().map(|key| {
+            let rules = snapshot.rules(&key.record.tenant_id);
+            Arc::new(key.governed(rules))
+        })
     }
+}
+
+fn govern_key(key: &Key, rules: &Rules) -> Arc<Key> {
+    let tenant = rules.get(key.record.tenant_id.as_str());
+    Arc::new(key.clone().governed(tenant.map(|rules| &**rules)))
 }
 
 /// Takes the key in if it is newer than what is held.

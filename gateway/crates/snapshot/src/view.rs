@@ -7,11 +7,14 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use std::sync::Arc;
 use tenon_contract as wire;
+use tenon_limits::TenantRules;
 
 /// Key ids come from our own records, so a fast hash is safe: a caller can look up, never insert.
 pub(crate) type Shard = HashMap<KeyId, Arc<Key>, foldhash::fast::RandomState>;
 pub(crate) type Tenants = HashMap<Box<str>, Arc<Routing>, foldhash::fast::RandomState>;
 pub(crate) type Governances = HashMap<Box<str>, Arc<wire::Governance>, foldhash::fast::RandomState>;
+
+pub(crate) type Rules = HashMap<Box<str>, Arc<TenantRules>, foldhash::fast::RandomState>;
 
 /// Keys lie in shards so that one changed key copies one shard, not the whole map.
 pub(crate) const SHARDS: usize = 64;
@@ -23,6 +26,8 @@ pub struct Snapshot {
     pub(crate) keys: Box<[Arc<Shard>]>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) governance: Arc<Governances>,
+    /// `governance`, worked out. Keys and models hold what applies to them; this is for those that come later.
+    pub(crate) rules: Arc<Rules>,
     pub(crate) trust: Arc<Trust>,
 }
 
@@ -31,7 +36,15 @@ pub type Shared = Arc<ArcSwap<Snapshot>>;
 impl Default for Snapshot {
     fn default() -> Self {
         let keys = (0..SHARDS).map(|_| Arc::default()).collect();
-        Self { origin: "".into(), revision: 0, keys, tenants: Arc::default(), governance: Arc::default(), trust: Arc::default() }
+        Self {
+            origin: "".into(),
+            revision: 0,
+            keys,
+            tenants: Arc::default(),
+            governance: Arc::default(),
+            rules: Arc::default(),
+            trust: Arc::default(),
+        }
     }
 }
 
@@ -50,6 +63,10 @@ impl Snapshot {
     #[must_use]
     pub fn routing(&self, tenant_id: &str) -> Option<&Arc<Routing>> {
         self.tenants.get(tenant_id)
+    }
+
+    pub(crate) fn rules(&self, tenant_id: &str) -> Option<&TenantRules> {
+        self.rules.get(tenant_id).map(|rules| &**rules)
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
