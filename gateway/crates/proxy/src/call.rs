@@ -109,6 +109,8 @@ impl Call {
             endpoint_id: &chosen.endpoint().id,
             model: &chosen.model.name,
             upstream_model: chosen.upstream_model().unwrap_or_default(),
+            price_id: "",
+            uses: &[],
         };
         let stored = match &self.ticket {
             None => self.worker.lane.open(&record).map(|ticket| self.ticket = Some(ticket)),
