@@ -40,7 +40,10 @@ fn a_settled_call_ships_its_charges_and_one_found_open_what_was_reserved() {
     assert!(queue.take_shipped_processes().is_empty(), "its records are not acknowledged");
     let batch = queue.next_batch(10).unwrap();
     let record = find(found_open, &records(&batch));
-    assert_eq!((uses(&record), record.outcome(), record.usage_source()), (vec![("lease-a", 500), ("lease-b", 7)], Outcome::Unknown, UsageSource::Reserved));
+    assert_eq!(
+        (uses(&record), record.outcome(), record.usage_source()),
+        (vec![("lease-a", 500), ("lease-b", 7)], Outcome::Unknown, UsageSource::Reserved)
+    );
     assert_eq!(record.process_id, &*earlier.text());
     queue.acknowledge(&batch.id);
     assert_eq!(queue.take_shipped_processes(), [earlier]);
