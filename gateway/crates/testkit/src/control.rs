@@ -1,6 +1,7 @@
 //! A control plane in memory: the port's second implementation.
 
-use std::collections::{HashMap, HashSet};
+use crate::light::{Light, Stored};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -32,9 +33,6 @@ struct State {
     usage: HashMap<Vec<u8>, UsageRecord>,
     duplicates: u64,
     acknowledge: bool,
-    /// Ids alone are kept: for load, where whole records would cost more than the gateway.
-    ids_only: bool,
-    ids: HashSet<Vec<u8>>,
     resolve_delay: Duration,
     resolves: u64,
 }
@@ -46,6 +44,8 @@ pub struct Control {
     state: Arc<Mutex<State>>,
     pub address: SocketAddr,
     stop: Arc<Mutex<Option<Running>>>,
+    /// For load: records are kept by their ids alone.
+    light: Option<Stored>,
 }
 
 impl Control {
@@ -54,8 +54,17 @@ impl Control {
     }
 
     pub fn start_at(address: SocketAddr) -> Self {
+        Self::begin(address, None)
+    }
+
+    /// For load, where whole records would cost more than the gateway: only [`Self::usage_count`] knows of usage then.
+    pub fn start_light_at(address: SocketAddr) -> Self {
+        Self::begin(address, Some(Stored::default()))
+    }
+
+    fn begin(address: SocketAddr, light: Option<Stored>) -> Self {
         let state = State { revision: 1, acknowledge: true, ..State::default() };
-        let mut control = Self { state: Arc::new(Mutex::new(state)), address, stop: Arc::default() };
+        let mut control = Self { state: Arc::new(Mutex::new(state)), address, stop: Arc::default(), light };
         control.resume();
         control
     }
@@ -66,12 +75,12 @@ impl Control {
         listener.set_nonblocking(true).unwrap();
         self.address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let service = Service(self.state.clone());
+        let service = Light::new(GatewayControlServer::new(Service(self.state.clone())), self.light.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
-                let server = tonic::transport::Server::builder().add_service(GatewayControlServer::new(service)).serve_with_incoming(incoming);
+                let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
                 // Dropped, not drained: a control plane that dies does not say goodbye.
                 tokio::select! { _ = server => {}, _ = stopped => {} }
             });
@@ -162,13 +171,9 @@ impl Control {
         self.state.lock().unwrap().usage.values().cloned().collect()
     }
 
-    pub fn keep_ids_only(&self) {
-        self.state.lock().unwrap().ids_only = true;
-    }
-
     pub fn usage_count(&self) -> usize {
-        let state = self.state.lock().unwrap();
-        state.usage.len() + state.ids.len()
+        let light = self.light.as_ref().map_or(0, |stored| stored.lock().unwrap().len());
+        self.state.lock().unwrap().usage.len() + light
     }
 
     pub fn usage_of(&self, request_id: &str) -> Option<UsageRecord> {
@@ -268,11 +273,7 @@ impl GatewayControl for Service {
 fn store(state: &mut State, batch: UsageBatch) -> Option<UsageAck> {
     let mut ack = UsageAck { batch_id: batch.batch_id, ..UsageAck::default() };
     for record in batch.records {
-        if state.ids_only {
-            let new = state.ids.insert(record.record_id);
-            ack.stored += u32::from(new);
-            ack.duplicates += u32::from(!new);
-        } else if state.usage.contains_key(&record.record_id) {
+        if state.usage.contains_key(&record.record_id) {
             ack.duplicates += 1;
             state.duplicates += 1;
         } else {

@@ -11,6 +11,7 @@ mod control;
 mod faults;
 mod gateway;
 mod keys;
+mod light;
 mod upstream;
 
 pub use client::{Answer, Client, get, post};
