@@ -21,6 +21,9 @@ from tests.conftest import ROOT, Stack, answer
 
 HASH = {"hash": "0" * 64}
 ENDPOINT = {"name": "x", "base_url": "http://127.0.0.1:9/v1"}
+LIMIT = {"subject": "tenant", "requests_per_minute": 1_000_000}
+PRICE = {"model": "wall", "currency": "EUR", "input_nano_per_million": 1, "output_nano_per_million": 1}
+BUDGET = {"subject": "tenant", "mode": "soft", "currency": "EUR", "amount_nano": 10**18}
 # Method and template -> (who of B asks, body). Ids of A fill the placeholders.
 ROUTES: dict[tuple[str, str], tuple[str, dict[str, Any] | None]] = {
     ("GET", "/v1/objects/{type}/{id}"): ("viewer", None),
@@ -36,6 +39,15 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, Any] | None]] = {
     ("PUT", "/v1/inference/endpoints/{endpoint_id}"): ("operator", ENDPOINT),
     ("DELETE", "/v1/inference/endpoints/{endpoint_id}"): ("operator", None),
     ("DELETE", "/v1/inference/models/{name}"): ("operator", None),
+    ("GET", "/v1/limits/{limit_id}"): ("operator", None),
+    ("PUT", "/v1/limits/{limit_id}"): ("operator", LIMIT),
+    ("DELETE", "/v1/limits/{limit_id}"): ("operator", None),
+    ("GET", "/v1/prices/{price_id}"): ("operator", None),
+    ("GET", "/v1/budgets/{budget_id}"): ("operator", None),
+    ("PUT", "/v1/budgets/{budget_id}"): ("operator", {"amount_nano": 1}),
+    ("DELETE", "/v1/budgets/{budget_id}"): ("operator", None),
+    ("GET", "/v1/budgets/{budget_id}/leases"): ("operator", None),
+    ("POST", "/v1/budgets/{budget_id}/leases/{lease_id}/write-off"): ("operator", {}),
     ("POST", "/v1/keys/{key_id}/revoke"): ("operator", None),
     ("POST", "/v1/principals/{principal_id}/disable"): ("operator", None),
 }
@@ -86,6 +98,10 @@ def _ids_of_a(stack: Stack) -> dict[str, str]:
             "name": "smollm2",
             "key_id": answer(operator.get("/v1/keys"))["keys"][0]["key_id"],
             "principal_id": answer(editor.get("/v1/me"))["principal"],
+            "limit_id": post(operator, "/v1/limits", LIMIT)["id"],
+            "price_id": post(operator, "/v1/prices", PRICE)["id"],
+            "budget_id": post(operator, "/v1/budgets", BUDGET)["id"],
+            "lease_id": str(uuid.uuid4()),  # a gateway's process makes them: tests/inference/billing asks with a real one
         }  # fmt: skip
 
 
@@ -139,7 +155,8 @@ def test_lists_and_aggregates_hold_nothing_of_another_tenant(two: Two) -> None:
         )
         assert found["data"] == {"flight": None, "flights": {"items": []}}
         paths = ("/v1/proposals", "/v1/events?format=json", "/v1/usage", "/v1/keys", "/v1/agent-sessions", "/v1/inference/endpoints")
-        seen = [operator.get(path).text for path in (*paths, "/v1/inference/models")]
+        paths = (*paths, "/v1/inference/models", "/v1/limits", "/v1/prices", "/v1/budgets")
+        seen = [operator.get(path).text for path in paths]
         # B's own refused attempts name what B asked for.
         entries = answer(operator.get("/v1/audit/entries?limit=1000"))["entries"]
         seen.append(str([entry for entry in entries if entry["decision"] != "refused"]))

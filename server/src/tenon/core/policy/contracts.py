@@ -24,6 +24,10 @@ class Action(StrEnum):
     MANAGE_KEYS = "manage_keys"
     MANAGE_PRINCIPALS = "manage_principals"
     MANAGE_MODELS = "manage_models"
+    MANAGE_LIMITS = "manage_limits"
+    MANAGE_BUDGETS = "manage_budgets"  # leases too
+    MANAGE_PRICES = "manage_prices"
+    MANAGE_USAGE = "manage_usage"  # what to do with quarantined records
     CALL_MODEL = "call_model"
     OPEN_SESSION = "open_session"
     OPEN_LOWER_SESSION = "open_lower_session"

@@ -25,6 +25,8 @@ from tenon.core.identity import rest as identity_rest
 from tenon.entrypoints.api import problems
 from tenon.entrypoints.api.gate import Gate
 from tenon.entrypoints.api.openapi import with_reads
+from tenon.inference.billing import rest as billing_rest
+from tenon.inference.limits import rest as limits_rest
 from tenon.inference.models import rest as models_rest
 from tenon.inference.usage import rest as usage_rest
 from tenon.kit import telemetry
@@ -39,7 +41,7 @@ from tenon.ontology.schema import Ontologies
 
 BODY_BYTES_MAX = 4 << 20
 HOT_PREFIXES = ("/v1/objects/", "/v1/graphql")
-ROUTERS = (identity_rest, audit_rest, events_rest, actions_rest, models_rest, usage_rest, sessions_rest)
+ROUTERS = (identity_rest, audit_rest, events_rest, actions_rest, models_rest, usage_rest, limits_rest, billing_rest, sessions_rest)
 
 
 class Application(FastAPI):

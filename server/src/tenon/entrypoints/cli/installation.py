@@ -8,10 +8,12 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
 from tenon.kit.database import bootstrap
+from tenon.kit.database.roles import SYSTEM_LOGINS
 from tenon.kit.errors import Unavailable
 from tenon.kit.settings import DatabaseSettings, Settings, load_settings
 
@@ -76,9 +78,12 @@ def configure(installation: Installation) -> Settings:
     if not installation.config_file.exists():
         _make(installation)
     settings = load_settings(installation.config_file)
-    changes = {field: os.environ[name] for name, field in LISTEN_VARIABLES.items() if name in os.environ}
+    changes: dict[str, Any] = {field: os.environ[name] for name, field in LISTEN_VARIABLES.items() if name in os.environ}
     if "TENON_OTLP_ENDPOINT" in os.environ:
         changes["otlp_endpoint"] = os.environ["TENON_OTLP_ENDPOINT"]
+    if SYSTEM_LOGINS.keys() - settings.database.passwords.keys():  # made by an older release
+        passwords = bootstrap.new_passwords() | settings.database.passwords
+        changes["database"] = settings.database.model_dump() | {"passwords": passwords}
     if changes:
         settings = Settings.model_validate(settings.model_dump() | changes)
         _write_private(installation.config_file, settings.model_dump_json(indent=1))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
-from tenon.inference.gateway_sync import Enrolment, Feed, Gatekeeper, GatewayControl
+from tenon.inference.gateway_sync import Enrolment, Feed, Gatekeeper, GatewayControl, LeaseDesk
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import add_GatewayControlServicer_to_server
 from tenon.inference.usage import UsageStore
 from tenon.kit.database import Database
@@ -35,9 +35,10 @@ async def serving(settings: Settings) -> AsyncIterator[int]:
     """Serve while the block runs; the port. Raises Conflict `port_taken`, Unavailable `sync_needs_loopback`."""
     _check_address(settings)
     sync, usage = Database(settings.database, "sync", pool_size=4), Database(settings.database, "usage", pool_size=8)
+    lease = Database(settings.database, "lease", pool_size=4)
     feed, store = Feed(sync), UsageStore(usage)
     server = grpc.aio.server(interceptors=[Gatekeeper(Enrolment(settings.gateway_tokens))], options=_OPTIONS)
-    add_GatewayControlServicer_to_server(GatewayControl(feed, store), server)
+    add_GatewayControlServicer_to_server(GatewayControl(feed, store, LeaseDesk(lease)), server)
     port = _bind(server, settings.sync_listen)
     polling = asyncio.create_task(feed.run())
     try:
@@ -49,6 +50,7 @@ async def serving(settings: Settings) -> AsyncIterator[int]:
         await polling
         await sync.close()
         await usage.close()
+        await lease.close()
 
 
 def _bind(server: grpc.aio.Server, address: str) -> int:

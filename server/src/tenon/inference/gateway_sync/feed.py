@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -17,6 +19,7 @@ from tenon.core.policy import bundle_version
 from tenon.inference import models
 from tenon.inference.gateway_sync import records, repository
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
+from tenon.inference.gateway_sync.governing import governance_between
 from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
 
@@ -127,6 +130,7 @@ class Feed:
         async with self._sync.system() as session:
             rows = await repository.keys_between(session, 0, head, SNAPSHOT_KEYS_MAX)
             tables = await models.routing_between(session, 0, head)
+            governed = await governance_between(session, 0, head)
         keys = []
         for position, row in enumerate(rows):
             keys.append(records.key_record(row))
@@ -134,7 +138,8 @@ class Feed:
                 await asyncio.sleep(0)  # deciding about thousands of keys must not hold up heartbeats
         revision = rows[-1]["revision"] if len(rows) == SNAPSHOT_KEYS_MAX else head
         routing = [records.routing_table(table) for table in tables]
-        return wire.Update(revision=revision, snapshot=wire.Snapshot(origin=origin, keys=keys, routing=routing))
+        snapshot = wire.Snapshot(origin=origin, keys=keys, routing=routing, governance=[message for _, message in governed])
+        return wire.Update(revision=revision, snapshot=snapshot)
 
     async def _changes(self, after: int) -> tuple[list[wire.Update], int, bool]:
         """(changes after a revision, in order; the revision they lead to; whether there are more)."""
@@ -147,8 +152,10 @@ class Feed:
             more = len(rows) == PAGE_KEYS_MAX
             upto = rows[-1]["revision"] if more else head
             tables = await models.routing_between(session, after, upto)
-        updates = [wire.Update(revision=row["revision"], key=records.key_record(row)) for row in rows]
-        updates += [wire.Update(revision=table.revision, routing=records.routing_table(table)) for table in tables]
+            governed = await governance_between(session, after, upto)
+        updates = [_update(row["revision"], row["changed_at"], key=records.key_record(row)) for row in rows]
+        updates += [_update(table.revision, table.changed_at, routing=records.routing_table(table)) for table in tables]
+        updates += [_update(each.revision, each.changed_at, governance=message) for each, message in governed]
         return sorted(updates, key=lambda update: update.revision), upto, more
 
     async def _poll(self) -> None:
@@ -188,6 +195,10 @@ class Feed:
         except TimeoutError:
             return False
         return True
+
+
+def _update(revision: int, changed_at: datetime, **change: Any) -> wire.Update:
+    return wire.Update(revision=revision, committed_at_unix_ms=int(changed_at.timestamp() * 1_000), **change)
 
 
 def _heartbeat(revision: int) -> wire.Update:

@@ -111,6 +111,11 @@ def usage_claim(record: wire.UsageRecord) -> Claim:
         first_token_us=record.first_token_us,
         duration_us=record.duration_us,
         attempt=record.attempt,
+        lease_uses=tuple((use.lease_id, use.nano) for use in record.lease_uses),
+        price_id=record.price_id,
+        audio_tokens=record.audio_tokens,
+        images=record.images,
+        process_id=record.process_id,
     )
 
 

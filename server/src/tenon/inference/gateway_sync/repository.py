@@ -9,11 +9,12 @@ from tenon.kit.database import WriteSession
 # The revision everything committed is at or below. Revisions are taken under a lock held until commit (migration 0001), so their order is
 # commit order: who has seen this one has missed none below it.
 _HEAD = """
-coalesce(greatest((select max(k.revision) from tenon.api_key k), (select max(r.revision) from tenon.routing r)), 0)
+coalesce(greatest((select max(k.revision) from tenon.api_key k), (select max(r.revision) from tenon.routing r),
+    (select max(g.revision) from tenon.governance g)), 0)
 """
 _KEY = """
 k.tenant_id, k.key_id, k.principal_id, k.project_id, k.kind, k.secret_sha256, k.strict, k.allowed_models, k.session_id, k.ceiling,
-k.revision, k.expires_at, p.kind as principal_kind, p.name as principal_name, p.roles,
+k.revision, k.changed_at, k.expires_at, p.kind as principal_kind, p.name as principal_name, p.roles,
 (k.revoked_at is not null or p.disabled_at is not null or o.disabled_at is not null) as revoked
 from tenon.api_key k
 join tenon.principal p on p.tenant_id = k.tenant_id and p.id = k.principal_id

@@ -1,4 +1,4 @@
-"""The gRPC door: the three calls of contracts/gateway.proto. Whoever gets here was let in by the Gatekeeper."""
+"""The gRPC door: the four calls of contracts/gateway.proto. Whoever gets here was let in by the Gatekeeper."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tenon.inference.gateway_sync.enrolment import GATEWAY_ID
 from tenon.inference.gateway_sync.feed import Feed, Lagging
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import GatewayControlServicer
+from tenon.inference.gateway_sync.leases import LeaseDesk, Malformed
 from tenon.inference.gateway_sync.records import usage_claim
 from tenon.inference.usage import UsageStore
 from tenon.inference.usage.admission import is_key_id
@@ -23,11 +24,12 @@ ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class GatewayControl(GatewayControlServicer):
-    """Wiring of the feed and the usage store to the wire."""
+    """Wiring of the feed, the usage store and the lease desk to the wire."""
 
-    def __init__(self, feed: Feed, store: UsageStore) -> None:
+    def __init__(self, feed: Feed, store: UsageStore, desk: LeaseDesk) -> None:
         self._feed = feed
         self._store = store
+        self._desk = desk
 
     async def Subscribe(self, request: wire.SubscribeRequest, context: ServicerContext) -> None:  # type: ignore[override]
         """Updates until either side ends it."""
@@ -69,6 +71,17 @@ class GatewayControl(GatewayControlServicer):
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a batch has at most {RECORDS_A_BATCH_MAX} records")
                 await room.acquire()
                 storing.create_task(store(batch))
+
+    async def Lease(self, request_iterator: AsyncIterator[wire.LeaseRequest], context: ServicerContext) -> None:  # type: ignore[override]
+        """Answer each message of a process after its commit, in order."""
+        await context.send_initial_metadata(())
+        stream = self._desk.stream(gateway_of(context))
+        async for request in request_iterator:
+            try:
+                answer = await stream.answer(request)
+            except Malformed as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await context.write(answer)
 
 
 def gateway_of(context: ServicerContext) -> str:

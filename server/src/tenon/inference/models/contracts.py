@@ -84,3 +84,4 @@ class RoutingTable:
     revision: int
     endpoints: tuple[SealedEndpoint, ...]
     models: tuple[Model, ...]
+    changed_at: datetime

@@ -121,7 +121,7 @@ async def new_revision(session: WriteSession, tenant: UUID) -> None:
 
 # Routing tables whose revision lies in (after, upto], each as one JSON document; one statement, so one state of the world.
 ROUTING_BETWEEN = """
-select r.tenant_id, r.revision,
+select r.tenant_id, r.revision, r.changed_at,
        coalesce((select jsonb_agg(jsonb_build_object(
                      'id', e.id, 'base_url', e.base_url, 'protocol', e.protocol,
                      'sealed', coalesce(encode(e.sealed_credential, 'hex'), ''), 'markings', e.cleared_markings,

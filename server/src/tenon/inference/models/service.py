@@ -209,4 +209,4 @@ def _routing(row: RowMapping) -> RoutingTable:
         for e in row["endpoints"]
     )
     routes = [(name, UUID(endpoint), upstream, weight) for name, endpoint, upstream, weight in row["routes"]]
-    return RoutingTable(row["tenant_id"], row["revision"], endpoints, tuple(_models(routes)))
+    return RoutingTable(row["tenant_id"], row["revision"], endpoints, tuple(_models(routes)), row["changed_at"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
+from tenon.inference.billing import Rated
 from tenon.inference.usage.contracts import Claim, Reason
 
 DAYS_AROUND = timedelta(days=1)
@@ -14,6 +15,8 @@ TEXT_LENGTH_MAX = 512
 # Far above any real call, and small enough that an hour's sum of them fits in a bigint.
 COUNT_MAX = 1 << 40
 INT_MAX = 2**31 - 1
+LEASE_USES_MAX = 64
+NANO_MAX = 2**62
 _KEY_ID = re.compile(r"[0-9A-Za-z]{10}")
 _EARLIEST_US = 0
 _LATEST_US = 4_102_444_800_000_000  # 2100-01-01
@@ -39,6 +42,7 @@ class Admitted:
     owner: KeyOwner
     endpoint_id: UUID | None
     started_at: datetime
+    rated: Rated | None = None
 
 
 def day_of(record_id: UUID) -> date:
@@ -87,7 +91,7 @@ def _is_well_formed(claim: Claim) -> bool:
     texts = (claim.request_id, claim.trace_id, claim.gateway_id, claim.model, claim.upstream_model, claim.operation, claim.outcome,
              claim.usage_source)  # fmt: skip
     counts = (claim.input_tokens, claim.output_tokens, claim.cache_read_tokens, claim.cache_write_tokens, claim.reasoning_tokens,
-              claim.first_token_us, claim.duration_us)  # fmt: skip
+              claim.first_token_us, claim.duration_us, claim.audio_tokens)  # fmt: skip
     return (
         is_key_id(claim.key_id)
         and all(len(text) <= TEXT_LENGTH_MAX and "\0" not in text for text in texts)
@@ -96,8 +100,20 @@ def _is_well_formed(claim: Claim) -> bool:
         and 0 <= claim.http_status <= INT_MAX
         and 0 <= claim.attempt <= INT_MAX
         and _EARLIEST_US <= claim.started_at_unix_us < _LATEST_US
-        and (not claim.endpoint_id or _is_uuid(claim.endpoint_id))
+        and 0 <= claim.images <= INT_MAX
+        and all(not id or _is_uuid(id) for id in (claim.endpoint_id, claim.price_id, claim.process_id))
+        and lease_uses(claim) is not None
     )
+
+
+def lease_uses(claim: Claim) -> dict[UUID, int] | None:
+    """What the claim says was taken from each lease; None when it cannot be read."""
+    uses: dict[UUID, int] = {}
+    for lease, nano in claim.lease_uses:
+        if not _is_uuid(lease) or not 0 <= nano <= NANO_MAX:
+            return None
+        uses[UUID(lease)] = uses.get(UUID(lease), 0) + nano
+    return uses if len(claim.lease_uses) <= LEASE_USES_MAX and sum(uses.values()) <= NANO_MAX else None
 
 
 def _is_uuid(text: str) -> bool:

@@ -40,6 +40,11 @@ class Claim:
     first_token_us: int
     duration_us: int
     attempt: int
+    lease_uses: tuple[tuple[str, int], ...] = ()  # (lease, nano-units) taken from hard budgets
+    price_id: str = ""
+    audio_tokens: int = 0
+    images: int = 0
+    process_id: str = ""
 
 
 class Reason(StrEnum):
@@ -50,6 +55,7 @@ class Reason(StrEnum):
     UNKNOWN_KEY = "unknown_key"
     KEY_MISMATCH = "key_mismatch"  # tenant, project, principal or session is not the key's
     OTHER_GATEWAY = "other_gateway"  # shipped by a gateway that it does not name
+    UNRATEABLE = "unrateable"  # what it cost is beyond any amount
     CONFLICT = "conflict"  # its id is stored already with other content
 
 

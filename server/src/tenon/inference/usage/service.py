@@ -10,7 +10,8 @@ import structlog
 
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
-from tenon.inference.usage import repository
+from tenon.inference import billing
+from tenon.inference.usage import costing, repository
 from tenon.inference.usage.admission import Admitted, admit, day_of, is_key_id
 from tenon.inference.usage.contracts import Claim, Reason, Receipt, Totals, UsageFilter, UsagePage
 from tenon.kit import clock
@@ -38,13 +39,18 @@ class UsageStore:
             owners = await repository.key_owners(session, sorted({claim.key_id for claim in claims if is_key_id(claim.key_id)}))
             today = clock.now().date()
             decided = [admit(claim, owner=owners.get(claim.key_id), gateway=gateway, today=today) for claim in claims]
+            decided = await costing.rated(session, decided)
             admitted = sorted((each for each in decided if isinstance(each, Admitted)), key=lambda each: each.record_id)
             kept = [(claim, each) for claim, each in zip(claims, decided, strict=True) if isinstance(each, Reason)]
             kept = await self._not_stored_yet(session, kept)
-            stored, conflicts = await repository.store(session, admitted) if admitted else (0, [])
-            kept += [(admitted[position].claim, Reason.CONFLICT) for position in conflicts]
-            await self._quarantine(session, gateway, kept, {key: owner.tenant for key, owner in owners.items()})
-        return Receipt(stored, len(claims) - stored - len(kept), len(kept))
+            soft = await costing.soft_budgets(session, admitted)
+            stored = await repository.store(session, admitted, sorted(soft)) if admitted else repository.NOTHING_STORED
+            kept += [(admitted[position].claim, Reason.CONFLICT) for position in stored.conflicts]
+            new = await self._quarantine(session, gateway, kept, {key: owner.tenant for key, owner in owners.items()})
+            # Last, for these rows are what every batch and every lease may wait for.
+            await billing.charge_leases(session, gateway, costing.with_quarantined(stored.lease_uses, new))
+            await billing.charge_soft(session, costing.soft_uses(soft, stored.soft_costs))
+        return Receipt(stored.records, len(claims) - stored.records - len(kept), len(kept))
 
     async def make_partitions(self) -> None:
         """Have partitions for the days to come; asks the database once a day."""
@@ -65,13 +71,17 @@ class UsageStore:
         return [each for each in kept if not (each[1] is Reason.OTHER_DAY and UUID(bytes=each[0].record_id) in stored)]
 
     @staticmethod
-    async def _quarantine(session: WriteSession, gateway: str, kept: list[tuple[Claim, Reason]], tenants: dict[str, UUID]) -> None:
+    async def _quarantine(session: WriteSession, gateway: str, kept: list[tuple[Claim, Reason]], tenants: dict[str, UUID]) -> list[Claim]:
+        """Keep what cannot be booked; those that were not there yet."""
         if not kept:
-            return
+            return []
         for reason in sorted({reason for _, reason in kept}):
             log.warning("usage.quarantined", gateway_id=gateway, reason=reason.value, records=sum(1 for each in kept if each[1] is reason))
         rows = [(claim, reason, tenants.get(claim.key_id)) for claim, reason in kept]
-        await repository.quarantine(session, gateway, rows, [hashlib.sha256(claim.raw).digest() for claim, _ in kept])
+        hashes = [hashlib.sha256(claim.raw).digest() for claim, _ in kept]
+        new = await repository.quarantine(session, gateway, rows, hashes)
+        # A batch may hold the same record twice.
+        return list({hash: claim for hash, (claim, _) in zip(hashes, kept, strict=True) if hash in new}.values())
 
 
 async def read_records(

@@ -1,0 +1,160 @@
+"""Limits: what operators change, and what gateways are told."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.engine import RowMapping
+
+from tenon.core import audit
+from tenon.core.audit.contracts import AuditEvent
+from tenon.core.context import Context
+from tenon.core.policy import Action, Resource, authorize
+from tenon.inference.limits import errors, repository
+from tenon.inference.limits.contracts import Governed, Limit, LimitDraft, LimitState, Subject
+from tenon.kit.database import WriteSession
+from tenon.kit.errors import Invalid
+from tenon.kit.ids import uuid7
+
+LIMITS_MAX = 10_000  # a tenant
+PER_MINUTE_MAX = 10**12
+CONCURRENCY_MAX = 1_000_000
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
+
+
+async def create_limit(session: WriteSession, ctx: Context, draft: LimitDraft) -> Limit:
+    """A new limit. Raises Invalid, Conflict `limit_exists`."""
+    await _begin_change(session, ctx)
+    _check_amounts(draft)
+    subject_id = await checked_subject(session, ctx, draft.subject, draft.subject_id)
+    if await repository.limit_of(session, ctx.tenant, draft.subject.value, subject_id):
+        raise errors.limit_exists()
+    if await repository.count(session, ctx.tenant) >= LIMITS_MAX:
+        raise Invalid("too_many_limits", f"A tenant has at most {LIMITS_MAX} limits.")
+    id = uuid7()
+    draft = LimitDraft(draft.subject, subject_id, draft.requests_per_minute, draft.tokens_per_minute, draft.concurrency)
+    await repository.insert(session, ctx.tenant, id, draft)
+    await _tell(session, ctx, "limit.create", id, _described(draft))
+    return (await find_limit(session, ctx, id)).limit
+
+
+async def replace_limit(session: WriteSession, ctx: Context, id: UUID, draft: LimitDraft) -> Limit:
+    """The limit with these amounts; its subject stays. Raises NotFound, Invalid."""
+    await _begin_change(session, ctx)
+    old = (await find_limit(session, ctx, id)).limit
+    _check_amounts(draft)
+    if draft.subject is not old.subject or draft.subject_id not in {"", old.subject_id}:
+        raise errors.invalid_limit("A limit keeps its subject. Delete it and create another.", "subject")
+    await repository.update(session, ctx.tenant, id, draft)
+    await _tell(session, ctx, "limit.replace", id, _described(draft) | {"subject_id": old.subject_id})
+    return (await find_limit(session, ctx, id)).limit
+
+
+async def delete_limit(session: WriteSession, ctx: Context, id: UUID) -> None:
+    """Remove a limit; gateways stop going by it within a second. Raises NotFound."""
+    await _begin_change(session, ctx)
+    if not await repository.delete(session, ctx.tenant, id):
+        raise errors.limit_not_found()
+    await _tell(session, ctx, "limit.delete", id, {})
+
+
+async def find_limit(session: WriteSession, ctx: Context, id: UUID) -> LimitState:
+    """The limit with this id and how it is divided now. Raises NotFound."""
+    _authorize(ctx)
+    rows = await repository.limits(session, ctx.tenant, id)
+    if not rows:
+        raise errors.limit_not_found()
+    return LimitState(_limit(rows[0]), [_shown(row) for row in await repository.shares(session, ctx.tenant, id)])
+
+
+async def list_limits(session: WriteSession, ctx: Context) -> list[Limit]:
+    """The tenant's limits by subject."""
+    _authorize(ctx)
+    return [_limit(row) for row in await repository.limits(session, ctx.tenant)]
+
+
+async def checked_subject(session: WriteSession, ctx: Context, subject: Subject, subject_id: str) -> str:
+    """The id as it is stored, of a subject that the tenant has. Raises Invalid `unknown_subject`."""
+    if subject is Subject.TENANT:
+        if subject_id not in {"", str(ctx.tenant)}:
+            raise errors.unknown_subject()
+        return str(ctx.tenant)
+    if subject is Subject.MODEL:
+        known = _MODEL_NAME.fullmatch(subject_id) is not None  # a name may be limited before it is routed
+    else:
+        known = len(subject_id) <= 36 and "\0" not in subject_id
+        known = known and await repository.subject_exists(session, ctx.tenant, subject.value, subject_id)
+    if not known:
+        raise errors.unknown_subject()
+    return subject_id
+
+
+async def begin_governance_change(session: WriteSession, ctx: Context) -> None:
+    """One change of a tenant's limits, budgets or prices at a time."""
+    await repository.lock(session, ctx.tenant)
+
+
+async def new_revision(session: WriteSession, ctx: Context) -> None:
+    """Tell the gateways that the tenant's governance changed; last in the transaction."""
+    await repository.new_revision(session, ctx.tenant)
+
+
+async def governed_between(session: WriteSession, after: int, upto: int) -> list[Governed]:
+    """Tenants whose governance changed with a revision in (after, upto], in revision order. For the login `sync`."""
+    rows = await repository.governed_between(session, after, upto)
+    return [Governed(row["tenant_id"], row["revision"], row["changed_at"]) for row in rows]
+
+
+async def limits_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, list[Limit]]:
+    """All limits of these tenants. For the login `sync`."""
+    found: dict[UUID, list[Limit]] = {tenant: [] for tenant in tenants}
+    for row in await repository.limits_of(session, tenants):
+        found[row["tenant_id"]].append(_limit(row))
+    return found
+
+
+def _authorize(ctx: Context) -> None:
+    authorize(ctx, Action.MANAGE_LIMITS, Resource("Tenant", str(ctx.tenant)))
+
+
+async def _begin_change(session: WriteSession, ctx: Context) -> None:
+    _authorize(ctx)
+    await begin_governance_change(session, ctx)
+
+
+async def _tell(session: WriteSession, ctx: Context, action: str, id: UUID, payload: dict[str, Any]) -> None:
+    await audit.record(session, ctx, AuditEvent(action, "Limit", str(id), payload=payload))
+    await new_revision(session, ctx)
+
+
+def _check_amounts(draft: LimitDraft) -> None:
+    bounds = {"requests_per_minute": PER_MINUTE_MAX, "tokens_per_minute": PER_MINUTE_MAX, "concurrency": CONCURRENCY_MAX}
+    for name, most in bounds.items():
+        if not 0 <= getattr(draft, name) <= most:
+            raise errors.invalid_limit(f"This is 0 to {most}; 0 = not limited in this way.", name)
+    if not any(getattr(draft, name) for name in bounds):
+        raise errors.invalid_limit("A limit bounds requests, tokens or concurrency. To have none, delete it.", "requests_per_minute")
+
+
+def _described(draft: LimitDraft) -> dict[str, Any]:
+    return {
+        "subject": draft.subject.value, "subject_id": draft.subject_id, "requests_per_minute": draft.requests_per_minute,
+        "tokens_per_minute": draft.tokens_per_minute, "concurrency": draft.concurrency,
+    }  # fmt: skip
+
+
+def _limit(row: RowMapping) -> Limit:
+    return Limit(
+        row["id"], Subject(row["subject"]), row["subject_id"], row["requests_per_minute"], row["tokens_per_minute"], row["concurrency"],
+        row["created_at"],
+    )  # fmt: skip
+
+
+def _shown(row: RowMapping) -> dict[str, Any]:
+    names = ("requests_per_minute", "tokens_per_minute", "concurrency")
+    return {
+        "gateway": row["gateway_id"], "process": row["process_id"], "heard_at": row["heard_at"], "lapses_at": row["lapses_at"],
+        "told": dict(zip(names, row["told"], strict=True)), "held": dict(zip(names, row["held"], strict=True)),
+    }  # fmt: skip
