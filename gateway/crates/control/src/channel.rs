@@ -31,6 +31,8 @@ pub struct Peer {
     pub token: String,
     /// PEM of an authority to trust beside the public ones.
     pub authority_pem: Option<Vec<u8>>,
+    /// PEM of a certificate to show, and its key.
+    pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 pub(crate) type Client = GatewayControlClient<InterceptedService<Channel, Identity>>;
@@ -66,6 +68,7 @@ impl Peer {
         }
         let tls = ClientTlsConfig::new().with_webpki_roots();
         let tls = self.authority_pem.iter().fold(tls, |tls, pem| tls.ca_certificate(Certificate::from_pem(pem)));
+        let tls = self.identity_pem.iter().fold(tls, |tls, (certificate, key)| tls.identity(tonic::transport::Identity::from_pem(certificate, key)));
         endpoint.tls_config(tls).map_err(wrong)
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tenon_proxy::tls_listener::TlsFiles;
 use tenon_proxy::{Limits, WhenLogFull};
 use tenon_snapshot::Network;
 use tenon_usage::Options as LogOptions;
@@ -30,11 +31,15 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub control_url: String,
     pub control_authority_pem: Option<Vec<u8>>,
+    pub control_identity_pem: Option<(Vec<u8>, Vec<u8>)>,
     pub gateway_id: String,
     pub token: String,
     pub sealing_key_file: PathBuf,
     pub data_dir: PathBuf,
     pub upstream_authority_pem: Option<Vec<u8>>,
+    /// `None` = callers speak plain HTTP.
+    pub tls: Option<TlsFiles>,
+    pub tls_handshake: Duration,
     pub threads: usize,
     pub drain: Duration,
     pub limits: Limits,
@@ -52,6 +57,12 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8091", "address for /livez, /readyz and /metrics"),
     ("TENON_GATEWAY_CONTROL_URL", "http://127.0.0.1:8082", "the control plane's gRPC address (http:// or https://)"),
     ("TENON_GATEWAY_CONTROL_CA_FILE", "", "PEM of an authority to trust for it, beside the public ones"),
+    ("TENON_GATEWAY_CONTROL_CERT_FILE", "", "PEM of a certificate to show to it, where it asks for one"),
+    ("TENON_GATEWAY_CONTROL_KEY_FILE", "", "PEM of that certificate's key"),
+    ("TENON_GATEWAY_TLS_CERT_FILE", "", "PEM of the certificate shown to callers, the leaf first; without it they speak plain HTTP"),
+    ("TENON_GATEWAY_TLS_KEY_FILE", "", "PEM of its key; both are read again when they change and on SIGHUP"),
+    ("TENON_GATEWAY_TLS_CLIENT_CA_FILE", "", "PEM of authorities for callers' certificates: a caller may show one, and keys can be bound to it"),
+    ("TENON_GATEWAY_TLS_HANDSHAKE_MS", "10000", "time for a TLS handshake"),
     ("TENON_GATEWAY_ID", "", "this gateway's id, as enrolled (required)"),
     ("TENON_GATEWAY_TOKEN_FILE", "", "file with the enrolment token (required)"),
     ("TENON_GATEWAY_SEALING_KEY_FILE", "", "file with the sealing key, 32 bytes raw or 64 hexadecimal digits (required)"),
@@ -130,6 +141,28 @@ impl Source {
         self.0.get(name).map(|path| std::fs::read(path).map_err(|e| ConfigError::File(name, e))).transpose()
     }
 
+    /// Two files that go together.
+    fn pair(&self, one: &'static str, other: &'static str) -> Result<Option<(Vec<u8>, Vec<u8>)>, ConfigError> {
+        match (self.file(one)?, self.file(other)?) {
+            (Some(one), Some(other)) => Ok(Some((one, other))),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(ConfigError::Missing(one)),
+            (Some(_), None) => Err(ConfigError::Missing(other)),
+        }
+    }
+
+    fn tls(&self) -> Result<Option<TlsFiles>, ConfigError> {
+        let named = |name| self.0.get(name).map(PathBuf::from);
+        let (certificate, key) = (named("TENON_GATEWAY_TLS_CERT_FILE"), named("TENON_GATEWAY_TLS_KEY_FILE"));
+        let client_authorities = named("TENON_GATEWAY_TLS_CLIENT_CA_FILE");
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key, client_authorities })),
+            (None, None) if client_authorities.is_none() => Ok(None),
+            (None, _) => Err(ConfigError::Missing("TENON_GATEWAY_TLS_CERT_FILE")),
+            (_, None) => Err(ConfigError::Missing("TENON_GATEWAY_TLS_KEY_FILE")),
+        }
+    }
+
     fn limits(&self) -> Result<Limits, ConfigError> {
         let mut limits = Limits {
             body_bytes_max: self.parse("TENON_GATEWAY_BODY_BYTES_MAX", "a number of bytes")?,
@@ -198,6 +231,9 @@ impl Source {
             admin_listen: self.parse("TENON_GATEWAY_ADMIN_LISTEN", "an address (host:port)")?,
             control_url: self.text("TENON_GATEWAY_CONTROL_URL")?,
             control_authority_pem: self.file("TENON_GATEWAY_CONTROL_CA_FILE")?,
+            control_identity_pem: self.pair("TENON_GATEWAY_CONTROL_CERT_FILE", "TENON_GATEWAY_CONTROL_KEY_FILE")?,
+            tls: self.tls()?,
+            tls_handshake: self.ms("TENON_GATEWAY_TLS_HANDSHAKE_MS")?,
             gateway_id,
             token: String::from_utf8_lossy(&token).trim().to_owned(),
             sealing_key_file: self.text("TENON_GATEWAY_SEALING_KEY_FILE")?.into(),

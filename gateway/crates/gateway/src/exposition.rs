@@ -34,6 +34,7 @@ pub fn exposition(world: &World) -> String {
     histogram(&mut page, threads, "tenon_gateway_first_token_seconds", "From arrival to the first byte of the answer's body.", |t| &t.first_token);
     state(&mut page, world);
     delays(&mut page, &world.control.delays);
+    tls(&mut page, world);
     telemetry(&mut page, world);
     page.0
 }
@@ -125,6 +126,16 @@ fn delays(page: &mut Page, delays: &Delays) {
     #[allow(clippy::cast_precision_loss)] // a sum of milliseconds: the last digits do not matter
     page.line(&format!("{name}_sum"), "", delays.sum_ms.load(Relaxed) as f64 / 1e3);
     page.line(&format!("{name}_count"), "", count);
+}
+
+fn tls(page: &mut Page, world: &World) {
+    let Some(tls) = &world.shared.tls_listener else {
+        return;
+    };
+    page.one("tenon_gateway_tls_reloads_total", "counter", "Certificates read again.", tls.reloads.load(Relaxed));
+    let help = "Certificates that could not be used; the one before stays.";
+    page.one("tenon_gateway_tls_reload_failures_total", "counter", help, tls.reload_failures.load(Relaxed));
+    page.one("tenon_gateway_tls_handshake_failures_total", "counter", "Handshakes that failed.", tls.handshake_failures.load(Relaxed));
 }
 
 fn telemetry(page: &mut Page, world: &World) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tenon_control::{Control, ControlError, Parts, Peer};
 use tenon_proxy::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::tls::{TlsError, client_config};
+use tenon_proxy::tls_listener::TlsListener;
 use tenon_proxy::{ServerError, Servers, Shared, Trails, listen};
 use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
 use tenon_telemetry::{Exporter, StartError as TelemetryError};
@@ -22,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const SHIP_PATIENCE_MAX: Duration = Duration::from_secs(10);
 /// Spans are worth less.
 const SPAN_PATIENCE: Duration = Duration::from_secs(2);
+
+const LOOK_AT_CERTIFICATE_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -66,6 +69,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let listeners = listen(config.listen, config.threads)?;
     let admin = runtime.block_on(TcpListener::bind(config.admin_listen)).map_err(|e| StartError::Admin(config.admin_listen, e))?;
     let tls = client_config(config.upstream_authority_pem.as_deref())?;
+    let tls_listener = config.tls.clone().map(|files| TlsListener::open(files, config.tls_handshake)).transpose()?.map(Arc::new);
     let exporter = config.otlp_endpoint.as_deref().map(|endpoint| Exporter::start(endpoint, config.trace_sample_ratio, tls.clone())).transpose()?;
     let (log, queue) = Log::start(config.log.clone())?;
 
@@ -78,6 +82,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         gateway_id: config.gateway_id.clone(),
         token: config.token.clone(),
         authority_pem: config.control_authority_pem.clone(),
+        identity_pem: config.control_identity_pem.clone(),
     };
     let control = Control::start(peer, Parts { store, freshness: freshness.clone(), disk, queue })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
@@ -93,13 +98,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
         metrics,
         spans,
         trusted_proxies,
+        tls_listener: tls_listener.clone(),
         trails: Trails::new(config.threads, config.explain_calls),
     };
     let admin = Admin::new(&shared, control.status.clone(), admin);
     let servers = Servers::start(&shared, listeners)?;
     tracing::info!(listen = %config.listen, admin = %config.admin_listen, threads = config.threads, gateway_id = %config.gateway_id, "serving");
 
-    runtime.block_on(until_signalled(admin));
+    runtime.block_on(until_signalled(admin, tls_listener));
     tracing::info!("stopping: finishing what runs");
     servers.stop(config.drain);
     if let Some(exporter) = exporter {
@@ -124,15 +130,33 @@ fn restore(disk: &LastKnownGood, store: &mut Store, freshness: &Freshness) {
     }
 }
 
-async fn until_signalled(admin: Admin) {
+async fn until_signalled(admin: Admin, tls: Option<Arc<TlsListener>>) {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         return tracing::error!("signals cannot be received");
     };
     tokio::select! {
         () = serve_admin(admin) => {}
+        () = reload_for_ever(tls) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+/// Looks at the certificate's files now and then, and at once on SIGHUP.
+async fn reload_for_ever(tls: Option<Arc<TlsListener>>) {
+    let mut ticks = tokio::time::interval(LOOK_AT_CERTIFICATE_EVERY);
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return std::future::pending().await;
+    };
+    loop {
+        let told_to = tokio::select! {
+            _ = ticks.tick() => false,
+            _ = hangup.recv() => true,
+        };
+        if let Some(tls) = &tls {
+            tls.look(told_to);
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod road;
 mod server;
 mod sweep;
 pub mod tls;
+pub mod tls_listener;
 mod trace;
 mod trail;
 mod upstream;

@@ -4,6 +4,7 @@ use crate::connection::{Leave, Watch};
 use crate::peer::Peer;
 use crate::road::walk;
 use crate::sweep::sweep_for_ever;
+use crate::tls_listener::{Alpn, TlsListener};
 use crate::worker::{Shared, Worker};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -15,10 +16,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -138,11 +141,31 @@ async fn accept(worker: &Rc<Worker>, stream: TcpStream, peer: Peer) {
         // Registered here, not in the task: a drain must not miss a connection whose task has not run yet.
         let watch = Rc::new(Watch::new(worker.clock()));
         let place = worker.connections.insert(watch.clone());
-        tokio::task::spawn_local(converse(worker.clone(), stream, peer, watch, place));
+        let worker = worker.clone();
+        match worker.tls_listener.clone() {
+            None => drop(tokio::task::spawn_local(converse(worker, stream, peer, watch, place))),
+            Some(tls) => drop(tokio::task::spawn_local(converse_secretly(worker, tls, stream, peer, watch, place))),
+        }
     }
 }
 
-async fn converse(worker: Rc<Worker>, stream: TcpStream, peer: Peer, watch: Rc<Watch>, place: usize) {
+async fn converse_secretly(worker: Rc<Worker>, tls: Arc<TlsListener>, stream: TcpStream, peer: Peer, watch: Rc<Watch>, place: usize) {
+    // Boxed: a handshake's state is several kilobytes, and its connection may last for hours.
+    match Box::pin(tls.accept(stream, peer, Alpn::Http1)).await {
+        Ok((stream, peer)) => converse(worker, stream, peer, watch, place).await,
+        Err(error) => {
+            tracing::debug!("a TLS handshake failed: {error}");
+            worker.connections.remove(place);
+            worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
+        }
+    }
+}
+
+/// Compiled once for plain connections and once for TLS: neither pays for the other.
+async fn converse<S>(worker: Rc<Worker>, stream: S, peer: Peer, watch: Rc<Watch>, place: usize)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
     let service = service_fn(|request| {
         let (worker, busy) = (worker.clone(), watch.begin(worker.clock()));

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub enum TlsError {
     #[error("the file of extra certificate authorities cannot be read: {0}")]
     Authorities(String),
+    #[error("{0} cannot be used for TLS: {1}")]
+    Files(std::path::PathBuf, String),
     #[error("TLS could not be set up: {0}")]
     Setup(#[from] rustls::Error),
 }

@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::live::{Live, Registry};
 use crate::metrics::{Metrics, ThreadMetrics};
 use crate::pool::Pools;
+use crate::tls_listener::TlsListener;
 use crate::trail::{Past, Trails};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub trusted_proxies: Arc<[Network]>,
     /// The last calls, for `explain`.
     pub trails: Trails,
+    /// `None` = callers speak plain HTTP.
+    pub tls_listener: Option<Arc<TlsListener>>,
 }
 
 pub struct Worker {
@@ -48,6 +51,7 @@ pub struct Worker {
     pub trusted_proxies: Arc<[Network]>,
     pub verified_tokens: RefCell<VerifiedTokens>,
     pub trails: Trails,
+    pub tls_listener: Option<Arc<TlsListener>>,
     journal: Journal,
     metrics: Metrics,
     index: usize,
@@ -71,6 +75,7 @@ impl Worker {
             trusted_proxies: shared.trusted_proxies.clone(),
             verified_tokens: RefCell::default(),
             trails: shared.trails.clone(),
+            tls_listener: shared.tls_listener.clone(),
             journal: Journal::new(Instant::now()),
             metrics: shared.metrics.clone(),
             index,
