@@ -181,7 +181,7 @@ def test_every_acknowledged_call_has_exactly_one_usage_record(stack: Stack, upst
     gateway = Gateway(stack, tmp_path)
     acknowledged: set[str] = set()
     draw = random.Random(20130208)
-    for kill in range(KILLS):
+    for _ in range(KILLS):
         gateway.start()
         acknowledged |= set(asyncio.run(_load(gateway, stack.keys["editor"], draw.uniform(0.02, 0.25))))
     gateway.start()
