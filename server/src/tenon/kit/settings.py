@@ -55,6 +55,9 @@ class Settings(_Strict):
     state_dir: Path
     api_listen: str = "127.0.0.1:8080"
     sync_listen: str = "127.0.0.1:8082"
+    sync_tls_cert_file: Path | None = None  # PEM; with it and its key the gateways' listener speaks TLS
+    sync_tls_key_file: Path | None = None
+    sync_tls_client_ca_file: Path | None = None  # PEM; with it a gateway must show a certificate of these authorities, beside its token
     worker_listen: str = "127.0.0.1:8083"  # /metrics, /livez of the worker
     gateway_listen: str = "127.0.0.1:8090"
     gateway_admin_listen: str = "127.0.0.1:8091"

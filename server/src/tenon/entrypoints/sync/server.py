@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
+from tenon.entrypoints.sync.tls import server_credentials
 from tenon.inference.gateway_sync import Enrolment, Feed, Gatekeeper, GatewayControl, LeaseDesk
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import add_GatewayControlServicer_to_server
 from tenon.inference.usage import UsageStore
@@ -39,7 +40,7 @@ async def serving(settings: Settings) -> AsyncIterator[int]:
     feed, store = Feed(sync), UsageStore(usage)
     server = grpc.aio.server(interceptors=[Gatekeeper(Enrolment(settings.gateway_tokens))], options=_OPTIONS)
     add_GatewayControlServicer_to_server(GatewayControl(feed, store, LeaseDesk(lease)), server)
-    port = _bind(server, settings.sync_listen)
+    port = _bind(server, settings)
     polling = asyncio.create_task(feed.run())
     try:
         await server.start()
@@ -53,15 +54,18 @@ async def serving(settings: Settings) -> AsyncIterator[int]:
         await lease.close()
 
 
-def _bind(server: grpc.aio.Server, address: str) -> int:
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    address, credentials = settings.sync_listen, server_credentials(settings)
     try:
-        return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
         raise Conflict("port_taken", f"{address} cannot be listened on: something else does.", path="sync_listen") from None
 
 
 def _check_address(settings: Settings) -> None:
-    """This server speaks no TLS yet, so in production tokens and key hashes must not leave the machine on their own."""
+    """In production tokens and key hashes must not leave the machine in plain sight."""
+    if settings.sync_tls_cert_file:
+        return
     host = settings.sync_listen.rpartition(":")[0].strip("[]")
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -70,5 +74,5 @@ def _check_address(settings: Settings) -> None:
     if settings.environment == "production" and not loopback:
         raise Unavailable(
             "sync_needs_loopback",
-            f"In production sync_listen must be a loopback address, with a TLS proxy in front; it is {settings.sync_listen}.",
+            f"In production sync_listen must be a loopback address, or sync_tls_cert_file be set; it is {settings.sync_listen}.",
         )
