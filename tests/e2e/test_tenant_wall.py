@@ -49,6 +49,9 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, Any] | None]] = {
     ("GET", "/v1/budgets/{budget_id}/leases"): ("operator", None),
     ("POST", "/v1/budgets/{budget_id}/leases/{lease_id}/write-off"): ("operator", {}),
     ("POST", "/v1/keys/{key_id}/revoke"): ("operator", None),
+    ("POST", "/v1/keys/{key_id}/rotate"): ("operator", {"overlap_seconds": 60}),
+    ("POST", "/v1/issuers/{issuer_id}/disable"): ("operator", None),
+    ("POST", "/v1/issuers/{issuer_id}/refresh"): ("operator", None),
     ("POST", "/v1/principals/{principal_id}/disable"): ("operator", None),
 }
 # Placeholders that name no tenant's thing: words of the ontology, or a name that the caller chooses.

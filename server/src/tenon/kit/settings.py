@@ -66,6 +66,7 @@ class Settings(_Strict):
     sealing_key_file: Path  # 32 bytes, seals upstream credentials for the gateways
     signing_key_file: Path  # Ed25519 private key (raw 32 bytes), signs audit checkpoints
     checkpoint_dir: Path  # the last signed checkpoint of each log, outside the database
+    issuer_networks: tuple[str, ...] = ()  # private networks (CIDR) that issuers' keys may be fetched from
     otlp_endpoint: str | None = None
     trace_sample_ratio: float = Field(default=0.01, ge=0, le=1)
 

@@ -42,7 +42,7 @@ async def open_session(session: WriteSession, ctx: Context, request: SessionRequ
     expires_at = min(now + request.ttl, base.expires_at or now + request.ttl)
     wanted = KeyRequest(
         ctx.principal, ProjectId(ctx.project), KeyKind.SESSION, f"session {id}", expires_at, base.strict, base.allowed_models, SessionId(id),
-        request.ceiling,
+        request.ceiling, base.scope,
     )  # fmt: skip
     key = await identity.create_key(session, ctx, wanted)
     opened = AgentSession(id, ctx.principal, ctx.chain[-1].principal, key.key_id, request.ceiling, request.purpose, now, expires_at, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
 from uuid import UUID
@@ -51,6 +52,8 @@ class Context:
     trace_sampled: bool = False
     # An agent's base key: may open sessions and nothing else.
     opens_sessions_only: bool = False
+    # Where the caller proved itself by a token: the token's own end.
+    valid_until: datetime | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property

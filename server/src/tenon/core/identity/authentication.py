@@ -1,4 +1,4 @@
-"""From an API key to a Context: one look-up under the login `auth`, remembered for less than a second."""
+"""From an API key or a trusted issuer's token to a Context: a look-up under the login `auth`, remembered for less than a second."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import hmac
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy.engine import RowMapping
 
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, SessionId, TenantId
-from tenon.core.identity import api_keys, repository
+from tenon.core.identity import api_keys, repository, scopes
 from tenon.core.identity.contracts import KeyKind
+from tenon.core.identity.federated import Federated, TokenNotBelieved
 from tenon.kit import clock
 from tenon.kit.database import Database
 from tenon.kit.errors import Unauthenticated
@@ -29,28 +30,37 @@ class _Known:
     asked: float
     expires_at: datetime | None
     context: Context
+    networks: tuple[str, ...]
+    certificate_sha256: bytes | None
 
 
 class Authenticator:
-    """Turns an API key into a Context. What is remembered is found by the key's SHA-256, so its text is kept nowhere.
+    """Turns an API key or a token into a Context. What is remembered is found by its SHA-256, so its text is kept nowhere.
 
     Only good keys are remembered, so nobody can fill the memory; one look-up at a time for a key, so a busy key does not storm the database.
     """
 
     def __init__(self, auth: Database) -> None:
         self._auth = auth
+        self._federated = Federated(auth)
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[_Known | None]] = {}
 
-    async def authenticate(self, text: str, *, request_id: str, trace_id: str = "", sampled: bool = False) -> Context:
-        """The context of this key's principal. Raises Unauthenticated, always with the same sentence: why is for nobody outside."""
+    async def authenticate(
+        self, text: str, *, request_id: str, address: str | None = None, trace_id: str = "", sampled: bool = False
+    ) -> Context:
+        """The context of this key's principal. Raises Unauthenticated, always with the same sentence: why is for nobody outside; and
+        Forbidden for a good key that is bound to another network, or to a certificate."""
         known = self._remembered(api_keys.sha256(text)) or await self._ask(text)
         if known is None or (known.expires_at is not None and known.expires_at <= clock.now()):
             raise Unauthenticated("invalid_api_key", "This API key is not valid. Check it, or ask an operator for a new one.")
+        scopes.check_source(known.networks, known.certificate_sha256, address)
         return replace(known.context, request_id=request_id, trace_id=trace_id, trace_sampled=sampled)
 
     async def still_valid(self, ctx: Context) -> bool:
         """Whether the key behind a long-lived stream would still authenticate to the same authority."""
+        if ctx.valid_until is not None and ctx.valid_until <= clock.now():
+            return False
         row = await self._row(ctx.key_id) if ctx.key_id else None
         if row is None or not _is_usable(row):
             return False
@@ -63,22 +73,44 @@ class Authenticator:
 
     async def _ask(self, text: str) -> _Known | None:
         parsed = api_keys.parse(text)
-        if parsed is None:
+        if parsed is None and text.count(".") != 2:
             return None
-        asking = self._asking.get(parsed.sha256)
+        sha256 = parsed.sha256 if parsed else api_keys.sha256(text)
+        asking = self._asking.get(sha256)
         if asking is None:  # a task of its own: a caller that goes away does not cancel the others' look-up
-            asking = self._asking[parsed.sha256] = asyncio.create_task(self._look_up(parsed))
-            asking.add_done_callback(lambda _: self._asking.pop(parsed.sha256, None))
+            looking = self._look_up(parsed) if parsed else self._verify(text, sha256)
+            asking = self._asking[sha256] = asyncio.create_task(looking)
+            asking.add_done_callback(lambda _: self._asking.pop(sha256, None))
         return await asyncio.shield(asking)
 
     async def _look_up(self, parsed: api_keys.ParsedKey) -> _Known | None:
         asked = time.monotonic()
         row = await self._row(parsed.key_id)
-        if row is None or not hmac.compare_digest(bytes(row["secret_sha256"]), parsed.sha256) or not _is_usable(row):
+        secret = bytes(row["secret_sha256"] or b"") if row is not None else b""
+        if row is None or not hmac.compare_digest(secret, parsed.sha256) or not _is_usable(row):
             self._known.pop(parsed.sha256, None)
             return None
-        known = self._known[parsed.sha256] = _Known(asked, row["expires_at"], context_of_row(row))
-        self._known.move_to_end(parsed.sha256)
+        return self._remember(parsed.sha256, _Known(asked, row["expires_at"], context_of_row(row), *_bounds(row)))
+
+    async def _verify(self, token: str, sha256: bytes) -> _Known | None:
+        """A token's end is the caller's end, if the credential does not end before."""
+        asked = time.monotonic()
+        try:
+            row, expires_unix_ms = await self._federated.credential(
+                token.encode("latin-1", "replace"), int(clock.now().timestamp() * 1_000)
+            )
+        except TokenNotBelieved:
+            self._known.pop(sha256, None)
+            return None
+        if not _is_usable(row):
+            return None
+        end = datetime.fromtimestamp(expires_unix_ms / 1_000, UTC)
+        expires_at = min(end, row["expires_at"] or end)
+        return self._remember(sha256, _Known(asked, expires_at, replace(context_of_row(row), valid_until=expires_at), *_bounds(row)))
+
+    def _remember(self, sha256: bytes, known: _Known) -> _Known:
+        self._known[sha256] = known
+        self._known.move_to_end(sha256)
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
         return known
@@ -90,7 +122,11 @@ class Authenticator:
 
 def _is_usable(row: RowMapping) -> bool:
     expired = row["expires_at"] is not None and row["expires_at"] <= clock.now()
-    return not (row["revoked_at"] or row["disabled_at"] or row["owner_disabled_at"] or expired)
+    return not (row["revoked_at"] or row["disabled_at"] or row["owner_disabled_at"] or row["issuer_disabled_at"] or expired)
+
+
+def _bounds(row: RowMapping) -> tuple[tuple[str, ...], bytes | None]:
+    return tuple(row["source_networks"]), bytes(row["certificate_sha256"]) if row["certificate_sha256"] else None
 
 
 def context_of_row(row: RowMapping) -> Context:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from tenon.core.context import PrincipalId, PrincipalKind, ProjectId, SessionId
 
@@ -34,9 +35,39 @@ class Principal:
     disabled: bool = False
 
 
+class Priority(StrEnum):
+    """Waiting order where model endpoints are saturated."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyScope:
+    """From where, with what and for what a credential may be used. It never changes: what was narrowed or widened is another key.
+
+    `operations` are names of contracts/gateway.proto (`chat`, `embedding`); () = every one. `networks` are CIDRs; () = from anywhere.
+    `certificate_sha256`: usable only over TLS with this client certificate (RFC 8705), so never at doors that take none.
+    """
+
+    operations: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    certificate_sha256: bytes | None = None
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """The tokens that stand for a credential: those of this issuer with this subject."""
+
+    issuer: UUID
+    subject: str
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """A key to be issued. `session` and `ceiling` belong to session keys only."""
+    """A key to be issued. `session` and `ceiling` belong to session keys only; with `federation` it has no secret."""
 
     principal: PrincipalId
     project: ProjectId
@@ -47,6 +78,8 @@ class KeyRequest:
     allowed_models: tuple[str, ...] = ()
     session: SessionId | None = None
     ceiling: frozenset[str] = frozenset()
+    scope: KeyScope = KeyScope()
+    federation: Federation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +89,20 @@ class KeyLimits:
     expires_at: datetime | None
     strict: bool
     allowed_models: tuple[str, ...]
+    scope: KeyScope = KeyScope()
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerRequest:
+    """An identity provider to be trusted. An empty `jwks_uri` is asked of the issuer (OpenID Connect Discovery)."""
+
+    name: str
+    issuer: str
+    audiences: tuple[str, ...]
+    algorithm: str
+    jwks_uri: str = ""
+    leeway_ms: int = 30_000
+    lifetime_max_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +115,20 @@ class IssuedKey:
 
     def __repr__(self) -> str:
         return f"IssuedKey(key_id={self.key_id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedIssuer:
+    """An issuer as the gateways are told: `jwks` is a JWK set of public keys, JSON text. `changed_at`: when the revision was made."""
+
+    tenant: UUID
+    id: UUID
+    revision: int
+    changed_at: datetime
+    disabled: bool
+    issuer: str
+    audiences: tuple[str, ...]
+    algorithm: str
+    jwks: str
+    leeway_ms: int
+    lifetime_max_ms: int

@@ -12,20 +12,22 @@ from starlette.responses import Response
 
 from tenon.core.audit.contracts import AuditEvent
 from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
-from tenon.core.context import PrincipalId, PrincipalKind, ProjectId, context_of
+from tenon.core.context import Context, PrincipalId, PrincipalKind, ProjectId, context_of
 from tenon.core.identity import service
-from tenon.core.identity.contracts import KeyRequest
+from tenon.core.identity.contracts import Federation, KeyRequest, KeyScope, Priority
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import Invalid
 
 router = APIRouter(prefix="/v1", tags=["identity"])
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What is not known here is refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class NewPrincipal(_Body):
+class NewPrincipal(Body):
     """A principal to create."""
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[\w .@+-]+$")
@@ -35,14 +37,33 @@ class NewPrincipal(_Body):
     owner: UUID | None = None
 
 
-class NewKey(_Body):
-    """An API key to issue; its text is in the answer and nowhere else ever again."""
+class NewCredential(Body):
+    """Whose it is, and what it is bound to. Empty lists bind it to nothing; none of it can be changed later."""
 
     principal: UUID
     name: str = Field(min_length=1, max_length=100)
     expires_at: datetime | None = None
     strict: bool = False
     allowed_models: list[str] = Field(default_factory=list, max_length=64)
+    allowed_operations: list[str] = Field(default_factory=list, max_length=64)
+    source_networks: list[str] = Field(default_factory=list, max_length=64)
+    certificate_sha256: str | None = Field(default=None, pattern="^[0-9a-fA-F]{64}$")
+    priority: Priority = Priority.NORMAL
+
+    def scope(self) -> KeyScope:
+        """Not checked yet."""
+        certificate = bytes.fromhex(self.certificate_sha256) if self.certificate_sha256 else None
+        return KeyScope(tuple(self.allowed_operations), tuple(self.source_networks), certificate, self.priority)
+
+
+class NewKey(NewCredential):
+    """An API key to issue; its text is in the answer and nowhere else ever again."""
+
+
+class Rotation(Body):
+    """How long the old key stays good beside the new one."""
+
+    overlap_seconds: int = Field(ge=0, le=service.OVERLAP_SECONDS_MAX)
 
 
 @router.get("/me")
@@ -92,24 +113,19 @@ async def list_keys(request: Request) -> dict[str, Any]:
     """The tenant's API keys, newest first, without secrets."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        return {"keys": await service.list_keys(session, ctx)}
+        return {"keys": [shown_key(key) for key in await service.list_keys(session, ctx)]}
 
 
 @router.post("/keys", status_code=201)
 async def create_key(request: Request, body: NewKey, idempotency_key: IdempotencyKey) -> Response:
     """Issue a key. Its text is in this answer and is not stored: a repeated request gets the key's id without it."""
-    ctx = context_of(request.scope)
-    if ctx.project is None:
-        raise Invalid("no_project", "This key belongs to no project.")
-    project, shown = ProjectId(ctx.project), {}
+    ctx, shown = context_of(request.scope), {}
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        principal = await service.find_principal(session, ctx, id=body.principal)
-        kind = service.KIND_OF[principal.kind]
-        wanted = KeyRequest(principal.id, project, kind, body.name, body.expires_at, body.strict, tuple(body.allowed_models))
+        wanted = await key_request(session, ctx, body)
         key = await service.create_key(session, ctx, wanted)
         shown["key"] = key.text
-        return 201, {"key_id": key.key_id, "kind": kind.value, "name": body.name, "expires_at": key.expires_at}
+        return 201, {"key_id": key.key_id, "kind": wanted.kind.value, "name": body.name, "expires_at": key.expires_at}
 
     intent = AuditEvent("api_key.create", "Principal", str(body.principal))
     return await change_once(request, ctx, intent, idempotency_key, create, once_shown=shown)
@@ -125,3 +141,34 @@ async def revoke_key(request: Request, key_id: str, idempotency_key: Idempotency
         return 200, {"key_id": key_id, "revoked": True}
 
     return await change_once(request, ctx, AuditEvent("api_key.revoke", "ApiKey", key_id[:10]), idempotency_key, revoke)
+
+
+@router.post("/keys/{key_id}/rotate", status_code=201)
+async def rotate_key(request: Request, key_id: str, body: Rotation, idempotency_key: IdempotencyKey) -> Response:
+    """Issue a key's successor. The old one stays good for the overlap; its text, as every key's, is shown once."""
+    ctx, shown = context_of(request.scope), {}
+
+    async def rotate(session: WriteSession) -> tuple[int, dict[str, Any]]:
+        key = await service.rotate_key(session, ctx, key_id, overlap_seconds=body.overlap_seconds)
+        shown["key"] = key.text
+        return 201, {"key_id": key.key_id, "replaces": key_id, "expires_at": key.expires_at}
+
+    intent = AuditEvent("api_key.rotate", "ApiKey", key_id[:10])
+    return await change_once(request, ctx, intent, idempotency_key, rotate, once_shown=shown)
+
+
+async def key_request(session: WriteSession, ctx: Context, body: NewCredential, federation: Federation | None = None) -> KeyRequest:
+    """What a body asks for; the kind is its principal's."""
+    if ctx.project is None:
+        raise Invalid("no_project", "This key belongs to no project.")
+    principal = await service.find_principal(session, ctx, id=body.principal)
+    return KeyRequest(
+        principal.id, ProjectId(ctx.project), service.KIND_OF[principal.kind], body.name, body.expires_at, body.strict,
+        tuple(body.allowed_models), scope=body.scope(), federation=federation,
+    )  # fmt: skip
+
+
+def shown_key(key: dict[str, Any]) -> dict[str, Any]:
+    """A listed key as JSON."""
+    certificate = key["certificate_sha256"]
+    return key | {"certificate_sha256": bytes(certificate).hex() if certificate else None}

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+from sqlalchemy.engine import RowMapping
 
 from tenon.core import audit
 from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, TenantId
-from tenon.core.identity import api_keys, repository
-from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyLimits, KeyRequest, Principal
+from tenon.core.identity import api_keys, issuers, repository, scopes
+from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyLimits, KeyRequest, KeyScope, Principal, Priority
 from tenon.core.policy import Action, Resource, authorize
+from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
-from tenon.kit.errors import Invalid, NotFound
+from tenon.kit.errors import Conflict, Invalid, NotFound
 from tenon.kit.ids import uuid7
 
+OVERLAP_SECONDS_MAX = 30 * 86_400
 KIND_OF = {PrincipalKind.USER: KeyKind.USER, PrincipalKind.SERVICE: KeyKind.SERVICE, PrincipalKind.AGENT: KeyKind.AGENT}
 
 
@@ -69,6 +74,52 @@ async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *
                 f"A principal of kind {principal.kind.value} gets keys of kind {KIND_OF[principal.kind].value}.",
                 path="kind",
             )
+    return await _issue(session, ctx, replace(request, scope=scopes.checked(request.scope)), environment)
+
+
+async def create_federated_credential(session: WriteSession, ctx: Context, request: KeyRequest) -> str:
+    """A credential without a secret: its key id. Whoever shows a token of the issuer with the subject is its principal."""
+    authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
+    principal = await find_principal(session, ctx, id=request.principal)
+    federation = request.federation
+    if federation is None or KIND_OF[principal.kind] is not request.kind:
+        raise Invalid("wrong_key_kind", "A federated credential has an issuer, a subject and its principal's kind.", path="kind")
+    await issuers.check_subject(session, ctx, federation.issuer, federation.subject)
+    key_id = api_keys.generate("live", request.kind).split("_")[3]
+    await repository.insert_key(session, ctx.tenant, key_id, None, replace(request, scope=scopes.checked(request.scope)))
+    told = {"issuer": federation.issuer, "subject": federation.subject, "name": request.name}
+    await audit.record(session, ctx, AuditEvent("federated_credential.create", "ApiKey", key_id, payload=told))
+    return key_id
+
+
+async def rotate_key(session: WriteSession, ctx: Context, key_id: str, *, overlap_seconds: int, environment: str = "live") -> IssuedKey:
+    """A successor with all that the key has but its secret; the key itself is good for `overlap_seconds` more, and both count as one.
+
+    Not for a key by itself: whoever stole it could then outlive it.
+    """
+    authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
+    if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
+        raise Invalid("invalid_overlap", "The old key stays good for 0 seconds to 30 days.", path="overlap_seconds")
+    row, now = await repository.lock_key(session, ctx.tenant, key_id), clock.now()
+    if row is None:
+        raise NotFound("api_key_not_found", "There is no such API key.")
+    if row["replaced_by"] or row["revoked_at"] or (row["expires_at"] and row["expires_at"] <= now):
+        raise Conflict("key_not_rotatable", "This key was replaced or revoked, or has expired.")
+    if row["issuer_id"] or row["session_id"]:
+        raise Conflict("key_not_rotatable", "A federated credential and a session's key have nothing to rotate.")
+    request = KeyRequest(
+        row["principal_id"], row["project_id"], KeyKind(row["kind"]), row["name"], row["expires_at"], row["strict"],
+        tuple(row["allowed_models"]), scope=_scope(row),
+    )  # fmt: skip
+    successor = await _issue(session, ctx, request, environment)
+    end = now + timedelta(seconds=overlap_seconds)
+    await repository.replace_key(session, ctx.tenant, key_id, successor.key_id, min(end, row["expires_at"] or end))
+    told = {"successor": successor.key_id, "overlap_seconds": overlap_seconds}
+    await audit.record(session, ctx, AuditEvent("api_key.rotate", "ApiKey", key_id, payload=told))
+    return successor
+
+
+async def _issue(session: WriteSession, ctx: Context, request: KeyRequest, environment: str) -> IssuedKey:
     text = api_keys.generate(environment, request.kind)
     parsed = api_keys.parse(text)
     if parsed is None:
@@ -78,6 +129,11 @@ async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *
         session, ctx, AuditEvent("api_key.create", "ApiKey", parsed.key_id, payload={"kind": request.kind.value, "name": request.name})
     )
     return IssuedKey(parsed.key_id, text, request.expires_at)
+
+
+def _scope(row: RowMapping) -> KeyScope:
+    certificate = bytes(row["certificate_sha256"]) if row["certificate_sha256"] else None
+    return KeyScope(tuple(row["allowed_operations"]), tuple(row["source_networks"]), certificate, Priority(row["priority"]))
 
 
 async def revoke_key(session: WriteSession, ctx: Context, key_id: str) -> None:
@@ -102,7 +158,7 @@ async def own_key(session: WriteSession, ctx: Context) -> KeyLimits:
     row = await repository.key_limits(session, ctx.tenant, ctx.key_id or "")
     if row is None:
         raise NotFound("api_key_not_found", "There is no such API key.")
-    return KeyLimits(row["expires_at"], row["strict"], tuple(row["allowed_models"]))
+    return KeyLimits(row["expires_at"], row["strict"], tuple(row["allowed_models"]), _scope(row))
 
 
 async def first_operator(provision: Database, tenant: TenantId, project: ProjectId, *, name: str, clearance: frozenset[str]) -> Context:

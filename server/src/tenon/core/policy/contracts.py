@@ -22,6 +22,7 @@ class Action(StrEnum):
     READ_EVENTS = "read_events"
     READ_USAGE = "read_usage"
     MANAGE_KEYS = "manage_keys"
+    MANAGE_ISSUERS = "manage_issuers"
     MANAGE_PRINCIPALS = "manage_principals"
     MANAGE_MODELS = "manage_models"
     MANAGE_LIMITS = "manage_limits"

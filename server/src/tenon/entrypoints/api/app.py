@@ -20,7 +20,7 @@ from tenon.agents.sessions import rest as sessions_rest
 from tenon.agents.tools import door as mcp_door
 from tenon.core.audit import rest as audit_rest
 from tenon.core.events import rest as events_rest
-from tenon.core.identity import Authenticator
+from tenon.core.identity import Authenticator, issuers_rest
 from tenon.core.identity import rest as identity_rest
 from tenon.entrypoints.api import problems
 from tenon.entrypoints.api.gate import Gate
@@ -41,7 +41,7 @@ from tenon.ontology.schema import Ontologies
 
 BODY_BYTES_MAX = 4 << 20
 HOT_PREFIXES = ("/v1/objects/", "/v1/graphql")
-ROUTERS = (identity_rest, audit_rest, events_rest, actions_rest, models_rest, usage_rest, limits_rest, billing_rest, sessions_rest)
+ROUTERS = (identity_rest, issuers_rest, audit_rest, events_rest, actions_rest, models_rest, usage_rest, limits_rest, billing_rest, sessions_rest)
 
 
 class Application(FastAPI):

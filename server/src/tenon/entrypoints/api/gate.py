@@ -70,7 +70,11 @@ class Gate:
             if scope["path"] not in self._public:
                 key = _bearer(headers.get(b"authorization", b""))
                 scope[SCOPE_KEY] = await self._authenticator.authenticate(
-                    key, request_id=request_id, trace_id=scope["tenon.trace"].trace_id, sampled=scope["tenon.trace"].sampled
+                    key,
+                    request_id=request_id,
+                    address=scope["client"][0] if scope.get("client") else "",
+                    trace_id=scope["tenon.trace"].trace_id,
+                    sampled=scope["tenon.trace"].sampled,
                 )
             await self._app(scope, receive, answer)
         except TenonError as error:

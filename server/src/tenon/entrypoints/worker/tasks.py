@@ -9,6 +9,8 @@ from tenon.core.audit.tasks import REST_SECONDS as SEQUENCER_REST_SECONDS
 from tenon.core.audit.tasks import sequencer_task
 from tenon.core.events.tasks import REST_SECONDS as OUTBOX_REST_SECONDS
 from tenon.core.events.tasks import outbox_task
+from tenon.core.identity.tasks import REST_SECONDS as ISSUERS_REST_SECONDS
+from tenon.core.identity.tasks import issuers_task
 from tenon.entrypoints.worker import relaying
 from tenon.entrypoints.worker.housekeeping import Housekeeping
 from tenon.entrypoints.worker.loops import Loop
@@ -34,5 +36,6 @@ def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
         Loop("events.outbox", outbox_task(relay, settings), OUTBOX_REST_SECONDS),
         Loop("events.relay", events.subscribe(relay, relaying.CONSUMER, relaying.observe), RELAY_REST_SECONDS),
         Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_REST_SECONDS),
+        Loop("identity.issuers", issuers_task(login("sync"), settings), ISSUERS_REST_SECONDS),
         Loop("housekeeping", Housekeeping(login("migrate")), 60.0),
     ]

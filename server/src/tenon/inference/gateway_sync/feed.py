@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import structlog
 
+from tenon.core import identity
 from tenon.core.policy import bundle_version
 from tenon.inference import models
 from tenon.inference.gateway_sync import records, repository
@@ -131,6 +132,7 @@ class Feed:
             rows = await repository.keys_between(session, 0, head, SNAPSHOT_KEYS_MAX)
             tables = await models.routing_between(session, 0, head)
             governed = await governance_between(session, 0, head)
+            issuers = await identity.issuers_between(session, 0, head)
         keys = []
         for position, row in enumerate(rows):
             keys.append(records.key_record(row))
@@ -138,7 +140,13 @@ class Feed:
                 await asyncio.sleep(0)  # deciding about thousands of keys must not hold up heartbeats
         revision = rows[-1]["revision"] if len(rows) == SNAPSHOT_KEYS_MAX else head
         routing = [records.routing_table(table) for table in tables]
-        snapshot = wire.Snapshot(origin=origin, keys=keys, routing=routing, governance=[message for _, message in governed])
+        snapshot = wire.Snapshot(
+            origin=origin,
+            keys=keys,
+            routing=routing,
+            governance=[message for _, message in governed],
+            issuers=[records.issuer(issuer) for issuer in issuers],
+        )
         return wire.Update(revision=revision, snapshot=snapshot)
 
     async def _changes(self, after: int) -> tuple[list[wire.Update], int, bool]:
@@ -153,9 +161,11 @@ class Feed:
             upto = rows[-1]["revision"] if more else head
             tables = await models.routing_between(session, after, upto)
             governed = await governance_between(session, after, upto)
+            issuers = await identity.issuers_between(session, after, upto)
         updates = [_update(row["revision"], row["changed_at"], key=records.key_record(row)) for row in rows]
         updates += [_update(table.revision, table.changed_at, routing=records.routing_table(table)) for table in tables]
         updates += [_update(each.revision, each.changed_at, governance=message) for each, message in governed]
+        updates += [_update(issuer.revision, issuer.changed_at, issuer=records.issuer(issuer)) for issuer in issuers]
         return sorted(updates, key=lambda update: update.revision), upto, more
 
     async def _poll(self) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from sqlalchemy.engine import RowMapping
 
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, SessionId, TenantId
+from tenon.core.identity import TrustedIssuer
 from tenon.core.policy import Action, Resource, is_permitted
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.inference.models import RoutingTable, SealedEndpoint, is_written_as_private
 from tenon.inference.usage import Claim
 
 _KINDS = {"usr": wire.KEY_KIND_USER, "svc": wire.KEY_KIND_SERVICE, "agt": wire.KEY_KIND_AGENT, "ses": wire.KEY_KIND_SESSION}
+_PRIORITIES = {"low": wire.PRIORITY_LOW, "normal": wire.PRIORITY_NORMAL, "high": wire.PRIORITY_HIGH}
 _PROTOCOLS = {"openai": wire.PROTOCOL_OPENAI}
 
 
@@ -20,7 +22,7 @@ def key_record(row: RowMapping) -> wire.KeyRecord:
     """A key as gateways need it; whether it may call models is decided here, by policy."""
     return wire.KeyRecord(
         key_id=row["key_id"],
-        secret_sha256=bytes(row["secret_sha256"]),
+        secret_sha256=bytes(row["secret_sha256"] or b""),
         revision=row["revision"],
         revoked=row["revoked"],
         expires_at_unix_ms=int(row["expires_at"].timestamp() * 1_000) if row["expires_at"] else 0,
@@ -33,6 +35,28 @@ def key_record(row: RowMapping) -> wire.KeyRecord:
         may_call_models=_may_call_models(row),
         allowed_models=row["allowed_models"],
         ceiling_markings=row["ceiling"],
+        allowed_operations=row["allowed_operations"],
+        source_networks=row["source_networks"],
+        certificate_sha256=bytes(row["certificate_sha256"] or b""),
+        federation=wire.Federation(issuer_id=str(row["issuer_id"]), subject=row["subject"]) if row["issuer_id"] else None,
+        priority=_PRIORITIES[row["priority"]],
+        replaced_by=row["replaced_by"] or "",
+    )
+
+
+def issuer(trusted: TrustedIssuer) -> wire.Issuer:
+    """An issuer and its public keys."""
+    return wire.Issuer(
+        issuer_id=str(trusted.id),
+        tenant_id=str(trusted.tenant),
+        revision=trusted.revision,
+        disabled=trusted.disabled,
+        issuer=trusted.issuer,
+        audiences=trusted.audiences,
+        algorithm=trusted.algorithm,
+        jwks=trusted.jwks.encode(),
+        leeway_ms=trusted.leeway_ms,
+        lifetime_max_ms=trusted.lifetime_max_ms,
     )
 
 

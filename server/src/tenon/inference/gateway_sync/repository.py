@@ -10,10 +10,11 @@ from tenon.kit.database import WriteSession
 # commit order: who has seen this one has missed none below it.
 _HEAD = """
 coalesce(greatest((select max(k.revision) from tenon.api_key k), (select max(r.revision) from tenon.routing r),
-    (select max(g.revision) from tenon.governance g)), 0)
+    (select max(g.revision) from tenon.governance g), (select max(i.revision) from tenon.issuer i)), 0)
 """
 _KEY = """
 k.tenant_id, k.key_id, k.principal_id, k.project_id, k.kind, k.secret_sha256, k.strict, k.allowed_models, k.session_id, k.ceiling,
+k.allowed_operations, k.source_networks, k.certificate_sha256, k.priority, k.replaced_by, k.issuer_id, k.subject,
 k.revision, k.changed_at, k.expires_at, p.kind as principal_kind, p.name as principal_name, p.roles,
 (k.revoked_at is not null or p.disabled_at is not null or o.disabled_at is not null) as revoked
 from tenon.api_key k
