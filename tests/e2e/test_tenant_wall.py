@@ -24,6 +24,7 @@ ENDPOINT = {"name": "x", "base_url": "http://127.0.0.1:9/v1"}
 LIMIT = {"subject": "tenant", "requests_per_minute": 1_000_000}
 PRICE = {"model": "wall", "currency": "EUR", "input_nano_per_million": 1, "output_nano_per_million": 1}
 BUDGET = {"subject": "tenant", "mode": "soft", "currency": "EUR", "amount_nano": 10**18}
+ISSUER = {"issuer": "https://idp.example", "audiences": ["a"], "algorithm": "ES256", "jwks_uri": "http://127.0.0.1:9/jwks"}
 # Method and template -> (who of B asks, body). Ids of A fill the placeholders.
 ROUTES: dict[tuple[str, str], tuple[str, dict[str, Any] | None]] = {
     ("GET", "/v1/objects/{type}/{id}"): ("viewer", None),
@@ -105,6 +106,7 @@ def _ids_of_a(stack: Stack) -> dict[str, str]:
             "price_id": post(operator, "/v1/prices", PRICE)["id"],
             "budget_id": post(operator, "/v1/budgets", BUDGET)["id"],
             "lease_id": str(uuid.uuid4()),  # a gateway's process makes them: tests/inference/billing asks with a real one
+            "issuer_id": post(operator, "/v1/issuers", ISSUER | {"name": f"wall-{secrets.token_hex(4)}"})["id"],
         }  # fmt: skip
 
 

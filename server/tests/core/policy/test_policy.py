@@ -18,7 +18,7 @@ ACCESS = {
     "approver": {Action.READ, Action.READ_ONTOLOGY, Action.READ_PROPOSAL, Action.READ_EVENTS, Action.SIMULATE, Action.APPROVE,
                  Action.ROLL_BACK},
     "operator": {Action.READ, Action.READ_ONTOLOGY, Action.READ_PROPOSAL, Action.READ_EVENTS, Action.INGEST, Action.MANAGE_ONTOLOGY,
-                 Action.READ_AUDIT, Action.READ_USAGE, Action.MANAGE_KEYS, Action.MANAGE_PRINCIPALS, Action.MANAGE_MODELS,
+                 Action.READ_AUDIT, Action.READ_USAGE, Action.MANAGE_KEYS, Action.MANAGE_ISSUERS, Action.MANAGE_PRINCIPALS, Action.MANAGE_MODELS,
                  Action.MANAGE_LIMITS, Action.MANAGE_BUDGETS, Action.MANAGE_PRICES, Action.MANAGE_USAGE,
                  Action.OPEN_LOWER_SESSION, Action.CALL_MODEL},
     "agent": {Action.OPEN_SESSION},

@@ -41,7 +41,18 @@ from tenon.ontology.schema import Ontologies
 
 BODY_BYTES_MAX = 4 << 20
 HOT_PREFIXES = ("/v1/objects/", "/v1/graphql")
-ROUTERS = (identity_rest, issuers_rest, audit_rest, events_rest, actions_rest, models_rest, usage_rest, limits_rest, billing_rest, sessions_rest)
+ROUTERS = (
+    identity_rest,
+    issuers_rest,
+    audit_rest,
+    events_rest,
+    actions_rest,
+    models_rest,
+    usage_rest,
+    limits_rest,
+    billing_rest,
+    sessions_rest,
+)
 
 
 class Application(FastAPI):
