@@ -120,6 +120,10 @@ test-crash: $(INSTALLED) $(GATEWAY) ## kill -9 of the gateway 1,000 times at eve
 	TENON_CRASH_KILLS=1000 cargo test --manifest-path gateway/Cargo.toml --locked -p tenon-gateway --test crash -- --nocapture
 	TENON_CRASH_KILLS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_gateway_crash.py
 
+.PHONY: test-revocation
+test-revocation: $(INSTALLED) $(GATEWAY) ## The delay of 1,000 revocations, from the operator's answer to the gateway's refusal
+	TENON_REVOCATIONS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_revocation.py
+
 # --- measure ----------------------------------------------------------------------------------------------------------------------
 
 .PHONY: bench-gateway bench-instructions bench-peers bench-ontology bench-ingestion
