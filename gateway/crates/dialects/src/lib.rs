@@ -7,6 +7,7 @@
 //! refused by name, never dropped.
 //! Needs: nothing of ours, no I/O.
 
+mod bound;
 mod error;
 mod frames;
 mod json;
@@ -22,12 +23,13 @@ pub mod translate;
 mod usage;
 mod watch;
 
+pub use bound::Bound;
 pub use error::{ApiError, error_body, error_frame};
 pub use listing::{model_list, model_list_in};
 pub use media::{Media, completions};
 pub use observe::{Observer, Seen, Source};
 pub use scan::{Head, IncludeUsage, ScanError, Span};
-pub use splice::{AskUsage, Pieces, splice, splice_asking};
+pub use splice::{AskUsage, Cap, Pieces, splice, splice_asking, splice_capped};
 pub use usage::{Usage, find_usage, usage_of_answer};
 pub use watch::Watch;
 

@@ -1,4 +1,4 @@
-//! Changes at most two places of a body without copying it: the pieces between them are slices of the original bytes.
+//! Changes at most three places of a body without copying it: the pieces between them are slices of the original bytes.
 
 use crate::scan::{Head, IncludeUsage};
 use bytes::Bytes;
@@ -53,23 +53,43 @@ pub fn splice(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask_u
     splice_asking(body, head, upstream_model, if ask_usage { AskUsage::Total } else { AskUsage::No })
 }
 
+/// A bound on the output that the caller did not give and a hard budget needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    pub(crate) at: (usize, usize),
+    /// The key to write; `None` = only the value stands at `at`.
+    pub(crate) name: Option<&'static str>,
+    pub tokens: u64,
+}
+
 /// As [`splice`]. What the caller said of continuous numbers stands.
 #[must_use]
 pub fn splice_asking(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask: AskUsage) -> Pieces {
+    splice_capped(body, head, upstream_model, ask, None)
+}
+
+/// As [`splice_asking`], with a bound on the output.
+#[must_use]
+pub fn splice_capped(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask: AskUsage, cap: Option<&Cap>) -> Pieces {
     let usage = match ask {
         AskUsage::No => None,
         AskUsage::Continuous if !head.mentions_continuous_usage => continuous_change(head),
         AskUsage::Total | AskUsage::Continuous => usage_change(head),
     };
     let model = upstream_model.map(|name| Change { at: head.model_at, with: serde_json::Value::from(name).to_string().into() });
-    let (first, second) = match (usage, model) {
-        (None, None) => return Pieces::One(body.clone()),
-        (Some(a), Some(b)) if a.at.0 < b.at.0 => (Some(a), Some(b)),
-        (a, b) => (b, a),
-    };
-    let mut pieces = Vec::with_capacity(5);
+    let cap = cap.map(|cap| Change {
+        at: cap.at,
+        // `model` stands after it, so a comma is always right.
+        with: cap.name.map_or_else(|| cap.tokens.to_string(), |name| format!("\"{name}\":{},", cap.tokens)).into(),
+    });
+    let mut changes = [usage, model, cap];
+    if changes.iter().all(Option::is_none) {
+        return Pieces::One(body.clone());
+    }
+    changes.sort_by_key(|change| change.as_ref().map(|change| change.at));
+    let mut pieces = Vec::with_capacity(7);
     let mut done = 0;
-    for change in [first, second].into_iter().flatten() {
+    for change in changes.into_iter().flatten() {
         pieces.push(body.slice(done..change.at.0));
         pieces.push(change.with);
         done = change.at.1;
