@@ -9,6 +9,7 @@ mod ask;
 mod channel;
 mod codec;
 mod delay;
+mod lease;
 mod negative;
 mod save;
 mod ship;

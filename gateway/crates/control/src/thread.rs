@@ -3,6 +3,7 @@
 use crate::ask::{Asker, Desk, Question, answer_questions};
 use crate::channel::{Client, ControlError, Peer, Shipping, clients};
 use crate::delay::Delays;
+use crate::lease::lease_for_ever;
 use crate::save::{save, save_for_ever};
 use crate::ship::ship_for_ever;
 use crate::subscribe::subscribe_for_ever;
@@ -13,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tenon_contract::{ResolveKeyResponse, Update};
+use tenon_limits::Registry;
 use tenon_snapshot::{Applied, Freshness, LastKnownGood, Store};
 use tenon_usage::Queue;
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +34,8 @@ pub struct Parts {
     pub freshness: Arc<Freshness>,
     pub disk: LastKnownGood,
     pub queue: Queue,
+    /// Limits and budgets: their shares and leases are fetched here.
+    pub registry: Arc<Registry>,
 }
 
 /// All that lives on the control thread.
@@ -103,16 +107,22 @@ async fn run(
     questions: mpsc::Receiver<Question>,
     stopped: oneshot::Receiver<Duration>,
 ) {
+    let (leave, leaving) = oneshot::channel();
     let (store, queue) = (RefCell::new(parts.store), RefCell::new(parts.queue));
     let world = Rc::new(World { store, queue, freshness: parts.freshness, desk: Desk::default(), status, dirty: Cell::new(false) });
     tokio::task::spawn_local(subscribe_for_ever(world.clone(), client.clone(), gateway_id));
-    tokio::task::spawn_local(answer_questions(world.clone(), client, questions));
+    tokio::task::spawn_local(answer_questions(world.clone(), client.clone(), questions));
+    let leases = tokio::task::spawn_local(lease_for_ever(world.clone(), client, parts.registry, leaving));
     tokio::task::spawn_local(ship_for_ever(world.clone(), shipping));
     tokio::task::spawn_local(save_for_ever(world.clone(), parts.disk.clone()));
     let patience = stopped.await.unwrap_or_default();
     let deadline = Instant::now() + patience;
     while !world.queue.borrow_mut().is_shipped() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The reactors have ended, so everything is settled: what leases still hold goes back.
+    if leave.send(()).is_ok() && leases.await.is_err() {
+        tracing::error!("the talk about leases ended badly");
     }
     save(&world, &parts.disk).await;
 }

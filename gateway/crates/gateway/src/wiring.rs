@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tenon_control::{Control, ControlError, Parts, Peer};
+use tenon_limits::Registry;
 use tenon_proxy::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::tls::{TlsError, client_config};
 use tenon_proxy::tls_listener::TlsListener;
@@ -75,7 +76,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
     let (snapshots, freshness) = (Snapshots::default(), Arc::new(Freshness::default()));
     let disk = LastKnownGood::new(&config.data_dir, sealing.clone());
-    let mut store = Store::new(snapshots.clone(), sealing);
+    let registry = Arc::new(Registry::default());
+    let mut store = Store::new(snapshots.clone(), sealing).counting_in(registry.clone());
     restore(&disk, &mut store, &freshness);
     let peer = Peer {
         url: config.control_url.clone(),
@@ -84,7 +86,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         authority_pem: config.control_authority_pem.clone(),
         identity_pem: config.control_identity_pem.clone(),
     };
-    let control = Control::start(peer, Parts { store, freshness: freshness.clone(), disk, queue })?;
+    let control = Control::start(peer, Parts { store, freshness: freshness.clone(), disk, queue, registry: registry.clone() })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
     let trusted_proxies = config.trusted_proxies.as_slice().into();

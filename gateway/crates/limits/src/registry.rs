@@ -58,7 +58,11 @@ impl Registry {
     /// Finds or makes the state of a limit, and tells it the newest numbers.
     pub fn limit(&self, wire: &wire::Limit) -> Arc<Limit> {
         let mut limits = lock(&self.limits);
-        let limit = limits.entry(wire.limit_id.as_str().into()).or_insert_with(|| Arc::new(Limit::new(&wire.limit_id)));
+        let limit = limits.entry(wire.limit_id.as_str().into()).or_insert_with(|| {
+            // Its share should come before it is needed.
+            self.bell.ring();
+            Arc::new(Limit::new(&wire.limit_id))
+        });
         limit.set(wire);
         limit.clone()
     }

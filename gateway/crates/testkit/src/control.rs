@@ -1,5 +1,6 @@
 //! A control plane in memory: the port's second implementation.
 
+use crate::leasing::{KeptLease, Leasing};
 use crate::light::{Light, Stored};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ struct State {
     acknowledge: bool,
     resolve_delay: Duration,
     resolves: u64,
+    leasing: Leasing,
 }
 
 type Running = (oneshot::Sender<()>, std::thread::JoinHandle<()>);
@@ -171,6 +173,20 @@ impl Control {
         self.state.lock().unwrap().usage.values().cloned().collect()
     }
 
+    /// What may be spent of a budget; it is named in the governance of its tenant.
+    pub fn set_budget(&self, budget_id: &str, amount_nano: i64) {
+        self.state.lock().unwrap().leasing.set_budget(budget_id, amount_nano);
+    }
+
+    pub fn leases(&self) -> Vec<(String, KeptLease)> {
+        self.state.lock().unwrap().leasing.leases()
+    }
+
+    /// What counts against the budget now: open leases whole, closed ones at what they spent.
+    pub fn counted_nano(&self, budget_id: &str) -> i64 {
+        self.state.lock().unwrap().leasing.counted_nano(budget_id)
+    }
+
     pub fn usage_count(&self) -> usize {
         let light = self.light.as_ref().map_or(0, |stored| stored.lock().unwrap().len());
         self.state.lock().unwrap().usage.len() + light
@@ -249,7 +265,22 @@ impl GatewayControl for Service {
 
     async fn lease(&self, request: Request<Streaming<LeaseRequest>>) -> Result<Response<Self::LeaseStream>, Status> {
         check(request.metadata())?;
-        Err(Status::unimplemented("no budgets here"))
+        let (sender, receiver) = mpsc::channel(64);
+        let (shared, mut requests) = (self.0.clone(), request.into_inner());
+        tokio::spawn(async move {
+            let mut number = 0;
+            while let Some(Ok(request)) = requests.next().await {
+                number += 1;
+                let answer = {
+                    let state = &mut *shared.lock().unwrap();
+                    state.leasing.answer(&request, number, state.governance.values(), state.usage.values())
+                };
+                if sender.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn ship_usage(&self, request: Request<Streaming<UsageBatch>>) -> Result<Response<Self::ShipUsageStream>, Status> {

@@ -11,6 +11,7 @@ mod control;
 mod faults;
 mod gateway;
 mod keys;
+mod leasing;
 mod light;
 mod upstream;
 
@@ -19,6 +20,7 @@ pub use control::{Control, TOKEN};
 pub use faults::{Fault, FaultProxy, Unaccepting};
 pub use gateway::{GATEWAY_ID, Gateway, Setup};
 pub use keys::{SEALING_KEY, TestKey, seal};
+pub use leasing::KeptLease;
 pub use upstream::{Asked, Step, Upstream, json_answer, sse_head};
 
 use std::time::{Duration, Instant};

@@ -123,6 +123,12 @@ impl Queue {
         self.sent.len()
     }
 
+    /// This run.
+    #[must_use]
+    pub fn process_id(&self) -> RecordId {
+        self.process
+    }
+
     /// Earlier processes whose records are all acknowledged, told once. Call [`Self::forget_process`] when the control plane knows.
     pub fn take_shipped_processes(&mut self) -> Vec<RecordId> {
         self.log.take_shipped_processes()
