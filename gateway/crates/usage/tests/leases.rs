@@ -32,7 +32,7 @@ fn a_settled_call_ships_its_charges_and_one_found_open_what_was_reserved() {
     assert_eq!((uses(&record), record.price_id.as_str(), record.usage_source()), (vec![], "", UsageSource::Engine));
     // As after kill -9: nothing is settled, nothing closed.
     let earlier = log.process_id();
-    std::mem::forget(left);
+    let _running = left;
     drop((queue, lane));
     log.stop();
     drop(log);
