@@ -124,11 +124,17 @@ pub struct Tally {
     usage: Option<Usage>,
     /// Answers that ended.
     pub responses: u64,
+    running: u64,
+    /// Events with output of answers that run.
+    frames: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerEvent {
     ResponseCreated,
+    ResponseDone,
+    /// A piece of an answer.
+    Output,
     Other,
 }
 
@@ -153,17 +159,24 @@ const MARKS: [&[u8]; 3] = [b"response.created", b"response.done", b"input_audio_
 impl Tally {
     /// Looks at one event of the server.
     pub fn observe(&mut self, text: &str) -> ServerEvent {
-        // Audio comes in hundreds of events that say nothing; their type stands at their beginning, or near.
+        // Pieces of audio come by the hundred and are long; their type stands at their beginning, or near.
         if !MARKS.iter().any(|mark| memmem::find(text.as_bytes(), mark).is_some()) {
-            return ServerEvent::Other;
+            let is_output = self.running > 0 && memmem::find(text.as_bytes(), b".delta\"").is_some();
+            self.frames += u64::from(is_output);
+            return if is_output { ServerEvent::Output } else { ServerEvent::Other };
         }
         let Ok(event) = serde_json::from_str::<Event<'_>>(text) else {
             return ServerEvent::Other;
         };
         let used = match &*event.r#type {
-            "response.created" => return ServerEvent::ResponseCreated,
+            "response.created" => {
+                self.running += 1;
+                return ServerEvent::ResponseCreated;
+            }
             "response.done" => {
                 self.responses += 1;
+                self.running = self.running.saturating_sub(1);
+                self.frames = if self.running == 0 { 0 } else { self.frames };
                 event.response.and_then(|answer| answer.usage)
             }
             "conversation.item.input_audio_transcription.completed" => event.usage,
@@ -172,12 +185,25 @@ impl Tally {
         if let Some(used) = used.and_then(|used| openai_usage(used.get().as_bytes())) {
             self.usage = Some(sum(self.usage.unwrap_or_default(), &used));
         }
-        ServerEvent::Other
+        if event.r#type == "response.done" { ServerEvent::ResponseDone } else { ServerEvent::Other }
     }
 
+    /// Answers have begun and not ended.
     #[must_use]
-    pub fn usage(&self) -> Option<Usage> {
-        self.usage
+    pub fn is_answering(&self) -> bool {
+        self.running > 0
+    }
+
+    /// The sum of what was told; with it, of an answer that broke off, its pieces, counted: then it is an estimate.
+    #[must_use]
+    pub fn usage(&self) -> (Option<Usage>, bool) {
+        match (self.usage, self.frames) {
+            (told, 0) => (told, false),
+            (told, frames) => {
+                let told = told.unwrap_or_default();
+                (Some(Usage { output: told.output.saturating_add(frames), ..told }), true)
+            }
+        }
     }
 }
 
@@ -238,14 +264,21 @@ mod tests {
             tally.observe(r#"{"type":"response.created","response":{"id":"r","usage":null,"metadata":{"a":"response.done"}}}"#),
             ServerEvent::ResponseCreated
         );
-        assert_eq!(tally.usage(), None);
+        assert_eq!(tally.usage(), (None, false));
+        assert!(tally.is_answering());
         tally.observe(done);
         tally.observe(done);
         tally.observe(r#"{"type":"conversation.item.input_audio_transcription.completed","usage":{"type":"tokens","input_tokens":10,"output_tokens":3,"input_token_details":{"audio_tokens":10}}}"#);
         tally.observe(r#"{"type":"response.output_audio.delta","delta":"AAAA"}"#);
         let expected = Usage { input: 410, output: 203, cached: 128, audio: 450, ..Usage::default() };
-        assert_eq!((tally.usage(), tally.responses), (Some(expected), 2));
+        assert_eq!((tally.usage().0, tally.responses), (Some(expected), 2));
+        assert!(!tally.is_answering());
         tally.observe(r#"{"type":"response.done","response":{"status":"cancelled"}}"#);
-        assert_eq!((tally.usage(), tally.responses), (Some(expected), 3));
+        assert_eq!((tally.usage(), tally.responses), ((Some(expected), false), 3));
+        // One that breaks off.
+        tally.observe(r#"{"type":"response.created","response":{}}"#);
+        tally.observe(r#"{"type":"response.output_text.delta","delta":"a"}"#);
+        assert_eq!(tally.observe(r#"{"type":"response.output_text.delta","delta":"b"}"#), ServerEvent::Output);
+        assert_eq!(tally.usage(), (Some(Usage { output: 205, ..expected }), true));
     }
 }

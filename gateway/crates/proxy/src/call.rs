@@ -67,6 +67,8 @@ pub struct Measured {
     pub usage: Option<Usage>,
     /// Frames counted, for streams that broke off without the engine's numbers.
     pub output_frames: u64,
+    /// A part of `usage` was counted by us.
+    pub is_estimate: bool,
 }
 
 impl Call {
@@ -173,7 +175,7 @@ impl Call {
         }
         let took = self.subject.started.elapsed();
         let (usage, source) = match (measured.usage, measured.output_frames) {
-            (Some(usage), _) => (usage, UsageSource::Engine),
+            (Some(usage), _) => (usage, if measured.is_estimate { UsageSource::Estimated } else { UsageSource::Engine }),
             (None, 0) => (Usage::default(), UsageSource::None),
             (None, frames) => (Usage { output: frames, ..Usage::default() }, UsageSource::Estimated),
         };

@@ -22,6 +22,8 @@ pub struct Door {
 pub enum Task {
     /// A call of a model whose body is read as this.
     Call(Form),
+    /// A session over a WebSocket.
+    Realtime,
     /// The list of models; no upstream is called.
     Models,
     /// Why a call that ended went as it went; no upstream is called.
@@ -32,7 +34,7 @@ const fn call(path: &'static str, operation: Operation, form: Form, span: &'stat
     Door { method: Method::POST, path, operation, dialect: form.dialect(), task: Task::Call(form), span }
 }
 
-pub static DOORS: [Door; 11] = [
+pub static DOORS: [Door; 12] = [
     call("/v1/chat/completions", Operation::Chat, Form::Chat, names::CHAT),
     call("/v1/completions", Operation::Completion, Form::Completion, names::TEXT_COMPLETION),
     call("/v1/embeddings", Operation::Embedding, Form::Embedding, names::EMBEDDINGS),
@@ -43,6 +45,14 @@ pub static DOORS: [Door; 11] = [
     call("/v1/images/generations", Operation::Image, Form::Image, names::IMAGE),
     call("/v1/images/edits", Operation::Image, Form::ImageForm, names::IMAGE),
     call("/v1/images/variations", Operation::Image, Form::ImageForm, names::IMAGE),
+    Door {
+        method: Method::GET,
+        path: "/v1/realtime",
+        operation: Operation::Realtime,
+        dialect: Dialect::OpenAi,
+        task: Task::Realtime,
+        span: names::REALTIME,
+    },
     Door { method: Method::GET, path: "/v1/models", operation: Operation::Unspecified, dialect: Dialect::OpenAi, task: Task::Models, span: "models" },
 ];
 
@@ -76,7 +86,7 @@ impl Door {
     /// Index into the metrics' operations.
     pub fn metric(&self) -> usize {
         match self.task {
-            Task::Call(_) => self.operation as usize,
+            Task::Call(_) | Task::Realtime => self.operation as usize,
             Task::Models => crate::metrics::MODELS,
             Task::Explain => 0,
         }
@@ -95,7 +105,7 @@ pub fn doors_json() -> String {
                 "path": door.path,
                 "operation": door.operation.as_str_name().trim_start_matches("OPERATION_").to_ascii_lowercase(),
                 "dialect": door.dialect.name(),
-                "calls_upstream": matches!(door.task, Task::Call(_)),
+                "calls_upstream": matches!(door.task, Task::Call(_) | Task::Realtime),
             })
         })
         .collect();

@@ -21,6 +21,7 @@ mod outgoing;
 pub mod peer;
 mod pool;
 mod problem;
+mod realtime;
 mod receive;
 mod relay;
 mod road;

@@ -54,6 +54,16 @@ impl Pools {
         self.idle.borrow_mut().iter_mut().for_each(|pool| pool.retain(|sender| !sender.is_closed()));
     }
 
+    /// A connection that is not pooled.
+    pub async fn dial(&self, target: &Target) -> io::Result<Box<dyn Wire>> {
+        let stream = self.resolver.connect(&target.origin).await?;
+        if !target.origin.tls {
+            return Ok(Box::new(stream));
+        }
+        let name = ServerName::try_from(target.origin.host.clone()).map_err(io::Error::other)?;
+        Ok(Box::new(self.tls.connect(name, stream).await?))
+    }
+
     pub async fn connect(&self, target: &Target) -> io::Result<Sender> {
         let stream = self.resolver.connect(&target.origin).await?;
         if !target.origin.tls {
@@ -64,6 +74,11 @@ impl Pools {
         handshake(self.tls.connect(name, stream).await?).await
     }
 }
+
+/// A connection to an upstream, TLS or not.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 async fn handshake(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Sender> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;

@@ -70,6 +70,11 @@ impl Problem {
     pub const TOTAL_TIMEOUT: Self = Self::new(504, "upstream_total_timeout", "The answer took longer than allowed.");
     pub const OVERLOADED: Self = Self::new(503, "upstream_unavailable", "The model's endpoint is not available at the moment.");
 
+    /// The parameter that it is about.
+    pub const fn about(self, param: &'static str) -> Self {
+        Self { param: Some(param), ..self }
+    }
+
     pub const fn wrong_method(allow: &'static str) -> Self {
         Self { allow: Some(allow), ..Self::new(405, "method_not_allowed", "This route has another method.") }
     }
@@ -91,8 +96,13 @@ impl Problem {
         self.with_api_error(|error| error_frame(dialect, error, &id.text()))
     }
 
+    /// In the shape of the dialect, without a frame around it.
+    pub fn body(&self, id: RecordId, dialect: Dialect) -> Bytes {
+        self.with_api_error(|error| error_body(dialect, error, &id.text()))
+    }
+
     pub fn response(&self, id: RecordId, dialect: Dialect) -> Response<Reply> {
-        let body = self.with_api_error(|error| error_body(dialect, error, &id.text()));
+        let body = self.body(id, dialect);
         let mut response = Response::new(Reply::full(body));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

@@ -245,10 +245,10 @@ impl Relay {
             let outcome = if seen.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
             // Frames are an estimate for what broke off; a complete stream without usage is not estimated.
             let frames = if outcome == Outcome::Completed { 0 } else { seen.output_frames };
-            self.call.settle(outcome, Measured { usage: seen.usage, output_frames: frames });
+            self.call.settle(outcome, Measured { usage: seen.usage, output_frames: frames, ..Measured::default() });
         } else if let Kind::Media { watch, images, .. } = &self.kind {
             let outcome = if watch.has_error() && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
-            self.call.settle(outcome, Measured { usage: watch.usage(*images), output_frames: 0 });
+            self.call.settle(outcome, Measured { usage: watch.usage(*images), ..Measured::default() });
         }
     }
 
@@ -264,7 +264,7 @@ impl Relay {
             many if *bytes <= LOOKED_AT_MAX => find_usage(&join(many, TAIL)).or_else(|| find_usage(&join(many, *bytes))),
             _ => None,
         };
-        self.call.settle(Outcome::Completed, Measured { usage, output_frames: 0 });
+        self.call.settle(Outcome::Completed, Measured { usage, ..Measured::default() });
     }
 
     fn finished(&mut self) {

@@ -8,6 +8,7 @@ use crate::journal::Line;
 use crate::live::Live;
 use crate::peer::Peer;
 use crate::problem::Problem;
+use crate::realtime::realtime;
 use crate::receive::receive;
 use crate::relay::Relay;
 use crate::trace::Trace;
@@ -27,24 +28,40 @@ use tenon_snapshot::Key;
 use tenon_usage::{Operation, Outcome, RecordId};
 
 /// When and as what a request arrived.
-struct Arrival {
-    id: RecordId,
-    at: Instant,
-    unix_us: i64,
-    trace: Trace,
-    peer: Peer,
+pub struct Arrival {
+    pub id: RecordId,
+    pub at: Instant,
+    pub unix_us: i64,
+    pub trace: Trace,
+    pub peer: Peer,
+}
+
+impl Arrival {
+    pub fn now(headers: &HeaderMap, peer: Peer) -> Self {
+        let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+        Self { id: RecordId::mint(unix_us / 1000), at: Instant::now(), unix_us, trace: Trace::of(headers), peer }
+    }
+
+    /// It becomes a call; whether it is sampled is decided here.
+    pub fn subject(self, worker: &Worker, door: &'static Door, streamed: bool) -> Subject {
+        let trace = match &worker.spans {
+            Some(spans) => self.trace.sampled(spans),
+            None => self.trace,
+        };
+        Subject { id: self.id, trace, started: self.at, started_unix_us: self.unix_us, door, streamed }
+    }
 }
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
 pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) -> Response<Reply> {
-    let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-    let arrival = Arrival { id: RecordId::mint(unix_us / 1000), at: Instant::now(), unix_us, trace: Trace::of(request.headers()), peer };
+    let arrival = Arrival::now(request.headers(), peer);
     let id = arrival.id;
     let door = Door::of(request.method(), request.uri().path());
     let (index, dialect) = door.as_ref().map_or((0, Dialect::OpenAi), |door| (door.metric(), door.dialect));
     let answer = match door.map(|door| (door, door.task)) {
         Ok((_, Task::Models)) => models(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok((_, Task::Explain)) => explain(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
+        Ok((door, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, door)).await,
         Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, door, form)).await,
         Err(problem) => {
             tell_refused(&worker, &arrival, &problem);
@@ -60,7 +77,7 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
 }
 
 /// The log's line for what ended before it was a call. A call tells its own when it is over.
-fn tell_refused(worker: &Worker, arrival: &Arrival, problem: &Problem) {
+pub fn tell_refused(worker: &Worker, arrival: &Arrival, problem: &Problem) {
     worker.tell(&Line {
         id: arrival.id,
         trace: &arrival.trace,
@@ -116,11 +133,7 @@ async fn model_call(
     let streamed = head.stream && form.streams();
     let ask_usage = streamed && form.asks_usage() && head.include_usage != IncludeUsage::Asked;
     let prepared = Prepared { body: &body, head: &head, door, ask_usage, headers: &parts.headers };
-    let trace = match &worker.spans {
-        Some(spans) => arrival.trace.sampled(spans),
-        None => arrival.trace,
-    };
-    let subject = Subject { id: arrival.id, trace, started: arrival.at, started_unix_us: arrival.unix_us, door, streamed };
+    let subject = arrival.subject(worker, door, streamed);
     let (call, answering) = admitted_call(worker, &key, &head, subject, &prepared).await?;
     relay(worker, call, answering, form, ask_usage)
 }
@@ -141,16 +154,16 @@ async fn admitted_call(
     prepared: &Prepared<'_>,
 ) -> Result<(Call, Answering), Problem> {
     let mut guard = Call::new(worker, Live::new(key.clone(), subject.started), subject);
-    let admitted = admit_now(worker, key, head).map_err(Problem::from).inspect_err(|problem| guard.refuse(problem))?;
+    let admitted = admit_now(worker, key, &head.model).map_err(Problem::from).inspect_err(|problem| guard.refuse(problem))?;
     let answering = call(worker, admitted, &mut guard, prepared).await?;
     Ok((guard, answering))
 }
 
 /// The world as it is now: the body may have taken its time, and the sweep looks only at registered calls.
-fn admit_now(worker: &Worker, key: &Arc<Key>, head: &Head<'_>) -> Result<Admitted, Refusal> {
+pub fn admit_now(worker: &Worker, key: &Arc<Key>, model: &str) -> Result<Admitted, Refusal> {
     let snapshot = worker.snapshots.load();
     recheck(&snapshot, key, &worker.moment())?;
-    admit(&snapshot, key, &head.model)
+    admit(&snapshot, key, model)
 }
 
 /// The head of the answer. What the caller must not see of the upstream's refusals is told in our own words.

@@ -164,7 +164,7 @@ async fn converse_secretly(worker: Rc<Worker>, tls: Arc<TlsListener>, stream: Tc
 /// Compiled once for plain connections and once for TLS: neither pays for the other.
 async fn converse<S>(worker: Rc<Worker>, stream: S, peer: Peer, watch: Rc<Watch>, place: usize)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
     let service = service_fn(|request| {
@@ -175,7 +175,7 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let mut connection = pin!(http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut graceful = false;
     poll_fn(|cx| {
         match watch.told(cx.waker()) {

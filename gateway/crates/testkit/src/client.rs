@@ -103,6 +103,13 @@ impl Client {
         answer
     }
 
+    /// Whatever comes until the connection ends.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.reader.read_to_end(&mut rest);
+        rest
+    }
+
     pub fn read_body(&mut self, answer: &mut Answer) {
         if matches!(answer.status, 204 | 304) {
             answer.complete = true; // no body, whatever the head says (RFC 9112 §6.3)

@@ -13,6 +13,7 @@ mod gateway;
 mod keys;
 mod leasing;
 mod light;
+mod sockets;
 mod upstream;
 
 pub use client::{Answer, Client, get, post};
@@ -21,6 +22,7 @@ pub use faults::{Fault, FaultProxy, Unaccepting};
 pub use gateway::{GATEWAY_ID, Gateway, Setup};
 pub use keys::{SEALING_KEY, TestKey, seal};
 pub use leasing::KeptLease;
+pub use sockets::{Caller, Conversation, SocketUpstream};
 pub use upstream::{Asked, Step, Upstream, json_answer, sse_head};
 
 use std::time::{Duration, Instant};

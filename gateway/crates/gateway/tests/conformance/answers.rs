@@ -30,6 +30,24 @@ fn whole(path: &str) -> Vec<u8> {
     json_answer(200, body)
 }
 
+/// A text frame of a server (RFC 6455 §5.2).
+fn text_frame(json: &str) -> Vec<u8> {
+    assert!((126..65_536).contains(&json.len()));
+    [&[0x81, 126][..], &u16::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat()
+}
+
+fn socket_frames() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let created = format!(r#"{{"type":"response.created","response":{{"id":"r","usage":null,"pad":"{}"}}}}"#, "x".repeat(100));
+    let usage = r#"{"total_tokens":18,"input_tokens":11,"output_tokens":7,"input_token_details":{"audio_tokens":5},"output_token_details":{}}"#;
+    let done = format!(r#"{{"type":"response.done","response":{{"id":"r","status":"completed","usage":{usage}}}}}"#);
+    (vec![text_frame(&created)], vec![text_frame(&done), vec![0x88, 2, 3, 0xe8]])
+}
+
+fn socket_head(asked: &Asked) -> Vec<u8> {
+    let accept = tungstenite::handshake::derive_accept_key(asked.header("sec-websocket-key").unwrap_or_default().as_bytes());
+    format!("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n").into_bytes()
+}
+
 fn data(json: &str) -> Vec<u8> {
     format!("data: {json}\n\n").into_bytes()
 }
@@ -43,6 +61,7 @@ pub fn frames(path: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     match path {
         "/v1/messages" => messages_frames(),
         "/v1/responses" => responses_frames(),
+        "/v1/realtime" => socket_frames(),
         "/v1/completions" => (
             vec![data(r#"{"id":"c1","object":"text_completion","created":1,"model":"u","choices":[{"index":0,"text":"a","finish_reason":null}]}"#)],
             vec![
@@ -93,11 +112,11 @@ fn responses_frames() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
 fn fault_and_path(asked: &Asked) -> (String, String) {
     let target = asked.line.split(' ').nth(1).unwrap_or_default();
     let (fault, path) = target[1..].split_once('/').unwrap_or(("", ""));
-    (fault.to_owned(), format!("/{path}"))
+    (fault.to_owned(), format!("/{}", path.split('?').next().unwrap_or_default()))
 }
 
 fn is_streamed(asked: &Asked) -> bool {
-    serde_json::from_slice::<serde_json::Value>(&asked.body).is_ok_and(|body| body["stream"] == true)
+    asked.header("upgrade").is_some() || serde_json::from_slice::<serde_json::Value>(&asked.body).is_ok_and(|body| body["stream"] == true)
 }
 
 /// The script of the one upstream.
@@ -119,15 +138,20 @@ pub fn script(asked: &Asked) -> Vec<Step> {
         }
         "cut-head" => vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()), Step::Close],
         "silent" | "silent-total" => vec![Step::UntilGone],
-        "stall-first" => vec![Step::Send(if streamed { sse_head() } else { whole_head() }), Step::UntilGone],
-        "cut" => [begin(&path, streamed), vec![Step::Wait(Duration::from_millis(20)), Step::Close]].concat(),
-        "stall" | "hold" | "leave" => [begin(&path, streamed), vec![Step::UntilGone]].concat(),
+        "stall-first" => vec![Step::Send(if streamed { head(asked) } else { whole_head() }), Step::UntilGone],
+        "cut" => [begin(asked, &path, streamed), vec![Step::Wait(Duration::from_millis(20)), Step::Close]].concat(),
+        "stall" | "hold" | "leave" => [begin(asked, &path, streamed), vec![Step::UntilGone]].concat(),
         _ if streamed => {
             let (text, end) = frames(&path);
-            vec![Step::Send(sse_head()), Step::Send(text.concat()), Step::Send(end.concat()), Step::Close]
+            vec![Step::Send(head(asked)), Step::Send(text.concat()), Step::Send(end.concat()), Step::Close]
         }
         _ => vec![Step::Send(whole(&path))],
     }
+}
+
+/// Of what goes on after it.
+fn head(asked: &Asked) -> Vec<u8> {
+    if asked.header("upgrade").is_some() { socket_head(asked) } else { sse_head() }
 }
 
 fn whole_head() -> Vec<u8> {
@@ -135,9 +159,9 @@ fn whole_head() -> Vec<u8> {
 }
 
 /// An answer that begins well.
-fn begin(path: &str, streamed: bool) -> Vec<Step> {
+fn begin(asked: &Asked, path: &str, streamed: bool) -> Vec<Step> {
     if streamed {
-        vec![Step::Send(sse_head()), Step::Send(frames(path).0.concat())]
+        vec![Step::Send(head(asked)), Step::Send(frames(path).0.concat())]
     } else {
         vec![Step::Send([whole_head(), b"{\"id\":".to_vec()].concat())]
     }

@@ -25,6 +25,10 @@ fn refused_call(row: &Row, told: &str) -> Option<String> {
     row.is_call().then(|| format!("{told} · no record · upstream not asked"))
 }
 
+fn refused_body(row: &Row, told: &str) -> Option<String> {
+    row.has_body().then(|| format!("{told} · no record · upstream not asked"))
+}
+
 fn refused_json(row: &Row, told: &str) -> Option<String> {
     (row.kind == Kind::Json).then(|| format!("{told} · no record · upstream not asked"))
 }
@@ -36,8 +40,13 @@ fn failed(row: &Row, told: &str, outcome: &str) -> Option<String> {
 
 /// An answer that began and cannot go on.
 fn broken(row: &Row, code: &str, outcome: &str) -> Option<String> {
-    let told = if row.streamed { format!("200 stream, then error {code}") } else { "200, broken off".into() };
+    let told = if row.streamed { format!("{}, then error {code}", row.begins()) } else { "200, broken off".into() };
     failed(row, &told, outcome)
+}
+
+/// A session has no first token: it may be quiet as long as its other side is there.
+fn stalled(row: &Row) -> Option<String> {
+    if row.has_body() { failed(row, "504 upstream_first_token_timeout", "timeout") } else { None }
 }
 
 fn of_good(world: &World, row: &Row) -> Seen {
@@ -49,8 +58,7 @@ fn good(row: &Row) -> Option<String> {
         return refused("404 unknown_request");
     }
     let (input, output) = row.usage;
-    let told = if row.streamed { "200 stream" } else { "200" };
-    if row.is_call() { failed(row, told, &format!("completed {input}+{output}")) } else { refused("200") }
+    if row.is_call() { failed(row, row.begins(), &format!("completed {input}+{output}")) } else { refused("200") }
 }
 
 fn with_key(world: &World, row: &Row, id: &str, change: fn(&mut tenon_contract::KeyRecord)) -> Seen {
@@ -106,9 +114,9 @@ pub const POLICIES: &[Policy] = &[
     policy("not cleared", not_cleared, |r| refused_call(r, "403 no_cleared_endpoint")),
     policy("no endpoint serves the operation", |w, r| fault(w, r, "elsewhere"), |r| refused_call(r, "503 no_usable_endpoint")),
     policy("no usable endpoint", |w, r| fault(w, r, "broken"), |r| refused_call(r, "503 no_usable_endpoint")),
-    policy("body too large, as its head says", too_large_told, |r| refused_call(r, "413 request_too_large")),
-    policy("body too large, in chunks", too_large_chunked, |r| refused_call(r, "413 request_too_large")),
-    policy("body never arrives", never_arrives, |r| refused_call(r, "408 body_timeout")),
+    policy("body too large, as its head says", too_large_told, |r| refused_body(r, "413 request_too_large")),
+    policy("body too large, in chunks", too_large_chunked, |r| refused_body(r, "413 request_too_large")),
+    policy("body never arrives", never_arrives, |r| refused_body(r, "408 body_timeout")),
     policy("not JSON", |w, r| body(w, r, b"model=m".to_vec()), |r| refused_json(r, "400 invalid_json")),
     policy("a key twice", |w, r| edited(w, r, |b| b.replacen('{', r#"{"model":"other.model","#, 1)), |r| refused_json(r, "400 duplicate_key")),
     policy("an escaped key", |w, r| edited(w, r, |b| b.replacen("\"model\"", "\"mod\\u0065l\"", 1)), |r| refused_json(r, "400 escaped_key")),
@@ -130,7 +138,7 @@ pub const POLICIES: &[Policy] = &[
     policy("endpoint: cut in its head", |w, r| fault(w, r, "cut-head"), |r| failed(r, "502 upstream_error", "upstream_error")),
     policy("endpoint: silent", |w, r| fault(w, r, "silent"), |r| failed(r, "504 upstream_headers_timeout", "timeout")),
     policy("endpoint: too slow in all", |w, r| fault(w, r, "silent-total"), |r| failed(r, "504 upstream_total_timeout", "timeout")),
-    policy("endpoint: stalls before the first byte", |w, r| fault(w, r, "stall-first"), |r| failed(r, "504 upstream_first_token_timeout", "timeout")),
+    policy("endpoint: stalls before the first byte", |w, r| fault(w, r, "stall-first"), stalled),
     policy("endpoint: stalls in its answer", |w, r| fault(w, r, "stall"), |r| broken(r, "upstream_idle_timeout", "timeout")),
     policy("endpoint: cut in its answer", |w, r| fault(w, r, "cut"), |r| broken(r, "upstream_cut", "cut")),
     policy("key revoked while it runs", revoked_running, |r| broken(r, "key_revoked", "cut")),

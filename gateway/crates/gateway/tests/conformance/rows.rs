@@ -7,6 +7,8 @@ use tenon_contract::Protocol;
 pub enum Kind {
     Json,
     Multipart,
+    /// A WebSocket: it has a query and no body.
+    Socket,
     /// No upstream is called and no model is named.
     Listing,
 }
@@ -95,12 +97,13 @@ pub const ROWS: &[Row] = &[
     row("image", "/v1/images/generations", "image", IMAGE),
     multipart(row("edit", "/v1/images/edits", "image", "image")),
     multipart(row("vary", "/v1/images/variations", "image", "image")),
+    Row { method: "GET", kind: Kind::Socket, streamed: true, ..row("socket", "/v1/realtime", "realtime", "") },
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("models", "/v1/models", "unspecified", "") },
     // Asked for a request nobody made; tests/explain.rs asks for real ones.
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("explain", "/v1/requests/{id}/explain", "unspecified", "") },
 ];
 
-/// A request's body and its content type.
+/// A request's body and its content type, which for a WebSocket is its query.
 pub struct Sent {
     pub content_type: String,
     pub body: Vec<u8>,
@@ -120,6 +123,19 @@ impl Row {
         self.kind != Kind::Listing
     }
 
+    pub fn has_body(&self) -> bool {
+        !matches!(self.kind, Kind::Listing | Kind::Socket)
+    }
+
+    /// What a caller sees of an answer that begins.
+    pub fn begins(&self) -> &'static str {
+        match (self.kind, self.streamed) {
+            (Kind::Socket, _) => "101 session",
+            (_, true) => "200 stream",
+            (_, false) => "200",
+        }
+    }
+
     pub fn protocol_name(&self) -> &'static str {
         if self.protocol == Protocol::Anthropic { "anthropic" } else { "openai" }
     }
@@ -128,6 +144,7 @@ impl Row {
     pub fn request(&self, model: &str) -> Sent {
         match self.kind {
             Kind::Multipart => Sent { content_type: format!("multipart/form-data; boundary={BOUNDARY}"), body: self.form(&[model], b"RIFF....") },
+            Kind::Socket => Sent { content_type: format!("model={model}"), body: Vec::new() },
             Kind::Listing => Sent { content_type: "application/json".into(), body: Vec::new() },
             Kind::Json => {
                 let stream = if self.streamed { r#","stream":true"# } else { "" };

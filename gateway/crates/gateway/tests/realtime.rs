@@ -1,0 +1,262 @@
+//! Realtime sessions: opened, relayed, metered and ended.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use std::time::Duration;
+use support::{TENANT, endpoint, model, setup, table};
+use tenon_contract::{Endpoint, Operation, Outcome, UsageRecord, UsageSource};
+use tenon_testkit::{Caller, Control, Conversation, Gateway, Setup, SocketUpstream, TestKey, wait_for};
+use tungstenite::Message;
+
+const UPDATE: &str = r#"{"type":"session.update","session":{"model":"m","audio":{"input":{"transcription":{"model":"w"}}}}}"#;
+const CREATE: &str = r#"{"type":"response.create"}"#;
+
+struct House {
+    control: Control,
+    upstream: SocketUpstream,
+    key: TestKey,
+    gateway: Gateway,
+    #[allow(dead_code)] // its directory goes with it
+    setup: Setup,
+}
+
+/// As a real server: answers `response.create`, does what other events say.
+fn answer(text: &str, socket: &mut Conversation) {
+    let event: serde_json::Value = serde_json::from_str(text).unwrap();
+    let say = |socket: &mut Conversation, text: &str| socket.send(Message::text(text)).unwrap();
+    match event["type"].as_str().unwrap() {
+        "response.create" => {
+            say(socket, r#"{"type":"response.created","response":{"id":"r","usage":null}}"#);
+            say(socket, r#"{"type":"response.output_audio.delta","delta":"AAAA"}"#);
+            if event["response"]["hang"] != true {
+                say(
+                    socket,
+                    r#"{"type":"response.done","response":{"id":"r","usage":{"input_tokens":20,"output_tokens":10,"input_token_details":{"audio_tokens":15,"cached_tokens":4},"output_token_details":{"audio_tokens":8}}}}"#,
+                );
+            }
+        }
+        "close" => {
+            let code = u16::try_from(event["code"].as_u64().unwrap()).unwrap();
+            let _ = socket.close(Some(tungstenite::protocol::CloseFrame { code: code.into(), reason: "theirs".into() }));
+        }
+        "cut" => drop(socket.get_mut().shutdown(std::net::Shutdown::Both)),
+        "mute" => std::thread::sleep(Duration::from_secs(5)),
+        _ => say(socket, &format!(r#"{{"type":"echo","text":{}}}"#, serde_json::Value::from(text))),
+    }
+}
+
+impl House {
+    fn new() -> Self {
+        Self::with(|_| {}, |setup| setup)
+    }
+
+    fn with(change: impl FnOnce(&mut Endpoint), setting: impl FnOnce(Setup) -> Setup) -> Self {
+        let control = Control::start();
+        let upstream = SocketUpstream::start(answer);
+        let key = TestKey::new("keykeykey1", TENANT);
+        control.put_key(key.record.clone());
+        let mut here = endpoint("e1", &upstream.url());
+        change(&mut here);
+        let mut renamed = model("m", "e1");
+        renamed.routes[0].upstream_model = "gpt-realtime".into();
+        control.put_routing(table(vec![here], vec![renamed, model("w", "e1"), model("other", "e1")]));
+        let setup = setting(setup(&control));
+        let gateway = setup.start();
+        Self { control, upstream, key, gateway, setup }
+    }
+
+    fn open(&self) -> Caller {
+        Caller::open(self.gateway.address, "/v1/realtime?model=m", &[("authorization", &format!("Bearer {}", self.key.text))]).unwrap()
+    }
+
+    fn refused(&self, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let (status, body) = Caller::open(self.gateway.address, target, headers).err().expect("refused");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        (status, body["error"]["code"].as_str().unwrap().to_owned())
+    }
+
+    fn record(&self, id: &str) -> UsageRecord {
+        wait_for("the record", || self.control.usage_of(id).is_some());
+        self.control.usage_of(id).unwrap()
+    }
+}
+
+#[test]
+fn a_session_is_relayed_and_metered_with_the_sum_of_its_answers() {
+    let house = House::new();
+    let mut caller = house.open();
+    caller.say(UPDATE);
+    let echoed = caller.hear()["text"].as_str().unwrap().to_owned();
+    assert_eq!(echoed, UPDATE.replace("\"m\"", "\"gpt-realtime\""), "renamed in place, nothing else touched");
+    for _ in 0..2 {
+        caller.say(CREATE);
+        let kinds: Vec<_> = (0..3).map(|_| caller.hear()["type"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(kinds, ["response.created", "response.output_audio.delta", "response.done"]);
+    }
+    caller.socket.close(Some(tungstenite::protocol::CloseFrame { code: 1000.into(), reason: "bye".into() })).unwrap();
+    assert_eq!(caller.closed(), 1000);
+    wait_for("the endpoint hears the close", || *house.upstream.closed.lock().unwrap() == [Some(1000)]);
+    let record = house.record(&caller.request_id);
+    assert_eq!((record.operation(), record.outcome(), record.usage_source()), (Operation::Realtime, Outcome::Completed, UsageSource::Engine));
+    assert_eq!((record.input_tokens, record.output_tokens, record.audio_tokens, record.cache_read_tokens), (40, 20, 46, 8));
+    assert_eq!((record.http_status, record.upstream_model.as_str(), record.streamed), (101, "gpt-realtime", true));
+    assert!(record.first_token_us > 0);
+    let (target, headers) = house.upstream.opened.lock().unwrap()[0].clone();
+    let header = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    assert_eq!(target, "/v1/realtime?model=gpt-realtime");
+    assert_eq!(header("authorization").as_deref(), Some("Bearer upstream-secret"));
+    assert!(!format!("{headers:?}").contains(&house.key.text), "the caller's key goes no further");
+}
+
+#[test]
+fn a_browsers_key_is_not_answered() {
+    let house = House::new();
+    let protocols = format!("realtime, openai-insecure-api-key.{}, openai-beta.realtime-v1", house.key.text);
+    let caller = Caller::open(house.gateway.address, "/v1/realtime?model=m", &[("sec-websocket-protocol", &protocols)]).unwrap();
+    assert_eq!(caller.protocol.as_deref(), Some("realtime"));
+    let (_, headers) = house.upstream.opened.lock().unwrap()[0].clone();
+    assert!(headers.contains(&("openai-beta".into(), "realtime=v1".into())));
+    assert!(!format!("{headers:?}").contains(&house.key.text));
+    let wrong = "realtime, openai-insecure-api-key.nonsense";
+    assert_eq!(house.refused("/v1/realtime?model=m", &[("sec-websocket-protocol", wrong)]), (401, "invalid_api_key".into()));
+}
+
+#[test]
+fn what_may_not_open_a_session_is_refused_before_its_upgrade() {
+    let house = House::new();
+    let bearer = format!("Bearer {}", house.key.text);
+    let key = [("authorization", bearer.as_str())];
+    let cases = [
+        ("/v1/realtime?model=m", &[][..], (401, "missing_api_key")),
+        ("/v1/realtime", &key[..], (400, "missing_parameter")),
+        ("/v1/realtime?model=m&model=other", &key[..], (400, "duplicate_key")),
+        ("/v1/realtime?model=m&x=y", &key[..], (400, "unknown_parameter")),
+        ("/v1/realtime?model=nosuch", &key[..], (404, "model_not_found")),
+    ];
+    for (target, headers, (status, code)) in cases {
+        assert_eq!(house.refused(target, headers), (status, code.into()), "{target}");
+    }
+    let plain = tenon_testkit::get(house.gateway.address, "/v1/realtime?model=m", &house.key.text);
+    assert_eq!((plain.status, plain.code()), (426, "upgrade_required".into()));
+    let narrow = TestKey::new("narrowkey1", TENANT).with(|record| record.allowed_operations = vec!["chat".into()]);
+    house.gateway.wait_revision(house.control.put_key(narrow.record.clone()));
+    let narrow = format!("Bearer {}", narrow.text);
+    assert_eq!(house.refused("/v1/realtime?model=m", &[("authorization", &narrow)]).0, 403);
+    assert!(house.upstream.opened.lock().unwrap().is_empty(), "the endpoint heard of none of it");
+}
+
+#[test]
+fn another_model_is_not_let_in_by_an_event() {
+    let house = House::new();
+    let only = TestKey::new("onlymonly1", TENANT).with(|record| record.allowed_models = vec!["m".into()]);
+    house.gateway.wait_revision(house.control.put_key(only.record.clone()));
+    let mut caller = Caller::open(house.gateway.address, "/v1/realtime?model=m", &[("x-api-key", &only.text)]).unwrap();
+    let mut told = |event: &str| {
+        caller.say(event);
+        let told = caller.hear();
+        assert_eq!(told["type"], "error");
+        told["error"]["code"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(told(r#"{"type":"session.update","session":{"model":"other"}}"#), "model_fixed");
+    assert_eq!(told(r#"{"type":"session.update","session":{"model":"m","model":"other"}}"#), "duplicate_key");
+    assert_eq!(told(r#"{"type":"session.update","session":{"mod\u0065l":"other"}}"#), "escaped_key");
+    assert_eq!(told(UPDATE), "model_not_allowed");
+    assert_eq!(told("not json"), "invalid_json");
+    caller.socket.send(Message::binary(br#"{"type":"response.create"}"#.to_vec())).unwrap();
+    assert_eq!(caller.hear()["error"]["code"], "invalid_json");
+    caller.say(CREATE);
+    assert_eq!(caller.hear()["type"], "response.created", "the session goes on");
+    assert_eq!(house.upstream.heard.lock().unwrap().len(), 1);
+}
+
+fn ended(caller: &mut Caller) -> (String, u16) {
+    let code = loop {
+        let event = caller.hear();
+        if event["type"] == "error" {
+            break event["error"]["code"].as_str().unwrap().to_owned();
+        }
+    };
+    (code, caller.closed())
+}
+
+#[test]
+fn a_revoked_key_ends_its_sessions() {
+    let house = House::new();
+    let mut caller = house.open();
+    caller.say(r#"{"type":"response.create","response":{"hang":true}}"#);
+    assert_eq!(caller.hear()["type"], "response.created");
+    assert_eq!(caller.hear()["type"], "response.output_audio.delta");
+    house.control.revoke("keykeykey1");
+    assert_eq!(ended(&mut caller), ("key_revoked".into(), 1008));
+    wait_for("the endpoint is left", || !house.upstream.closed.lock().unwrap().is_empty());
+    let record = house.record(&caller.request_id);
+    assert_eq!((record.outcome(), record.usage_source(), record.output_tokens), (Outcome::Cut, UsageSource::Estimated, 1));
+}
+
+#[test]
+fn ends_by_the_endpoint_and_by_the_network_are_told_apart() {
+    let house = House::new();
+    let mut caller = house.open();
+    caller.say(r#"{"type":"close","code":1000}"#);
+    assert_eq!(caller.closed(), 1000);
+    assert_eq!(house.record(&caller.request_id).outcome(), Outcome::Completed);
+    let mut caller = house.open();
+    caller.say(r#"{"type":"close","code":1013}"#);
+    assert_eq!(caller.closed(), 1013, "close codes are passed on");
+    assert_eq!(house.record(&caller.request_id).outcome(), Outcome::UpstreamError);
+    let mut caller = house.open();
+    caller.say(r#"{"type":"cut"}"#);
+    assert_eq!(ended(&mut caller), ("upstream_cut".into(), 1011));
+    assert_eq!(house.record(&caller.request_id).outcome(), Outcome::Cut);
+    let caller = house.open();
+    let id = caller.request_id.clone();
+    drop(caller);
+    assert_eq!(house.record(&id).outcome(), Outcome::ClientGone);
+}
+
+#[test]
+fn silence_is_a_timeout_and_a_quiet_session_is_not() {
+    let house = House::with(|endpoint| endpoint.idle_timeout_ms = 300, |setup| setup);
+    let mut caller = house.open();
+    std::thread::sleep(Duration::from_millis(900));
+    caller.say(CREATE);
+    for kind in ["response.created", "response.output_audio.delta", "response.done"] {
+        assert_eq!(caller.hear()["type"], kind, "nobody spoke for longer than the idle time, but both sides were there");
+    }
+    caller.say(r#"{"type":"mute"}"#);
+    assert_eq!(ended(&mut caller), ("upstream_idle_timeout".into(), 1001));
+    assert_eq!(house.record(&caller.request_id).outcome(), Outcome::Timeout);
+}
+
+#[test]
+fn too_large_a_message_ends_the_session() {
+    let house = House::with(|_| {}, |setup| setup.with("TENON_GATEWAY_BODY_BYTES_MAX", 10_000));
+    let mut caller = house.open();
+    caller.say(&format!(r#"{{"type":"x","pad":"{}"}}"#, "a".repeat(20_000)));
+    assert_eq!(ended(&mut caller), ("request_too_large".into(), 1009));
+}
+
+#[test]
+fn a_stop_waits_for_the_answer_that_runs_and_then_says_so() {
+    let mut house = House::new();
+    let mut caller = house.open();
+    caller.say(CREATE);
+    (0..3).for_each(|_| drop(caller.hear()));
+    house.gateway.terminate();
+    assert_eq!(ended(&mut caller), ("gateway_stopping".into(), 1001));
+    assert!(house.gateway.wait_end().success());
+    assert_eq!(house.record(&caller.request_id).output_tokens, 10);
+}
+
+#[test]
+fn a_killed_gateway_leaves_the_session_unknown() {
+    let mut house = House::new();
+    let mut caller = house.open();
+    caller.say(CREATE);
+    (0..3).for_each(|_| drop(caller.hear()));
+    house.gateway.kill();
+    assert_eq!(caller.closed(), 1006);
+    house.gateway = house.setup.start();
+    assert_eq!(house.record(&caller.request_id).outcome(), Outcome::Unknown);
+}
