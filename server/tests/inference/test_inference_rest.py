@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import pytest
 
-from tenon.entrypoints.api.app import build
 from tenon.inference.usage import UsageStore
 from tenon.kit.ids import uuid7
 
 ENDPOINT = {"name": "engine", "base_url": "https://models.example.com/v1", "credential": "sk-canary"}
-
-
-@pytest.fixture(scope="module")
-async def web(settings) -> AsyncIterator[httpx2.AsyncClient]:
-    app, up, done = build(settings), asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:  # one task for the lifespan: its scopes end where they began
-        async with app.router.lifespan_context(app):
-            up.set()
-            await done.wait()
-
-    living = asyncio.create_task(live())
-    await up.wait()
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://tenon.test") as client:
-        yield client
-    done.set()
-    await living
-
-
-@pytest.fixture
-async def keys(issue_key, tenant_a, tenant_b) -> dict[str, str]:
-    operator, stranger = tenant_a.context("operator"), tenant_b.context("operator")
-    issued = {
-        "operator": await issue_key(operator, operator), "viewer": await issue_key(operator, tenant_a.context("viewer")),
-        "stranger": await issue_key(stranger, stranger),
-    }  # fmt: skip
-    return {name: key.text for name, key in issued.items()}
 
 
 def headers(key: str, idempotency: str | None = None) -> dict[str, str]:

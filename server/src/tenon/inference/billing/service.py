@@ -40,6 +40,8 @@ async def create_price(session: WriteSession, ctx: Context, terms: PriceDraft) -
     _authorize_prices(ctx)
     await begin_governance_change(session, ctx)
     _check_price(terms)
+    # Gateways are told milliseconds: both go by the same instant.
+    terms = replace(terms, effective_from=terms.effective_from.replace(microsecond=terms.effective_from.microsecond // 1_000 * 1_000))
     if await repository.price_at(session, ctx.tenant, terms.model, terms.effective_from):
         raise errors.price_exists()
     if await repository.count_prices(session, ctx.tenant) >= PRICES_MAX:
