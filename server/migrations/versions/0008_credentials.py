@@ -82,5 +82,16 @@ def _keys(m: Migration) -> None:
         add foreign key (tenant_id, issuer_id) references tenon.issuer (tenant_id, id);
     create unique index api_key_subject on tenon.api_key (tenant_id, issuer_id, subject) where issuer_id is not null and revoked_at is null;
     """)
+    # A successor counts against its predecessor's limits and budgets: gateways are told them anew.
+    m.run(r"""
+    create function tenon.restamp_governance() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    begin
+        update tenon.governance g set revision = g.revision where g.tenant_id = new.tenant_id;
+        return null;
+    end $$;
+    create trigger api_key_restamp_governance after update of replaced_by on tenon.api_key
+        for each row when (old.replaced_by is distinct from new.replaced_by) execute function tenon.restamp_governance();
+    """)
+    m.run("revoke all on function tenon.restamp_governance() from public")
     shown = "allowed_operations, source_networks, certificate_sha256, priority, replaced_by, issuer_id, subject"
     m.run(f"grant select ({shown}), update (replaced_by) on tenon.api_key to {m.names.tenants}")

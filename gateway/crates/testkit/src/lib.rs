@@ -12,6 +12,7 @@ mod faults;
 mod gateway;
 mod keys;
 mod leasing;
+mod provider;
 mod light;
 mod sockets;
 mod upstream;
@@ -23,6 +24,7 @@ pub use gateway::{GATEWAY_ID, Gateway, Setup};
 pub use keys::{SEALING_KEY, TestKey, seal};
 pub use leasing::KeptLease;
 pub use sockets::{Caller, Conversation, SocketUpstream};
+pub use provider::{Provider, federate, in_seconds};
 pub use upstream::{Asked, Step, Upstream, json_answer, sse_head};
 
 use std::time::{Duration, Instant};

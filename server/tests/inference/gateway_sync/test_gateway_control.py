@@ -15,12 +15,13 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tenon.core import identity
-from tenon.core.identity import KeyKind
+from tenon.core.identity import KeyKind, issuers
 from tenon.core.identity.api_keys import sha256
 from tenon.entrypoints.sync.server import serving
-from tenon.inference import models
+from tenon.inference import limits, models
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import GatewayControlStub
+from tenon.inference.limits.contracts import LimitDraft, Subject
 from tenon.kit import clock
 from tenon.kit.errors import Conflict, Unavailable
 from tenon.kit.ids import uuid7
@@ -68,6 +69,9 @@ class Stream:
 
     async def key(self, key_id: str, wanted: Callable[[wire.KeyRecord], bool] = lambda _: True) -> wire.KeyRecord:
         return (await self.until(lambda update: update.key.key_id == key_id and wanted(update.key))).key
+
+    async def key_in_snapshot(self, key_id: str) -> wire.KeyRecord:
+        return next(key for key in (await self.next()).snapshot.keys if key.key_id == key_id)
 
 
 @pytest.fixture(scope="module")
@@ -384,3 +388,52 @@ async def test_stopping_ends_open_streams_at_once(settings) -> None:
         await stream.next()
         started = time.monotonic()
     assert time.monotonic() - started < 3
+
+
+# --- credentials ------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_successor_counts_as_its_predecessor_and_both_are_told(server, database, tenant_a, issue_key) -> None:
+    operator = tenant_a.context("operator")
+    key = await issue_key(operator, tenant_a.context("editor"))
+    async with database.tenant(operator.identity) as session:
+        await limits.create_limit(session, operator, LimitDraft(Subject.KEY, key.key_id, requests_per_minute=10))
+    stream = await server.subscribe().caught_up()
+    successors: list[str] = []
+    for before in (key.key_id, None):
+        async with database.tenant(operator.identity) as session:
+            rotated = await identity.rotate_key(session, operator, before or successors[-1], overlap_seconds=60)
+        successors.append(rotated.key_id)
+        told = await stream.until(lambda update: update.HasField("governance"))
+        assert list(told.governance.limits[0].also_keys) == sorted(successors)
+    assert (await server.subscribe().key_in_snapshot(key.key_id)).replaced_by == successors[0]
+
+
+async def test_an_issuer_and_its_subject_are_told(server, database, login, tenant_a) -> None:
+    operator, holder = tenant_a.context("operator"), tenant_a.context("editor")
+    stream = await server.subscribe().caught_up()
+    wanted = identity.IssuerRequest("idp", "https://idp.example", ("tenon",), "ES256", "https://127.0.0.1:9/")
+    async with database.tenant(operator.identity) as session:
+        issuer = (await identity.create_issuer(session, operator, wanted, http_allowed=True))["id"]
+    told = (await stream.until(lambda update: update.HasField("issuer"))).issuer
+    assert (told.issuer_id, list(told.audiences), told.algorithm, told.jwks) == (str(issuer), ["tenon"], "ES256", b'{"keys":[]}')
+    scope = identity.KeyScope(("chat",), ("10.0.0.0/8",), b"c" * 32, identity.Priority.LOW)
+    request = identity.KeyRequest(
+        holder.principal, holder.project, KeyKind.USER, "f", scope=scope, federation=identity.Federation(issuer, "robot")
+    )
+    async with database.tenant(operator.identity) as session:
+        key_id = await identity.create_federated_credential(session, operator, request)
+    key = await stream.key(key_id)
+    assert (key.federation.issuer_id, key.federation.subject, key.secret_sha256) == (str(issuer), "robot", b"")
+    assert (list(key.allowed_operations), list(key.source_networks), key.certificate_sha256) == (["chat"], ["10.0.0.0/8"], b"c" * 32)
+    assert key.priority == wire.PRIORITY_LOW
+    async with login("sync").system() as session:
+        await issuers.keep_jwks(session, tenant_a.tenant_id, issuer, '{"keys":[1]}')
+    changed = await stream.until(lambda update: update.HasField("issuer"))
+    assert (changed.issuer.jwks, changed.revision > told.revision) == (b'{"keys":[1]}', True)
+    assert abs(changed.committed_at_unix_ms - clock.now().timestamp() * 1_000) < 5_000
+    async with database.tenant(operator.identity) as session:
+        await identity.disable_issuer(session, operator, issuer)
+    assert (await stream.until(lambda update: update.HasField("issuer"))).issuer.disabled
+    snapshot = (await server.subscribe().next()).snapshot
+    assert any(each.issuer_id == str(issuer) and each.disabled for each in snapshot.issuers)

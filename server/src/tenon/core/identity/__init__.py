@@ -29,6 +29,7 @@ from tenon.core.identity.service import (
     own_key,
     revoke_key,
     rotate_key,
+    successors,
 )
 
 __all__ = [
@@ -58,4 +59,5 @@ __all__ = [
     "refresh_issuer",
     "revoke_key",
     "rotate_key",
+    "successors",
 ]

@@ -194,3 +194,13 @@ ISSUERS_BETWEEN = """
 select tenant_id, id, revision, changed_at, disabled_at, issuer, audiences, algorithm, jwks, leeway_ms, lifetime_max_ms from tenon.issuer
 where revision > :after and revision <= :upto order by revision
 """
+# Each key that was replaced, and all that came after it.
+SUCCESSORS = """
+with recursive later (tenant_id, key_id, successor) as (
+    select tenant_id, key_id, replaced_by from tenon.api_key where tenant_id = any(:tenants) and replaced_by is not null
+    union all
+    select l.tenant_id, l.key_id, k.replaced_by from later l
+    join tenon.api_key k on k.tenant_id = l.tenant_id and k.key_id = l.successor where k.replaced_by is not null
+)
+select tenant_id, key_id, array_agg(successor order by successor) as successors from later group by tenant_id, key_id
+"""

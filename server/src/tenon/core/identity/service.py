@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -117,6 +118,12 @@ async def rotate_key(session: WriteSession, ctx: Context, key_id: str, *, overla
     told = {"successor": successor.key_id, "overlap_seconds": overlap_seconds}
     await audit.record(session, ctx, AuditEvent("api_key.rotate", "ApiKey", key_id, payload=told))
     return successor
+
+
+async def successors(session: WriteSession, tenants: Sequence[UUID]) -> dict[str, tuple[str, ...]]:
+    """Key id -> the ids of all keys that it was rotated to, one after another. For the login `sync`."""
+    rows = await session.rows(repository.SUCCESSORS, {"tenants": list(tenants)})
+    return {row["key_id"]: tuple(row["successors"]) for row in rows}
 
 
 async def _issue(session: WriteSession, ctx: Context, request: KeyRequest, environment: str) -> IssuedKey:

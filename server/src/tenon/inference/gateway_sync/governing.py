@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from tenon.core import identity
 from tenon.inference import billing, limits
 from tenon.inference.billing import Budget, Mode, Price
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
@@ -27,11 +28,14 @@ async def governance_between(session: WriteSession, after: int, upto: int) -> li
     tenants = [each.tenant for each in governed]
     all_limits = await limits.limits_of(session, tenants)
     budgets, prices = await billing.budgets_of(session, tenants), await billing.prices_of(session, tenants)
-    return [(each, governance(each, all_limits[each.tenant], budgets[each.tenant], prices[each.tenant])) for each in governed]
+    later = await identity.successors(session, tenants)
+    return [(each, governance(each, all_limits[each.tenant], budgets[each.tenant], prices[each.tenant], later)) for each in governed]
 
 
-def governance(governed: Governed, limits: Sequence[Limit], budgets: Sequence[Budget], prices: Sequence[Price]) -> wire.Governance:
-    """A tenant's limits, budgets and prices."""
+def governance(
+    governed: Governed, limits: Sequence[Limit], budgets: Sequence[Budget], prices: Sequence[Price], later: Mapping[str, Sequence[str]]
+) -> wire.Governance:
+    """A tenant's limits, budgets and prices. `later`: the keys that each key was rotated to; they count as the key itself."""
     return wire.Governance(
         tenant_id=str(governed.tenant),
         revision=governed.revision,
@@ -39,14 +43,15 @@ def governance(governed: Governed, limits: Sequence[Limit], budgets: Sequence[Bu
             wire.Limit(
                 limit_id=str(limit.id), subject=_SUBJECTS[limit.subject], subject_id=limit.subject_id,
                 requests_per_minute=limit.requests_per_minute, tokens_per_minute=limit.tokens_per_minute, concurrency=limit.concurrency,
-                also_keys=limit.also_keys,
+                also_keys=later.get(limit.subject_id, ()) if limit.subject is Subject.KEY else (),
             )
             for limit in limits
         ],
         budgets=[
             wire.Budget(
                 budget_id=str(budget.id), subject=_SUBJECTS[budget.subject], subject_id=budget.subject_id, mode=_MODES[budget.mode],
-                currency=budget.currency, also_keys=budget.also_keys,
+                currency=budget.currency,
+                also_keys=later.get(budget.subject_id, ()) if budget.subject is Subject.KEY else (),
             )
             for budget in budgets
         ],

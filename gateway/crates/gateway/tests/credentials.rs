@@ -1,0 +1,165 @@
+//! Credentials beyond a plain key: tokens of trusted issuers, and what ends the calls that run by them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use serde_json::json;
+use std::time::{Duration, Instant};
+use support::{BODY, CHAT, House, STREAM_BODY, TENANT, frame};
+use tenon_contract::Outcome;
+use tenon_testkit::{Answer, Client, Provider, Step, TestKey, federate, in_seconds, post, sse_head};
+
+const OTHER_TENANT: &str = "019a0000-0000-7000-8000-0000000000a2";
+
+fn credential(id: &str, tenant: &str, issuer_id: &str) -> TestKey {
+    TestKey::new(id, tenant).with(|record| federate(record, issuer_id, "robot"))
+}
+
+/// A house whose tenant trusts `provider`; its subject `robot` is a credential.
+fn house(provider: &Provider) -> House {
+    let house = House::new();
+    house.control.put_issuer(provider.issuer("i1", TENANT, &[]));
+    house.put_key(&credential("federated1", TENANT, "i1"));
+    house
+}
+
+fn call(house: &House, token: &str) -> Answer {
+    post(house.gateway.address, CHAT, token, BODY)
+}
+
+fn code(answer: &Answer) -> String {
+    if answer.status == 200 { "ok".into() } else { answer.json()["error"]["code"].as_str().unwrap().to_owned() }
+}
+
+#[test]
+fn a_token_is_its_subjects_credential() {
+    let provider = Provider::new("k1");
+    let house = house(&provider);
+    let token = provider.token(&json!({}));
+    for _ in 0..3 {
+        let answer = call(&house, &token);
+        assert_eq!(code(&answer), "ok");
+        assert_eq!(house.usage(&answer).key_id, "federated1");
+    }
+    let stranger = Provider::new("k1");
+    let told = [
+        (provider.token(&json!({"sub": "stranger"})), "token_subject_unknown"),
+        (provider.token(&json!({"aud": "other"})), "invalid_token"),
+        (provider.token(&json!({"iss": "https://idp.example/"})), "invalid_token"),
+        (provider.token(&json!({"exp": in_seconds(-1)})), "token_expired"),
+        (provider.token(&json!({"nbf": in_seconds(60)})), "token_not_yet_valid"),
+        (stranger.token(&json!({})), "invalid_token"),
+        (format!("{}A", &token[..token.len() - 1]), "invalid_token"),
+        ("a.b.c".into(), "invalid_token"),
+        ("abc".into(), "invalid_api_key"),
+    ];
+    for (token, wanted) in told {
+        let answer = call(&house, &token);
+        assert_eq!((answer.status, &*code(&answer)), (401, wanted), "{}", answer.text());
+    }
+    // The credential's id is public, and no text stands for it.
+    assert_eq!(code(&call(&house, &TestKey::new("federated1", TENANT).text)), "invalid_api_key");
+}
+
+#[test]
+fn rotated_keys_are_believed_and_withdrawn_ones_are_not() {
+    let (first, second) = (Provider::new("k1"), Provider::new("k2"));
+    let house = house(&first);
+    let (old, new) = (first.token(&json!({})), second.token(&json!({})));
+    assert_eq!([code(&call(&house, &old)), code(&call(&house, &new))], ["ok", "invalid_token"]);
+    house.gateway.wait_revision(house.control.put_issuer(second.issuer("i1", TENANT, &[&first])));
+    assert_eq!([code(&call(&house, &old)), code(&call(&house, &new))], ["ok", "ok"]);
+    house.gateway.wait_revision(house.control.put_issuer(second.issuer("i1", TENANT, &[])));
+    assert_eq!([code(&call(&house, &old)), code(&call(&house, &new))], ["invalid_token", "ok"], "a verified token must be forgotten");
+}
+
+#[test]
+fn revocation_and_a_disabled_issuer_stop_tokens_that_were_good() {
+    let provider = Provider::new("k1");
+    let house = house(&provider);
+    let token = provider.token(&json!({}));
+    assert_eq!(code(&call(&house, &token)), "ok");
+    house.gateway.wait_revision(house.control.revoke("federated1"));
+    assert_eq!(code(&call(&house, &token)), "key_revoked");
+    house.put_key(&credential("federated2", TENANT, "i1"));
+    let answer = call(&house, &token);
+    assert_eq!((code(&answer), house.usage(&answer).key_id), ("ok".into(), "federated2".into()));
+    let disabled = tenon_contract::Issuer { disabled: true, ..provider.issuer("i1", TENANT, &[]) };
+    house.gateway.wait_revision(house.control.put_issuer(disabled));
+    assert_eq!(code(&call(&house, &token)), "invalid_token");
+}
+
+#[test]
+fn a_subject_of_two_tenants_is_nobody() {
+    let provider = Provider::new("k1");
+    let house = house(&provider);
+    house.control.put_issuer(provider.issuer("i2", OTHER_TENANT, &[]));
+    let token = provider.token(&json!({}));
+    house.gateway.wait_revision(house.control.revision());
+    assert_eq!(code(&call(&house, &token)), "ok", "the other tenant has no such subject");
+    house.put_key(&credential("federated3", OTHER_TENANT, "i2"));
+    assert_eq!(code(&call(&house, &token)), "token_ambiguous");
+    // Another tenant's issuer of the same name, with keys of its own, neither helps nor hinders.
+    house.gateway.wait_revision(house.control.put_issuer(Provider::new("k1").issuer("i2", OTHER_TENANT, &[])));
+    assert_eq!(code(&call(&house, &token)), "ok");
+}
+
+/// A stream that would go on for ever, and how it ended.
+fn stream_until(house: &House, token: &str, then: impl FnOnce()) -> (Answer, Duration) {
+    house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::UntilGone]);
+    let mut client = Client::post(house.gateway.address, CHAT, &[("x-api-key", token)], STREAM_BODY);
+    let mut answer = client.head();
+    assert_eq!(client.chunk().unwrap().unwrap(), frame("a"));
+    then();
+    let begun = Instant::now();
+    client.read_body(&mut answer);
+    (answer, begun.elapsed())
+}
+
+#[test]
+fn a_stream_ends_with_its_token_its_credential_or_its_issuer() {
+    let provider = Provider::new("k1");
+    let house = house(&provider);
+    let token = provider.token(&json!({}));
+    let check = |(answer, took): (Answer, Duration), code: &str| {
+        assert!(answer.text().contains(code) && !answer.text().contains("[DONE]"), "{}", answer.text());
+        assert_eq!(house.usage(&answer).outcome(), Outcome::Cut);
+        took
+    };
+    let short = provider.token(&json!({"exp": in_seconds(2)}));
+    let took = check(stream_until(&house, &short, || {}), "key_expired");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let took = check(stream_until(&house, &token, || drop(house.control.revoke("federated1").to_string())), "key_revoked");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    house.put_key(&credential("federated2", TENANT, "i1"));
+    let disabled = tenon_contract::Issuer { disabled: true, ..provider.issuer("i1", TENANT, &[]) };
+    let took = check(stream_until(&house, &token, || drop(house.control.put_issuer(disabled).to_string())), "key_revoked");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn the_address_behind_a_proxy_of_ours_is_the_callers() {
+    let house = House::with(|setup| setup.with("TENON_GATEWAY_TRUSTED_PROXIES", "127.0.0.0/8, 10.0.0.0/8"));
+    let key = TestKey::new("networkkey", TENANT).with(|record| record.source_networks = vec!["198.51.100.0/24".into()]);
+    house.put_key(&key);
+    let from = |forwarded: &str| {
+        let headers = [("x-api-key", &*key.text), ("x-forwarded-for", forwarded)];
+        Client::post(house.gateway.address, CHAT, &headers, BODY).finish().status
+    };
+    assert_eq!(from("203.0.113.1, 198.51.100.7"), 200);
+    assert_eq!(from("203.0.113.1, 198.51.100.7, 10.2.2.2"), 200);
+    assert_eq!(from("198.51.100.7, 203.0.113.1"), 403, "what stands before a stranger's address was written by the stranger");
+    assert_eq!(call(&house, &key.text).status, 403);
+    assert_eq!(code(&call(&house, &house.key.text)), "ok");
+}
+
+#[test]
+fn a_restart_without_the_control_plane_still_knows_issuers_and_subjects() {
+    let provider = Provider::new("k1");
+    let mut house = house(&provider);
+    std::thread::sleep(Duration::from_millis(600)); // the copy on disk is written within a second
+    house.gateway.kill();
+    house.control.stop();
+    house.gateway = house.setup.spawn();
+    assert_eq!(code(&call(&house, &provider.token(&json!({})))), "ok");
+}
