@@ -12,8 +12,8 @@ mod faults;
 mod gateway;
 mod keys;
 mod leasing;
-mod provider;
 mod light;
+mod provider;
 mod sockets;
 mod upstream;
 
@@ -23,8 +23,8 @@ pub use faults::{Fault, FaultProxy, Unaccepting};
 pub use gateway::{GATEWAY_ID, Gateway, Setup};
 pub use keys::{SEALING_KEY, TestKey, seal};
 pub use leasing::KeptLease;
-pub use sockets::{Caller, Conversation, SocketUpstream};
 pub use provider::{Provider, federate, in_seconds};
+pub use sockets::{Caller, Conversation, SocketUpstream};
 pub use upstream::{Asked, Step, Upstream, json_answer, sse_head};
 
 use std::time::{Duration, Instant};
