@@ -21,6 +21,9 @@ pub enum ConfigError {
     Argument(String),
 }
 
+/// Certificate and key.
+pub type IdentityPem = (Vec<u8>, Vec<u8>);
+
 pub enum Wanted {
     Run(Box<Config>),
     Tell(String),
@@ -31,7 +34,7 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub control_url: String,
     pub control_authority_pem: Option<Vec<u8>>,
-    pub control_identity_pem: Option<(Vec<u8>, Vec<u8>)>,
+    pub control_identity_pem: Option<IdentityPem>,
     pub gateway_id: String,
     pub token: String,
     pub sealing_key_file: PathBuf,
@@ -142,7 +145,7 @@ impl Source {
     }
 
     /// Two files that go together.
-    fn pair(&self, one: &'static str, other: &'static str) -> Result<Option<(Vec<u8>, Vec<u8>)>, ConfigError> {
+    fn pair(&self, one: &'static str, other: &'static str) -> Result<Option<IdentityPem>, ConfigError> {
         match (self.file(one)?, self.file(other)?) {
             (Some(one), Some(other)) => Ok(Some((one, other))),
             (None, None) => Ok(None),

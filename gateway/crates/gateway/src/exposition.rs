@@ -98,6 +98,7 @@ fn state(page: &mut Page, world: &World) {
     let stats = &shared.log.stats;
     page.head("tenon_gateway_build_info", "gauge", "Always 1; the labels tell the build.");
     page.line("tenon_gateway_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
+    page.one("tenon_gateway_process_id", "gauge", "Tells two processes apart that share an address for a while.", std::process::id());
     page.one("tenon_gateway_start_time_seconds", "gauge", "When the process started, Unix time.", world.started_unix_ms / 1000);
     page.one("tenon_gateway_revision", "gauge", "Revision that is served.", shared.snapshots.load().revision);
     page.one("tenon_gateway_control_connected", "gauge", "1 while updates arrive.", u8::from(control.connected.load(Relaxed)));

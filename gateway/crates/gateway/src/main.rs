@@ -8,6 +8,7 @@
 mod admin;
 mod config;
 mod exposition;
+mod handover;
 mod logs;
 mod wiring;
 

@@ -2,12 +2,13 @@
 
 use crate::admin::{Admin, serve_admin};
 use crate::config::Config;
+use crate::handover::{Predecessor, Role, Sockets, Successible};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tenon_control::{Control, ControlError, Parts, Peer};
 use tenon_limits::Registry;
 use tenon_proxy::metrics::{Metrics, ThreadMetrics};
@@ -25,6 +26,8 @@ const SHIP_PATIENCE_MAX: Duration = Duration::from_secs(10);
 /// Spans are worth less.
 const SPAN_PATIENCE: Duration = Duration::from_secs(2);
 
+/// For a new process to know what its predecessor knows.
+const KNOWN_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AT_CERTIFICATE_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,10 @@ pub enum StartError {
     Admin(SocketAddr, io::Error),
     #[error("{0}")]
     Tls(#[from] TlsError),
+    #[error("the gateway that runs on this data directory did not hand over its sockets: {0}")]
+    HandOver(io::Error),
+    #[error("nothing was heard from the control plane in time, so the gateway that runs goes on")]
+    NotReady,
     #[error("the main runtime could not be started: {0}")]
     Runtime(io::Error),
     #[error("{0}")]
@@ -55,7 +62,11 @@ impl StartError {
             Self::Server(ServerError::Listen(..)) | Self::Admin(..) => 3,
             Self::DataDir(..) | Self::Log(_) | Self::Seal(_) => 4,
             Self::Control(_) | Self::Tls(_) | Self::Telemetry(TelemetryError::Endpoint(_)) => 2,
-            Self::Server(ServerError::Thread(_)) | Self::Runtime(_) | Self::Telemetry(TelemetryError::Thread(_)) => 1,
+            Self::HandOver(_)
+            | Self::NotReady
+            | Self::Server(ServerError::Thread(_))
+            | Self::Runtime(_)
+            | Self::Telemetry(TelemetryError::Thread(_)) => 1,
         }
     }
 }
@@ -67,8 +78,11 @@ pub fn run(config: Config) -> Result<(), StartError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| StartError::DataDir(dir, e))?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-    let listeners = listen(config.listen, config.threads)?;
-    let admin = runtime.block_on(TcpListener::bind(config.admin_listen)).map_err(|e| StartError::Admin(config.admin_listen, e))?;
+    let mut predecessor = Predecessor::ask(&config.data_dir).map_err(StartError::HandOver)?;
+    let mut inherited = |role, address| predecessor.as_mut().map_or_else(Vec::new, |predecessor| predecessor.take(role, address));
+    let listeners = listen(config.listen, config.threads, inherited(Role::Callers, config.listen))?;
+    let admin = admin_listener(config.admin_listen, inherited(Role::Admin, config.admin_listen).pop())?;
+    let sockets = clones(&listeners, &admin);
     let tls = client_config(config.upstream_authority_pem.as_deref())?;
     let tls_listener = config.tls.clone().map(|files| TlsListener::open(files, config.tls_handshake)).transpose()?.map(Arc::new);
     let exporter = config.otlp_endpoint.as_deref().map(|endpoint| Exporter::start(endpoint, config.trace_sample_ratio, tls.clone())).transpose()?;
@@ -103,13 +117,22 @@ pub fn run(config: Config) -> Result<(), StartError> {
         tls_listener: tls_listener.clone(),
         trails: Trails::new(config.threads, config.explain_calls),
     };
-    let admin = Admin::new(&shared, control.status.clone(), admin);
+    if predecessor.is_some() {
+        wait_until_known(&shared)?;
+    }
     let servers = Servers::start(&shared, listeners)?;
+    let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
+    let admin = Admin::new(&shared, control.status.clone(), admin);
+    if let Some(Err(error)) = predecessor.map(Predecessor::ready) {
+        tracing::warn!("the predecessor did not confirm that it goes: {error}");
+    }
+    let successible = sockets.and_then(|sockets| Successible::open(&config.data_dir, sockets));
+    let successible = successible.inspect_err(|error| tracing::warn!("sockets cannot be handed over to a successor: {error}")).ok();
     tracing::info!(listen = %config.listen, admin = %config.admin_listen, threads = config.threads, gateway_id = %config.gateway_id, "serving");
 
-    runtime.block_on(until_signalled(admin, tls_listener));
-    tracing::info!("stopping: finishing what runs");
-    servers.stop(config.drain);
+    let succeeded = runtime.block_on(until_told(admin, tls_listener, successible));
+    tracing::info!(succeeded, "stopping: finishing what runs");
+    servers.stop(config.drain, succeeded);
     if let Some(exporter) = exporter {
         exporter.stop(SPAN_PATIENCE);
     }
@@ -132,17 +155,50 @@ fn restore(disk: &LastKnownGood, store: &mut Store, freshness: &Freshness) {
     }
 }
 
-async fn until_signalled(admin: Admin, tls: Option<Arc<TlsListener>>) {
+/// Until a signal, or a successor. Whether it was a successor; everything it was given a copy of is closed here then.
+async fn until_told(admin: Admin, tls: Option<Arc<TlsListener>>, successible: Option<Successible>) -> bool {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        return tracing::error!("signals cannot be received");
+        tracing::error!("signals cannot be received");
+        return false;
+    };
+    let succeeded = async {
+        match successible {
+            Some(successible) => successible.until_succeeded().await,
+            None => std::future::pending().await,
+        }
     };
     tokio::select! {
-        () = serve_admin(admin) => {}
-        () = reload_for_ever(tls) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = succeeded => true,
+        () = serve_admin(admin) => false,
+        () = reload_for_ever(tls) => false,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
     }
+}
+
+fn admin_listener(address: SocketAddr, inherited: Option<std::net::TcpListener>) -> Result<std::net::TcpListener, StartError> {
+    let fail = |e| StartError::Admin(address, e);
+    let listener = inherited.map_or_else(|| std::net::TcpListener::bind(address), Ok).map_err(fail)?;
+    listener.set_nonblocking(true).map_err(fail)?;
+    Ok(listener)
+}
+
+fn clones(callers: &[std::net::TcpListener], admin: &std::net::TcpListener) -> io::Result<Sockets> {
+    let callers = callers.iter().map(|socket| (Role::Callers, socket));
+    callers.chain([(Role::Admin, admin)]).map(|(role, socket)| Ok((role, socket.try_clone()?))).collect()
+}
+
+/// A process that knows nothing would refuse what its predecessor serves.
+fn wait_until_known(shared: &Shared) -> Result<(), StartError> {
+    let deadline = Instant::now() + KNOWN_PATIENCE;
+    while !shared.snapshots.load().is_known() {
+        if Instant::now() > deadline {
+            return Err(StartError::NotReady);
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// Looks at the certificate's files now and then, and at once on SIGHUP.

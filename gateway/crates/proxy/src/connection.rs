@@ -7,6 +7,8 @@ use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
+    /// The next answer says that it is the last; until then the connection stays, idle or not.
+    AfterNext,
     /// Finish the answer that runs, then close.
     Gracefully,
     Now,
@@ -53,6 +55,12 @@ impl Watch {
 
 /// While it lives, the connection is not idle.
 pub struct Busy(Rc<Watch>);
+
+impl Busy {
+    pub fn is_leaving(&self) -> bool {
+        self.0.leave.get().is_some()
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

@@ -36,6 +36,6 @@ mod worker;
 
 pub use doors::doors_json;
 pub use limits::{Limits, WhenLogFull};
-pub use server::{Drain, ServerError, Servers, listen};
+pub use server::{ServerError, Servers, listen};
 pub use trail::Trails;
 pub use worker::Shared;

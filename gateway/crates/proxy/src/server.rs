@@ -6,6 +6,7 @@ use crate::road::walk;
 use crate::sweep::sweep_for_ever;
 use crate::tls_listener::{Alpn, TlsListener};
 use crate::worker::{Shared, Worker};
+use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// 64 KB of head is more than any client sends; hyper's own limit is six times that.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -36,24 +38,38 @@ pub enum ServerError {
     Thread(io::Error),
 }
 
-/// When set, reactors stop accepting and finish what runs until the instant.
-pub type Drain = watch::Sender<Option<Instant>>;
+/// Reactors stop accepting and finish what runs until the instant.
+#[derive(Clone, Copy, Debug)]
+struct Draining {
+    deadline: Instant,
+    /// Somebody else accepts on the same sockets.
+    succeeded: bool,
+}
+
+/// Callers' idle connections are kept for so long after a hand-over: their next answer tells them to connect anew, which is the only way to
+/// close a connection without crossing a request on its way.
+const LINGER: Duration = Duration::from_secs(5);
 
 pub struct Servers {
     threads: Vec<JoinHandle<()>>,
-    drain: Drain,
+    drain: watch::Sender<Option<Draining>>,
 }
 
-/// Binds one socket for each reactor.
+/// Binds sockets until there are `count`, beside those that were taken over.
 ///
 /// # Errors
 /// When the address is taken. SO_REUSEPORT would let two gateways share it unnoticed, so a first socket is bound without.
-pub fn listen(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServerError> {
+pub fn listen(address: SocketAddr, count: usize, mut inherited: Vec<TcpListener>) -> Result<Vec<TcpListener>, ServerError> {
     let fail = |e| ServerError::Listen(address, e);
-    let alone = bind(address, false).map_err(fail)?;
-    let address = alone.local_addr().map_err(fail)?;
-    drop(alone);
-    (0..count).map(|_| bind(address, true).map_err(fail)).collect()
+    let address = match inherited.first() {
+        Some(socket) => socket.local_addr(),
+        None => bind(address, false).and_then(|alone| alone.local_addr()),
+    };
+    let address = address.map_err(fail)?;
+    while inherited.len() < count {
+        inherited.push(bind(address, true).map_err(fail)?);
+    }
+    Ok(inherited)
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -74,13 +90,17 @@ impl Servers {
     pub fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Self, ServerError> {
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::new();
-        for (index, listener) in listeners.into_iter().enumerate() {
+        let count = shared.metrics.len();
+        // More sockets than threads come from a predecessor that had more: each must be listened to.
+        let mut shares: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+        listeners.into_iter().enumerate().for_each(|(index, listener)| shares[index % count].push(listener));
+        for (index, listeners) in shares.into_iter().enumerate() {
             let (shared, draining) = (shared.clone(), draining.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
             let body = move || {
                 let local = tokio::task::LocalSet::new();
                 let worker = Rc::new(Worker::new(&shared, index));
-                local.block_on(&runtime, serve(worker, listener, draining));
+                local.block_on(&runtime, serve(worker, listeners, draining));
             };
             let thread = std::thread::Builder::new().name(format!("reactor-{index}")).spawn(body).map_err(ServerError::Thread)?;
             threads.push(thread);
@@ -89,8 +109,9 @@ impl Servers {
     }
 
     /// Stops accepting, lets answers finish for at most `patience`, then cuts what is left (it settles as left by the caller).
-    pub fn stop(self, patience: Duration) {
-        self.drain.send_replace(Some(Instant::now() + patience));
+    /// `succeeded`: another process accepts on the same sockets.
+    pub fn stop(self, patience: Duration, succeeded: bool) {
+        self.drain.send_replace(Some(Draining { deadline: Instant::now() + patience, succeeded }));
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a reactor ended badly");
@@ -99,12 +120,34 @@ impl Servers {
     }
 }
 
-async fn serve(worker: Rc<Worker>, listener: TcpListener, mut draining: watch::Receiver<Option<Instant>>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!("a reactor cannot listen: {error}"),
-    };
+async fn serve(worker: Rc<Worker>, listeners: Vec<TcpListener>, draining: watch::Receiver<Option<Draining>>) {
     tokio::task::spawn_local(sweep_for_ever(worker.clone()));
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => drop(accepting.spawn_local(accept_until_drained(worker.clone(), listener, draining.clone()))),
+            Err(error) => tracing::error!("a reactor cannot listen: {error}"),
+        }
+    }
+    while accepting.join_next().await.is_some() {}
+    let Draining { deadline, succeeded } = (*draining.borrow()).unwrap_or(Draining { deadline: Instant::now(), succeeded: false });
+    if succeeded {
+        worker.connections.each(|watch| watch.tell(Leave::AfterNext));
+        until_gone(&worker, deadline.min(Instant::now() + LINGER)).await;
+    }
+    worker.connections.each(|watch| watch.tell(Leave::Gracefully));
+    until_gone(&worker, deadline).await;
+    worker.connections.each(|watch| watch.tell(Leave::Now));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+async fn until_gone(worker: &Worker, deadline: Instant) {
+    while worker.connections.len() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn accept_until_drained(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut draining: watch::Receiver<Option<Draining>>) {
     loop {
         tokio::select! {
             biased;
@@ -119,18 +162,13 @@ async fn serve(worker: Rc<Worker>, listener: TcpListener, mut draining: watch::R
             },
         }
     }
+    if draining.borrow().is_some_and(|draining| draining.succeeded) {
+        return; // what waits in the queue is the successor's
+    }
     // What waits in the queue would be reset when the socket closes: take it in first.
     while let Ok(Ok((stream, address))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
         accept(&worker, stream, Peer::plain(address.ip())).await;
     }
-    drop(listener);
-    let deadline = (*draining.borrow()).unwrap_or_else(Instant::now);
-    worker.connections.each(|watch| watch.tell(Leave::Gracefully));
-    while worker.connections.len() > 0 && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    worker.connections.each(|watch| watch.tell(Leave::Now));
-    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 async fn accept(worker: &Rc<Worker>, stream: TcpStream, peer: Peer) {
@@ -171,6 +209,9 @@ where
         let (worker, busy) = (worker.clone(), watch.begin(worker.clock()));
         async move {
             let mut response = walk(worker, peer, request).await;
+            if busy.is_leaving() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             response.body_mut().busy = Some(busy);
             Ok::<_, Infallible>(response)
         }

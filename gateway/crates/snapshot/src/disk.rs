@@ -69,7 +69,8 @@ impl LastKnownGood {
     /// When the disk refuses.
     pub fn write(&self, file: &[u8]) -> Result<(), DiskError> {
         let io = |e| DiskError::Io(self.path.clone(), e);
-        let beside = self.path.with_extension("new");
+        // By process: during a hand-over two of them save.
+        let beside = self.path.with_extension(format!("new.{}", std::process::id()));
         let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(io)?;
         out.write_all(file).and_then(|()| out.sync_all()).map_err(io)?;
         std::fs::rename(&beside, &self.path).map_err(io)?;

@@ -30,7 +30,8 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
         first = _read(certificate, key, authorities)
     except (OSError, ValueError) as error:
         raise Unavailable("sync_tls_unusable", f"The certificate of the gateways' listener cannot be used: {error}") from None
-    return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=authorities is not None)
+    # gRPC's own documentation: None = no change. Its annotations forget that.
+    return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=authorities is not None)  # type: ignore[arg-type]
 
 
 def _read(certificate: Path, key: Path, authorities: Path | None) -> grpc.ServerCertificateConfiguration:
@@ -53,7 +54,7 @@ def _fetcher(
     """Called by gRPC before each handshake; None keeps what is in force, and so does a pair that cannot be used."""
 
     def stamps() -> list[tuple[int, int] | None]:
-        found = []
+        found: list[tuple[int, int] | None] = []
         for path in paths:
             try:
                 status = path.stat()
