@@ -118,7 +118,7 @@ impl Session {
             match watch.told(cx.waker()) {
                 Some(Leave::Now) => return Poll::Ready(Self::stopping()),
                 Some(Leave::Gracefully) => self.leaving.set(true),
-                None => {}
+                Some(Leave::AfterNext) | None => {}
             }
             if self.leaving.get() && !self.tally.borrow().is_answering() { Poll::Ready(Self::stopping()) } else { Poll::Pending }
         })
