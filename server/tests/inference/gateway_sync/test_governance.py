@@ -14,11 +14,12 @@ import pytest
 from tenon.core import identity
 from tenon.entrypoints.sync.server import serving
 from tenon.inference.billing import BudgetDraft, Mode, Period, PriceDraft
-from tenon.inference.billing.service import create_budget, create_price, delete_budget
+from tenon.inference.billing.service import create_budget, create_price, delete_budget, find_budget
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import GatewayControlStub
 from tenon.inference.limits import LimitDraft, Subject
 from tenon.inference.limits.service import create_limit, delete_limit
+from tenon.inference.usage import UsageStore
 from tenon.kit import clock
 
 TOKENS = {"gw-1": "one", "gw-2": "two"}
@@ -168,3 +169,26 @@ async def test_two_processes_share_a_limit(stub, database, operator) -> None:
     assert answer.shares[0].requests_per_minute >= 12, "an earlier run of the same gateway is proven dead: its part is free"
     foreign = await Leases(stub, "gw-2").say(demands=[demand], shipped_process_ids=[three.process])
     assert foreign.shares[0].requests_per_minute <= 100 - answer.shares[0].requests_per_minute
+
+
+async def test_a_rotated_keys_successors_count_with_it(stub, database, tenant_a, operator, issue_key, login, claim) -> None:
+    editor, tenant = tenant_a.context("editor"), str(tenant_a.tenant_id)
+    key = await issue_key(operator, editor)
+    async with database.tenant(operator.identity) as session:
+        await create_limit(session, operator, LimitDraft(Subject.KEY, key.key_id, 60))
+        await create_budget(session, operator, BudgetDraft(Subject.KEY, key.key_id, Mode.HARD, "EUR", 100))
+        soft = await create_budget(session, operator, BudgetDraft(Subject.KEY, key.key_id, Mode.SOFT, "EUR", 100))
+        await create_price(session, operator, PriceDraft("tiny", "EUR", clock.now(), request_nano=3))
+    updates = Updates(stub)
+    await updates.until(lambda update: update.HasField("heartbeat"))
+    newest, successors = key.key_id, []
+    for _ in range(2):
+        async with database.tenant(operator.identity) as session:
+            newest = (await identity.rotate_key(session, operator, newest, overlap_seconds=60)).key_id
+        successors.append(newest)
+        told = (await updates.until(lambda update: update.governance.tenant_id == tenant)).governance
+        assert [sorted(limit.also_keys) for limit in told.limits] == [sorted(successors)]
+        assert [sorted(budget.also_keys) for budget in told.budgets] == [sorted(successors)] * 2
+    await UsageStore(login("usage")).store("gw-1", [claim(editor, each) for each in (key.key_id, *successors)])
+    async with database.tenant(operator.identity) as session:
+        assert (await find_budget(session, operator, soft.id)).spent_nano == 9

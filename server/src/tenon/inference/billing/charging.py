@@ -12,7 +12,7 @@ from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, Tenan
 from tenon.core.events import Event
 from tenon.inference.billing import lease_rows, soft_rows
 from tenon.inference.billing.contracts import Period, SoftBudget, SoftUse
-from tenon.inference.limits import Subject
+from tenon.inference.limits import Subject, successors
 from tenon.kit.database import WriteSession
 from tenon.kit.ids import uuid7
 
@@ -52,8 +52,11 @@ async def charge_leases(session: WriteSession, gateway: str, uses: dict[UUID, in
 async def soft_budgets_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, list[SoftBudget]]:
     """The soft budgets of these tenants; tenants without any are left out."""
     found: dict[UUID, list[SoftBudget]] = {}
-    for row in await soft_rows.of_tenants(session, tenants):
-        budget = SoftBudget(row["id"], Subject(row["subject"]), frozenset({row["subject_id"]}), row["currency"], Period(row["period"]))
+    rows = await soft_rows.of_tenants(session, tenants)
+    rotated = await successors(session, [row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value])
+    for row in rows:
+        ids = frozenset({row["subject_id"], *rotated.get(row["subject_id"], ())})
+        budget = SoftBudget(row["id"], Subject(row["subject"]), ids, row["currency"], Period(row["period"]))
         found.setdefault(row["tenant_id"], []).append(budget)
     return found
 

@@ -17,7 +17,7 @@ from tenon.core.policy import Action, Resource, authorize
 from tenon.inference.billing import errors, lease_rows, repository
 from tenon.inference.billing.contracts import Budget, BudgetDraft, BudgetState, Lease, LeaseState, Mode, Period, Price, PriceDraft
 from tenon.inference.billing.periods import ends_at, starts_at
-from tenon.inference.limits import Subject, begin_governance_change, checked_subject, new_revision
+from tenon.inference.limits import Subject, begin_governance_change, checked_subject, new_revision, successors
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import Invalid
@@ -177,8 +177,10 @@ async def prices_for(session: WriteSession, tenants: list[UUID], models: list[st
 async def budgets_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, list[Budget]]:
     """All budgets of these tenants. For the login `sync`."""
     found: dict[UUID, list[Budget]] = {tenant: [] for tenant in tenants}
-    for row in await repository.budgets_of(session, tenants):
-        found[row["tenant_id"]].append(_budget(row))
+    rows = await repository.budgets_of(session, tenants)
+    rotated = await successors(session, [row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value])
+    for row in rows:
+        found[row["tenant_id"]].append(replace(_budget(row), also_keys=rotated.get(row["subject_id"], ())))
     return found
 
 

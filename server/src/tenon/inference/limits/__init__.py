@@ -18,6 +18,7 @@ from tenon.inference.limits.service import (
     list_limits,
     new_revision,
     replace_limit,
+    successors,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "list_limits",
     "new_revision",
     "replace_limit",
+    "successors",
 ]

@@ -105,6 +105,23 @@ async def limits_of(session: WriteSession, tenants: list[UUID]) -> list[RowMappi
     )
 
 
+_SUCCESSORS = """
+with recursive chain as (
+    select k.tenant_id, k.key_id as root, k.replaced_by as successor from tenon.api_key k
+    where k.key_id = any(:keys) and k.replaced_by is not null
+    union
+    select c.tenant_id, c.root, k.replaced_by from chain c
+    join tenon.api_key k on k.tenant_id = c.tenant_id and k.key_id = c.successor where k.replaced_by is not null
+)
+select root, successor from chain where successor <> root order by root, successor
+"""
+
+
+async def successors(session: WriteSession, keys: list[str]) -> list[RowMapping]:
+    """Each key that one of these was rotated to, however often."""
+    return await session.rows(_SUCCESSORS, {"keys": keys})
+
+
 # --- division, as the login `lease` ---
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -110,8 +111,18 @@ async def governed_between(session: WriteSession, after: int, upto: int) -> list
 async def limits_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, list[Limit]]:
     """All limits of these tenants. For the login `sync`."""
     found: dict[UUID, list[Limit]] = {tenant: [] for tenant in tenants}
-    for row in await repository.limits_of(session, tenants):
-        found[row["tenant_id"]].append(_limit(row))
+    rows = await repository.limits_of(session, tenants)
+    rotated = await successors(session, [row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value])
+    for row in rows:
+        found[row["tenant_id"]].append(replace(_limit(row), also_keys=rotated.get(row["subject_id"], ())))
+    return found
+
+
+async def successors(session: WriteSession, keys: list[str]) -> dict[str, tuple[str, ...]]:
+    """The keys that each of these was rotated to; keys that were not are left out. For the logins `sync` and `usage`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in await repository.successors(session, keys) if keys else ():
+        found[row["root"]] = (*found.get(row["root"], ()), row["successor"])
     return found
 
 
