@@ -63,6 +63,13 @@ class Stack:
         keys: dict[str, str] = json.loads((self.directory / "state" / "demo.json").read_text())
         return keys
 
+    @property
+    def superuser_conninfo(self) -> str:
+        """To look behind the doors; a test changes nothing with it."""
+        password = (self.directory / "state" / "postgres" / "superuser.password").read_text()
+        database = self.settings.database
+        return f"host=127.0.0.1 port={database.port} dbname={database.name} user=postgres password='{password}'"
+
     def client(self, key: str | None, base: str | None = None) -> httpx2.Client:
         """An HTTP client of the API with a key."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -35,10 +35,7 @@ def approver(stack: Stack) -> Iterator[httpx2.Client]:
 @pytest.fixture
 def database(stack: Stack) -> Iterator[psycopg.Connection]:
     """The installation's database, as its superuser sees it: to look behind the doors, never to change anything."""
-    password = (stack.directory / "state" / "postgres" / "superuser.password").read_text()
-    settings = stack.settings.database
-    conninfo = f"host=127.0.0.1 port={settings.port} dbname={settings.name} user=postgres password='{password}'"
-    with psycopg.connect(conninfo, autocommit=True) as connection:
+    with psycopg.connect(stack.superuser_conninfo, autocommit=True) as connection:
         yield connection
 
 

@@ -1,0 +1,197 @@
+"""A hard budget is never overspent: three gateways spend it at once while they are killed, stopped, cut off, and their control plane goes away.
+
+Two truths are compared with the budget: what the upstream used for every call it answered, whoever still heard the answer, and what the
+stored records charge. TENON_BUDGET_SECONDS sets how long the trouble lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.canned import Canned, canned_upstream
+from tests.conftest import Stack, answer
+from tests.gateways import Gateway
+from tests.processes import supervised
+
+SECONDS = float(os.environ.get("TENON_BUDGET_SECONDS", "20"))
+GATEWAYS = 3
+CALLERS = 5  # at each gateway
+OUTPUT_MAX = 40
+# Nano-units a token: a call costs up to 7 × 1,000 + 40 × 5,000 + 1,000.
+INPUT, OUTPUT, CALL = 1_000, 5_000, 1_000
+AMOUNT = 300_000_000
+REFUSED = {402, 429}
+
+
+@dataclass
+class World:
+    """A priced model with a hard budget, its upstream, and the gateways that spend it."""
+
+    stack: Stack
+    upstream: Canned
+    operator: httpx2.Client
+    model: str
+    budget: str
+    gateways: list[Gateway] = field(default_factory=list)
+
+    def spent_upstream(self) -> int:
+        """What every call that the upstream answered really cost."""
+        return sum(into * INPUT + out * OUTPUT + CALL for into, out in self.upstream.used)
+
+    def state(self) -> dict[str, Any]:
+        return dict(answer(self.operator.get(f"/v1/budgets/{self.budget}"))["state"])
+
+    def charged(self) -> tuple[int, int]:
+        """What the stored records of the model took from leases, and how many records there are."""
+        query = """
+            select coalesce(sum((use ->> 'nano')::bigint), 0), count(distinct record_id) from tenon.usage_record
+            left join lateral jsonb_array_elements(coalesce(lease_uses, '[]')) use on true where model = %s
+        """
+        with psycopg.connect(self.stack.superuser_conninfo) as connection:
+            row = connection.execute(query, [self.model]).fetchone()
+        assert row
+        return int(row[0]), int(row[1])
+
+
+def _send(client: httpx2.Client, method: str, path: str, body: Any) -> Any:
+    return answer(client.request(method, path, json=body, headers={"Idempotency-Key": str(uuid.uuid4())}))
+
+
+@pytest.fixture
+def world(stack: Stack, tmp_path: Path) -> Iterator[World]:
+    with canned_upstream() as upstream, stack.client(stack.keys["operator"]) as operator:
+        model = f"priced-{uuid.uuid4().hex[:8]}"
+        endpoint = _send(operator, "POST", "/v1/inference/endpoints", {"name": model, "base_url": f"http://{upstream.address}/v1"})["id"]
+        _send(operator, "PUT", f"/v1/inference/models/{model}", {"routes": [{"endpoint": endpoint}]})
+        price = {"model": model, "currency": "EUR", "input_nano_per_million": INPUT * 10**6, "output_nano_per_million": OUTPUT * 10**6}
+        _send(operator, "POST", "/v1/prices", price | {"request_nano": CALL})
+        wanted = {"subject": "model", "subject_id": model, "mode": "hard", "currency": "EUR", "amount_nano": AMOUNT}
+        budget = _send(operator, "POST", "/v1/budgets", wanted)["id"]
+        world = World(stack, upstream, operator, model, budget)
+        try:
+            for number in range(GATEWAYS):
+                world.gateways.append(Gateway(stack, tmp_path / f"gateway-{number}").start())
+            yield world
+        finally:
+            for gateway in world.gateways:
+                gateway.close()
+
+
+@dataclass
+class Callers:
+    """Callers who ask all gateways for more until they are told to stop."""
+
+    world: World
+    stop: threading.Event = field(default_factory=threading.Event)
+    statuses: dict[int, int] = field(default_factory=dict)
+
+    async def _caller(self, gateway: Gateway, key: str) -> None:
+        body = {"model": self.world.model, "max_tokens": OUTPUT_MAX, "messages": [{"role": "user", "content": "hello"}]}
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
+            while not self.stop.is_set():
+                try:
+                    response = await client.post(f"http://{gateway.listen}/v1/chat/completions", json=body)
+                except httpx2.TransportError:
+                    await asyncio.sleep(0.05)
+                    continue
+                self.statuses[response.status_code] = self.statuses.get(response.status_code, 0) + 1
+                await asyncio.sleep(0.5 if response.status_code in REFUSED else 0.01)
+
+    async def _all(self) -> None:
+        key = self.world.stack.keys["editor"]
+        await asyncio.gather(*(self._caller(gateway, key) for gateway in self.world.gateways for _ in range(CALLERS)))
+
+    def run(self) -> threading.Thread:
+        thread = threading.Thread(target=lambda: asyncio.run(self._all()), daemon=True)
+        thread.start()
+        return thread
+
+
+def _kill(world: World, draw: random.Random) -> None:
+    gateway = draw.choice(world.gateways)
+    gateway.kill()
+    gateway.start()
+
+
+def _pause(world: World, draw: random.Random) -> None:
+    """Stopped as a machine is when it is moved: its clock goes on, it does not."""
+    gateway = draw.choice(world.gateways)
+    gateway.signal(signal.SIGSTOP)
+    time.sleep(draw.uniform(0.5, 2.0))
+    gateway.signal(signal.SIGCONT)
+
+
+def _cut_off(world: World, draw: random.Random) -> None:
+    """The control plane hears nobody and says nothing for a while."""
+    pid = supervised(world.stack, "sync")
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(draw.uniform(0.5, 3.0))
+    os.kill(pid, signal.SIGCONT)
+
+
+def _control_plane_dies(world: World, draw: random.Random) -> None:
+    """Killed; the supervisor starts it again."""
+    os.kill(supervised(world.stack, "sync"), signal.SIGKILL)
+    time.sleep(draw.uniform(0.5, 1.5))
+
+
+def _trouble(world: World, seconds: float) -> list[str]:
+    """What happened, in order. The control plane is killed twice: its supervisor gives up on what dies too often."""
+    draw, done = random.Random(20130208), []
+    kinds: list[Callable[[World, random.Random], None]] = [_kill, _kill, _pause, _cut_off]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        dies = done.count("_control_plane_dies") < 2 and len(done) % 5 == 3
+        kind = _control_plane_dies if dies else draw.choice(kinds)
+        kind(world, draw)
+        done.append(kind.__name__)
+        time.sleep(draw.uniform(0.05, 0.4))
+    return done
+
+
+def _wait(what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def test_a_hard_budget_is_never_overspent(world: World) -> None:
+    callers = Callers(world)
+    thread = callers.run()
+    happened = _trouble(world, SECONDS)
+    assert world.spent_upstream() <= AMOUNT, "spent in the middle of trouble"
+    _wait("every gateway is ready again", lambda: all(gateway.readiness() == "ready" for gateway in world.gateways))
+    # What killed gateways held comes back when their logs are shipped; then the callers spend it, to the end.
+    _wait("the budget is spent to its end", lambda: world.state()["remaining_nano"] < AMOUNT // 20, 90)
+    callers.stop.set()
+    thread.join(20)
+    for gateway in world.gateways:
+        _wait("all is shipped", lambda gateway=gateway: gateway.metric("tenon_gateway_wal_backlog_records") == 0)  # type: ignore[misc]
+    for gateway in world.gateways:
+        gateway.close()  # in good order: leases are given back
+    _wait("every lease is closed", lambda: world.state()["leased_nano"] == 0)
+    state, (charged, records) = world.state(), world.charged()
+    print(f"{happened} · answers by status {callers.statuses} · {records} records")
+    print(f"budget {AMOUNT:,}, charged {charged:,}, upstream {world.spent_upstream():,}, state {state}")
+    assert charged <= AMOUNT
+    assert world.spent_upstream() <= AMOUNT
+    assert world.spent_upstream() <= charged, "a call that was answered and not charged"
+    assert state["spent_nano"] == charged
+    assert state["remaining_nano"] == AMOUNT - charged
+    assert state["overdraft_nano"] == 0
+    assert set(callers.statuses) & REFUSED, "callers were told that it is spent"
