@@ -147,6 +147,11 @@ bench-ontology: $(INSTALLED) ## Object reads beside PostGraphile and pgbench in 
 bench-ingestion: $(INSTALLED) ## The flights' load beside a raw COPY
 	$(RUN)python tools/bench/ingestion.py
 
+.PHONY: soak-gateway
+soak-gateway: $(GATEWAY) ## Thirty minutes of calls, streams and mistakes: does the gateway grow? (needs nginx and wrk; MINUTES=2 for a short one)
+	cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
+	$(PYTHON) tools/bench/gateway/soak.py --minutes $(or $(MINUTES),30)
+
 # --- contracts and locks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: generate lock
