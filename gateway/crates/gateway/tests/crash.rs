@@ -11,15 +11,15 @@ mod answers;
 mod rows;
 mod support;
 
-use rows::{ROWS, Row};
+use rows::{Kind, ROWS, Row, head};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
-use support::{TENANT, endpoint, model, setup, table, told::told};
+use support::{TENANT, endpoint, model, setup, table, told::session_end, told::told};
 use tenon_contract::{Outcome, Protocol, UsageRecord, UsageSource};
-use tenon_testkit::{Client, Control, Gateway, Setup, TestKey, Upstream, wait_for};
+use tenon_testkit::{Answer, Client, Control, Gateway, Setup, TestKey, Upstream, wait_for};
 
 const CALLERS: usize = 16;
 
@@ -146,23 +146,28 @@ fn call_until(stop: &AtomicBool, acknowledged: &Mutex<Vec<(String, usize)>>, at:
                 break;
             }
             let Ok(mut answer) = client.try_head() else { break };
-            client.read_body(&mut answer);
-            if !matches!(&*told(row.dialect, row.streamed, &answer), "200" | "200 stream") {
+            let told = end(row, &mut client, &mut answer);
+            if told != row.begins() {
                 break;
             }
             acknowledged.lock().unwrap().push((answer.request_id(), index));
+            if row.kind == Kind::Socket {
+                break; // a session takes its connection with it
+            }
         }
     }
 }
 
+/// How the answer ended, in the words of [`Row::begins`] when it came whole.
+fn end(row: &Row, client: &mut Client, answer: &mut Answer) -> String {
+    if answer.status == 101 {
+        return session_end(&client.rest_until(&[0x88, 2, 3, 0xe8]));
+    }
+    client.read_body(answer);
+    told(row.dialect, row.streamed, answer)
+}
+
 fn request(row: &Row, key: &str) -> Vec<u8> {
     let sent = row.request(&format!("good.{}", row.protocol_name()));
-    let head = format!(
-        "{} {} HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
-        row.method,
-        row.path,
-        sent.content_type,
-        sent.body.len()
-    );
-    [head.into_bytes(), sent.body].concat()
+    [head(row, key, &sent.content_type, sent.body.len()).into_bytes(), sent.body].concat()
 }

@@ -97,6 +97,19 @@ impl Client {
         Ok((size > 0).then_some(chunk))
     }
 
+    /// What comes until these bytes have come, or the connection ends.
+    pub fn rest_until(&mut self, last: &[u8]) -> Vec<u8> {
+        let mut rest = Vec::new();
+        while !rest.ends_with(last) {
+            let mut byte = [0];
+            if !matches!(self.reader.read(&mut byte), Ok(1)) {
+                break;
+            }
+            rest.push(byte[0]);
+        }
+        rest
+    }
+
     pub fn finish(mut self) -> Answer {
         let mut answer = self.head();
         self.read_body(&mut answer);

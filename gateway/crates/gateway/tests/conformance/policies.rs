@@ -1,8 +1,8 @@
 //! Every policy and every fault, what it does to a request, and what a caller must then see. The text of a cell is both the judgement and
 //! what the page shows.
 
-use crate::rows::{Kind, Row, Sent};
-use crate::world::{BODY_BYTES_MAX, Seen, World, head, key_id, see};
+use crate::rows::{Kind, Row, Sent, head};
+use crate::world::{BODY_BYTES_MAX, Seen, World, key_id, see};
 use tenon_testkit::TestKey;
 
 pub struct Policy {

@@ -168,3 +168,18 @@ impl Row {
         body
     }
 }
+
+/// What every WebSocket client sends.
+const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// The head of a request that has this much body.
+pub fn head(row: &Row, key: &str, content_type: &str, length: usize) -> String {
+    if row.kind == Kind::Socket {
+        let key = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
+        return format!("GET {}?{content_type} HTTP/1.1\r\nhost: gateway\r\n{key}{UPGRADE}\r\n", row.path);
+    }
+    let key = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
+    let version = if row.dialect == "anthropic" { "anthropic-version: 2023-06-01\r\n" } else { "" };
+    let body = if row.method == "GET" { String::new() } else { format!("content-type: {content_type}\r\ncontent-length: {length}\r\n") };
+    format!("{} {} HTTP/1.1\r\nhost: gateway\r\n{key}{version}{body}\r\n", row.method, row.path)
+}

@@ -1,8 +1,8 @@
 //! One gateway, one control plane, one upstream with a bad address for each fault: what every cell of the table is run against.
 
 use crate::answers;
-use crate::rows::{Kind, ROWS, Row, Sent};
-use crate::support::told::told;
+use crate::rows::{ROWS, Row, Sent, head};
+use crate::support::told::{session_end, told};
 use crate::support::{TENANT, endpoint, model, setup, table};
 use std::time::Duration;
 use tenon_contract::{Endpoint, KeyKind, KeyRecord, Model, Protocol};
@@ -152,20 +152,6 @@ impl World {
     }
 }
 
-/// What every WebSocket client sends.
-const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-
-pub fn head(row: &Row, key: &str, content_type: &str, length: usize) -> String {
-    if row.kind == Kind::Socket {
-        let key = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
-        return format!("GET {}?{content_type} HTTP/1.1\r\nhost: gateway\r\n{key}{UPGRADE}\r\n", row.path);
-    }
-    let key = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
-    let version = if row.dialect == "anthropic" { "anthropic-version: 2023-06-01\r\n" } else { "" };
-    let body = if row.method == "GET" { String::new() } else { format!("content-type: {content_type}\r\ncontent-length: {length}\r\n") };
-    format!("{} {} HTTP/1.1\r\nhost: gateway\r\n{key}{version}{body}\r\n", row.method, row.path)
-}
-
 pub fn see(row: &Row, client: &mut Client) -> Seen {
     let Ok(mut answer) = client.try_head() else {
         return Seen { id: String::new(), told: "no answer".into() };
@@ -182,17 +168,4 @@ pub fn see(row: &Row, client: &mut Client) -> Seen {
 pub fn key_id(policy: &str, row: &Row) -> String {
     let index = ROWS.iter().position(|known| known.short == row.short).unwrap();
     format!("{policy:x<7.7}{index:03}")
-}
-
-/// How a session ended: with the endpoint's close, or with an error event and then ours.
-fn session_end(frames: &[u8]) -> String {
-    let text = String::from_utf8_lossy(frames);
-    let error = text.rfind(r#"{"type":"error""#).map(|at| &text[at..]);
-    let code = error.and_then(|error| error.split(r#""code":""#).nth(1)?.split('"').next());
-    let close = frames.windows(4).rev().find(|frame| frame[0] == 0x88 && frame[1] >= 2).map(|frame| u16::from_be_bytes([frame[2], frame[3]]));
-    match (code, close) {
-        (None, Some(1000)) => "101 session".into(),
-        (Some(code), Some(1001 | 1008 | 1011)) => format!("101 session, then error {code}"),
-        other => format!("101 session that ends wrongly: {other:?}"),
-    }
 }

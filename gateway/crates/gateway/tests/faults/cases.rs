@@ -4,6 +4,9 @@ use crate::support::{DONE, USAGE_FRAME, frame};
 use std::time::Duration;
 use tenon_testkit::{Fault, Step, json_answer};
 
+/// A fault at a place in the answer.
+type Spoil = fn(usize) -> Fault;
+
 /// How the endpoint is reached.
 #[derive(Clone, Copy, Debug)]
 pub enum Road {
@@ -14,7 +17,7 @@ pub enum Road {
     /// Through the fault proxy.
     Through(Fault),
     /// As [`Self::Through`], at a place in the answer.
-    At(fn(usize) -> Fault, Place),
+    At(Spoil, Place),
 }
 
 /// A place in an answer, whatever its length.
@@ -97,7 +100,7 @@ fn wrong(name: &str, answer: fn(bool) -> Vec<u8>) -> Case {
 
 pub fn all() -> Vec<Case> {
     let mut cases = network();
-    let kinds: [(&str, fn(usize) -> Fault); 4] =
+    let kinds: [(&str, Spoil); 4] =
         [("reset", Fault::ResetAt), ("closed", Fault::CloseAt), ("half closed", Fault::HalfCloseAt), ("silent", Fault::SilentAt)];
     let places = [
         (Place::Start, "before the answer"),

@@ -69,3 +69,16 @@ fn stream_end(dialect: &str, answer: &Answer) -> String {
         (well, code) => format!("200 stream that ends wrongly (looks whole: {well}, code {code:?}, complete: {}, last: {last})", answer.complete),
     }
 }
+
+/// How a session ended: with the endpoint's close, or with an error event and then ours.
+pub fn session_end(frames: &[u8]) -> String {
+    let text = String::from_utf8_lossy(frames);
+    let error = text.rfind(r#"{"type":"error""#).map(|at| &text[at..]);
+    let code = error.and_then(|error| error.split(r#""code":""#).nth(1)?.split('"').next());
+    let close = frames.windows(4).rev().find(|frame| frame[0] == 0x88 && frame[1] >= 2).map(|frame| u16::from_be_bytes([frame[2], frame[3]]));
+    match (code, close) {
+        (None, Some(1000)) => "101 session".into(),
+        (Some(code), Some(1001 | 1008 | 1011)) => format!("101 session, then error {code}"),
+        other => format!("101 session that ends wrongly: {other:?}"),
+    }
+}
