@@ -90,6 +90,12 @@ impl Form {
         matches!(self, Self::Chat | Self::Completion)
     }
 
+    /// Its whole answers repeat nothing of the caller's as JSON, so the last `usage` in them is the engine's.
+    #[must_use]
+    pub const fn tells_usage_last(self) -> bool {
+        matches!(self, Self::Chat | Self::Completion | Self::Embedding)
+    }
+
     #[must_use]
     pub(crate) const fn has_tools(self) -> bool {
         matches!(self, Self::Chat | Self::Response | Self::Message | Self::CountTokens)

@@ -2,6 +2,7 @@
 
 use crate::refusal::Refusal;
 use std::sync::Arc;
+use tenon_contract::Operation;
 use tenon_snapshot::{Endpoint, Key, Model, Snapshot, Target};
 
 /// Routes of one model that are looked at; more are ignored, and nobody has so many.
@@ -24,8 +25,8 @@ pub struct Chosen {
 }
 
 /// # Errors
-/// In the order of what a caller may learn: model unknown, not allowed, no endpoint cleared, none usable.
-pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str) -> Result<Admitted, Refusal> {
+/// In the order of what a caller may learn: model unknown, not allowed, no endpoint cleared, none that serves the operation, none usable.
+pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str, operation: Operation) -> Result<Admitted, Refusal> {
     if !key.may_call_models() {
         return Err(Refusal::MayNotCall);
     }
@@ -40,11 +41,13 @@ pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str) -> Result<Admitte
     }
     let bits = |wanted: &dyn Fn(&Endpoint) -> bool| routes().filter(|(_, r)| wanted(&r.endpoint)).fold(0, |bits, (i, _)| bits | 1 << i);
     let cleared: u64 = bits(&|endpoint| key.ceiling.is_subset_of(&endpoint.cleared));
-    let usable: u64 = bits(&|endpoint| endpoint.target.is_ok());
-    match (cleared, cleared & usable) {
-        (0, _) => Err(Refusal::NoClearedEndpoint),
-        (_, 0) => Err(Refusal::NoUsableEndpoint),
-        (_, open) => Ok(Admitted { key: key.clone(), model: model.clone(), open }),
+    let serving: u64 = cleared & bits(&|endpoint| endpoint.operations & 1 << operation as u32 != 0);
+    let usable: u64 = serving & bits(&|endpoint| endpoint.target.is_ok());
+    match (cleared, serving, usable) {
+        (0, ..) => Err(Refusal::NoClearedEndpoint),
+        (_, 0, _) => Err(Refusal::OperationNotServed),
+        (_, _, 0) => Err(Refusal::NoUsableEndpoint),
+        (_, _, open) => Ok(Admitted { key: key.clone(), model: model.clone(), open }),
     }
 }
 

@@ -26,6 +26,7 @@ pub enum Refusal {
     ModelNotAllowed,
     NoClearedEndpoint,
     NoUsableEndpoint,
+    OperationNotServed,
 }
 
 /// How a refusal is told. Kept here so that every door tells it alike.
@@ -77,6 +78,10 @@ impl Refusal {
             Self::NoClearedEndpoint => Told {
                 repair: Some("Choose a model with an endpoint cleared for every marking of the session, or open a new session with a lower ceiling."),
                 ..model(told(403, "no_cleared_endpoint", "No endpoint of this model is cleared for the markings this session may hold."))
+            },
+            Self::OperationNotServed => Told {
+                repair: Some("Call the model by an operation that its endpoints serve, or ask the operator for an endpoint that serves this one."),
+                ..model(told(400, "operation_not_served", "No endpoint of this model serves this operation."))
             },
             Self::NoUsableEndpoint => model(told(503, "no_usable_endpoint", "No endpoint of this model can be used at the moment.")),
         }

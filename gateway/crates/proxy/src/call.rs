@@ -11,7 +11,7 @@ use crate::trail::{Past, Trail};
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tenon_dialects::openai::Usage;
+use tenon_dialects::{Source, Usage};
 use tenon_policy::Chosen;
 use tenon_telemetry::Span;
 use tenon_usage::{Full, Mark, Opened, Outcome, RecordId, Settled, Ticket, UsageSource};
@@ -24,6 +24,12 @@ pub struct Subject {
     pub started_unix_us: i64,
     pub door: &'static Door,
     pub streamed: bool,
+}
+
+impl Subject {
+    pub fn started_unix_seconds(&self) -> u64 {
+        u64::try_from(self.started_unix_us / 1_000_000).unwrap_or(0)
+    }
 }
 
 pub struct Call {
@@ -67,8 +73,20 @@ pub struct Measured {
     pub usage: Option<Usage>,
     /// Frames counted, for streams that broke off without the engine's numbers.
     pub output_frames: u64,
-    /// A part of `usage` was counted by us.
-    pub is_estimate: bool,
+    /// Where `usage` comes from, if not from the engine as the whole answer's.
+    pub source: Option<UsageSource>,
+}
+
+impl From<(Usage, Source)> for Measured {
+    fn from((usage, source): (Usage, Source)) -> Self {
+        let source = match source {
+            Source::Engine => UsageSource::Engine,
+            Source::Continuous => UsageSource::Continuous,
+            Source::Estimated => UsageSource::Estimated,
+            Source::None => UsageSource::None,
+        };
+        Self { usage: Some(usage), output_frames: 0, source: Some(source) }
+    }
 }
 
 impl Call {
@@ -175,7 +193,7 @@ impl Call {
         }
         let took = self.subject.started.elapsed();
         let (usage, source) = match (measured.usage, measured.output_frames) {
-            (Some(usage), _) => (usage, if measured.is_estimate { UsageSource::Estimated } else { UsageSource::Engine }),
+            (Some(usage), _) => (usage, measured.source.unwrap_or(UsageSource::Engine)),
             (None, 0) => (Usage::default(), UsageSource::None),
             (None, frames) => (Usage { output: frames, ..Usage::default() }, UsageSource::Estimated),
         };

@@ -34,10 +34,13 @@ const fn call(path: &'static str, operation: Operation, form: Form, span: &'stat
     Door { method: Method::POST, path, operation, dialect: form.dialect(), task: Task::Call(form), span }
 }
 
-pub static DOORS: [Door; 12] = [
+pub static DOORS: [Door; 15] = [
     call("/v1/chat/completions", Operation::Chat, Form::Chat, names::CHAT),
     call("/v1/completions", Operation::Completion, Form::Completion, names::TEXT_COMPLETION),
     call("/v1/embeddings", Operation::Embedding, Form::Embedding, names::EMBEDDINGS),
+    call("/v1/responses", Operation::Response, Form::Response, names::CHAT),
+    call("/v1/messages", Operation::Message, Form::Message, names::CHAT),
+    call("/v1/messages/count_tokens", Operation::CountTokens, Form::CountTokens, names::COUNT_TOKENS),
     call("/v1/rerank", Operation::Rerank, Form::Rerank, names::RERANK),
     call("/v1/audio/speech", Operation::Speech, Form::Speech, names::SPEECH),
     call("/v1/audio/transcriptions", Operation::Transcription, Form::Transcription, names::TRANSCRIPTION),

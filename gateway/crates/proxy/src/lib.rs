@@ -8,6 +8,7 @@
 
 pub mod addresses;
 mod answer;
+mod ask;
 mod authenticate;
 mod call;
 mod connection;
@@ -31,6 +32,7 @@ pub mod tls;
 pub mod tls_listener;
 mod trace;
 mod trail;
+mod translated;
 mod upstream;
 mod worker;
 

@@ -28,7 +28,7 @@ pub const FAILURES: [&str; 4] = ["connect", "stale_connection", "send", "timeout
 /// Upper bounds in seconds; the last bucket is everything.
 pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 /// Codes of refusal; one that is not here is counted as the last.
-pub const CODES: [&str; 43] = [
+pub const CODES: [&str; 47] = [
     "missing_api_key",
     "invalid_api_key",
     "key_revoked",
@@ -71,6 +71,10 @@ pub const CODES: [&str; 43] = [
     "missing_parameter",
     "unsupported_media_type",
     "invalid_form",
+    "operation_not_served",
+    "untranslatable_parameter",
+    "provider_state_not_served",
+    "hosted_tool_not_served",
     "other",
 ];
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use tenon_dialects::openai::ApiError;
+use tenon_dialects::translate::Refused;
 use tenon_dialects::{BodyError, Dialect, error_body, error_frame};
 use tenon_policy::Refusal;
 use tenon_usage::RecordId;
@@ -101,8 +102,23 @@ impl Problem {
         self.with_api_error(|error| error_body(dialect, error, &id.text()))
     }
 
+    /// A request that the endpoint's dialect has no words for.
+    pub fn untranslatable(refused: &Refused) -> Self {
+        Self::new(400, refused.code, "The request cannot be translated into the protocol of this model's endpoint.")
+    }
+
+    /// As [`Self::response`], naming what was refused.
+    pub fn response_about(&self, refused: &Refused, id: RecordId, dialect: Dialect) -> Response<Reply> {
+        let message = refused.to_string();
+        let error = ApiError { status: self.status, code: self.code, message: &message, param: Some(&refused.path), repair: self.repair };
+        self.response_with(error_body(dialect, &error, &id.text()), id)
+    }
+
     pub fn response(&self, id: RecordId, dialect: Dialect) -> Response<Reply> {
-        let body = self.body(id, dialect);
+        self.response_with(self.body(id, dialect), id)
+    }
+
+    fn response_with(&self, body: Bytes, id: RecordId) -> Response<Reply> {
         let mut response = Response::new(Reply::full(body));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

@@ -14,12 +14,12 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tenon_dialects::openai::{Observer, find_usage};
-use tenon_dialects::{Form, Watch};
+use tenon_dialects::translate::{Direction, Malformed, Translator};
+use tenon_dialects::{Form, Observer, Seen, Watch, find_usage, usage_of_answer};
 use tenon_usage::Outcome;
 
 /// A whole answer up to this size is looked at for usage; what is longer is passed on and counts as unknown.
-const LOOKED_AT_MAX: usize = 64 << 20;
+pub const LOOKED_AT_MAX: usize = 64 << 20;
 /// Engines put usage last: the end of a long answer is looked at first.
 const TAIL: usize = 16 << 10;
 
@@ -28,8 +28,11 @@ enum Kind {
     Whole {
         pieces: Vec<Bytes>,
         bytes: usize,
+        form: Form,
     },
-    Events(Observer),
+    Events(Box<Observer>),
+    /// Events of another dialect.
+    Translated(Box<Translator>),
     /// Speech, images and the like: watched, never kept.
     Media {
         watch: Box<Watch>,
@@ -54,8 +57,13 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn events(worker: &Rc<Worker>, call: Call, answering: Answering, take_usage_out: bool) -> Self {
-        Self::new(worker, call, answering, Kind::Events(Observer::new(take_usage_out)))
+    pub fn events(worker: &Rc<Worker>, call: Call, answering: Answering, form: Form, take_usage_out: bool) -> Self {
+        Self::new(worker, call, answering, Kind::Events(Box::new(Observer::of(form, take_usage_out))))
+    }
+
+    pub fn translated(worker: &Rc<Worker>, call: Call, answering: Answering, direction: Direction, include_usage: bool) -> Self {
+        let translator = Translator::new(direction, include_usage, call.subject.started_unix_seconds());
+        Self::new(worker, call, answering, Kind::Translated(Box::new(translator)))
     }
 
     pub fn media(worker: &Rc<Worker>, call: Call, answering: Answering, form: Form, events: bool) -> Self {
@@ -63,9 +71,9 @@ impl Relay {
         Self::new(worker, call, answering, kind)
     }
 
-    pub fn whole(worker: &Rc<Worker>, call: Call, answering: Answering) -> Self {
+    pub fn whole(worker: &Rc<Worker>, call: Call, answering: Answering, form: Form) -> Self {
         let refused = !answering.response.status().is_success();
-        let kind = if refused { Kind::Refused } else { Kind::Whole { pieces: Vec::new(), bytes: 0 } };
+        let kind = if refused { Kind::Refused } else { Kind::Whole { pieces: Vec::new(), bytes: 0, form } };
         let mut relay = Self::new(worker, call, answering, kind);
         if refused {
             // Without a body there is no last frame: hyper never asks.
@@ -87,7 +95,7 @@ impl Relay {
     /// The answer's length, where nothing can be added or taken out.
     pub fn length(&self) -> Option<u64> {
         match self.kind {
-            Kind::Events(_) | Kind::Media { events: true, .. } => None,
+            Kind::Events(_) | Kind::Translated(_) | Kind::Media { events: true, .. } => None,
             Kind::Whole { .. } | Kind::Media { .. } | Kind::Refused => self.length,
         }
     }
@@ -159,6 +167,16 @@ impl Relay {
                     self.settle_stream(Outcome::Completed);
                 }
             }
+            Kind::Translated(translator) => match translator.translate(&data) {
+                Ok(bytes) => {
+                    let done = translator.seen().done;
+                    self.give(bytes);
+                    if done {
+                        self.settle_stream(Outcome::Completed);
+                    }
+                }
+                Err(malformed) => self.cannot_say(malformed),
+            },
             Kind::Media { watch, events, .. } => {
                 watch.observe(&data);
                 let (events, done) = (*events, watch.is_done());
@@ -169,7 +187,7 @@ impl Relay {
                     (false, _) => self.end_with_last_frame(),
                 }
             }
-            Kind::Whole { pieces, bytes } => {
+            Kind::Whole { pieces, bytes, .. } => {
                 *bytes += data.len();
                 if *bytes <= LOOKED_AT_MAX {
                     pieces.push(data.clone());
@@ -193,20 +211,43 @@ impl Relay {
     }
 
     fn end(&mut self) -> Result<(), BrokenOff> {
-        if let Kind::Events(observer) = &mut self.kind {
-            self.queue.extend(observer.finish());
-        } else if !self.is_stream() {
-            self.settle_whole();
-            self.finished();
-            return Ok(());
+        match &mut self.kind {
+            Kind::Events(observer) => self.queue.extend(observer.finish()),
+            Kind::Translated(translator) => match translator.finish() {
+                Ok(bytes) => self.give(bytes),
+                Err(malformed) => {
+                    self.cannot_say(malformed);
+                    return Ok(());
+                }
+            },
+            Kind::Media { events: true, .. } => {}
+            Kind::Media { .. } | Kind::Whole { .. } | Kind::Refused => {
+                self.settle_whole();
+                self.finished();
+                return Ok(());
+            }
         }
-        if !self.stream_is_done() {
+        if !self.stream_is_whole() {
             // An engine that died may well have closed its connection in good order.
             return self.break_off(&Problem::CUT, Outcome::Cut);
         }
         self.settle_stream(Outcome::Completed);
         self.finished();
         Ok(())
+    }
+
+    /// Nothing, where a frame has no counterpart.
+    fn give(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.queue.push_back(bytes);
+        }
+    }
+
+    /// The endpoint's stream is not of its dialect, or says what the caller's has no words for.
+    fn cannot_say(&mut self, malformed: Malformed) {
+        // Of a stream this cannot fail: it ends with a frame.
+        let _ = self.break_off(&Problem::PROTOCOL, Outcome::UpstreamError);
+        self.call.trouble(Problem::PROTOCOL.code, Some(malformed.to_string()));
     }
 
     /// Ends what cannot go on: a stream with an error frame, a whole answer by closing the connection.
@@ -228,24 +269,35 @@ impl Relay {
 
     /// It ends with an error frame where it cannot go on.
     fn is_stream(&self) -> bool {
-        matches!(self.kind, Kind::Events(_) | Kind::Media { events: true, .. })
+        matches!(self.kind, Kind::Events(_) | Kind::Translated(_) | Kind::Media { events: true, .. })
+    }
+
+    fn seen(&self) -> Option<&Seen> {
+        match &self.kind {
+            Kind::Events(observer) => Some(observer.seen()),
+            Kind::Translated(translator) => Some(translator.seen()),
+            _ => None,
+        }
+    }
+
+    /// Closed in good order, and nothing is missing: some engines forget the dialect's own end.
+    fn stream_is_whole(&self) -> bool {
+        self.seen().map_or_else(|| self.stream_is_done(), Seen::is_whole)
     }
 
     fn stream_is_done(&self) -> bool {
         match &self.kind {
             Kind::Events(observer) => observer.seen().done,
+            Kind::Translated(translator) => translator.seen().done,
             Kind::Media { watch, .. } => watch.is_done(),
             Kind::Whole { .. } | Kind::Refused => false,
         }
     }
 
     fn settle_stream(&mut self, outcome: Outcome) {
-        if let Kind::Events(observer) = &self.kind {
-            let seen = *observer.seen();
+        if let Some(seen) = self.seen().copied() {
             let outcome = if seen.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
-            // Frames are an estimate for what broke off; a complete stream without usage is not estimated.
-            let frames = if outcome == Outcome::Completed { 0 } else { seen.output_frames };
-            self.call.settle(outcome, Measured { usage: seen.usage, output_frames: frames, ..Measured::default() });
+            self.call.settle(outcome, seen.measured().into());
         } else if let Kind::Media { watch, images, .. } = &self.kind {
             let outcome = if watch.has_error() && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
             self.call.settle(outcome, Measured { usage: watch.usage(*images), ..Measured::default() });
@@ -256,13 +308,14 @@ impl Relay {
         if matches!(self.kind, Kind::Media { .. }) {
             return self.settle_stream(Outcome::Completed);
         }
-        let Kind::Whole { pieces, bytes } = &self.kind else {
+        let Kind::Whole { pieces, bytes, form } = &self.kind else {
             return self.call.settle(Outcome::UpstreamError, Measured::default());
         };
         let usage = match &pieces[..] {
-            [one] => find_usage(one),
-            many if *bytes <= LOOKED_AT_MAX => find_usage(&join(many, TAIL)).or_else(|| find_usage(&join(many, *bytes))),
-            _ => None,
+            [one] => usage_of_answer(*form, one),
+            _ if *bytes > LOOKED_AT_MAX => None,
+            many if form.tells_usage_last() => find_usage(&join(many, TAIL)).or_else(|| find_usage(&join(many, *bytes))),
+            many => usage_of_answer(*form, &join(many, *bytes)),
         };
         self.call.settle(Outcome::Completed, Measured { usage, ..Measured::default() });
     }

@@ -1,6 +1,7 @@
 //! The road of one request.
 
 use crate::answer::{Reply, header_of};
+use crate::ask::dialect_of;
 use crate::authenticate::authenticate;
 use crate::call::{Call, Subject};
 use crate::doors::{Door, Task, explained};
@@ -12,17 +13,18 @@ use crate::realtime::realtime;
 use crate::receive::receive;
 use crate::relay::Relay;
 use crate::trace::Trace;
+use crate::translated;
 use crate::upstream::{Answering, Prepared, call};
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tenon_dialects::openai::{Head, IncludeUsage, model_list};
-use tenon_dialects::{Dialect, Form};
+use tenon_dialects::{Form, Head, IncludeUsage, model_list_in};
 use tenon_policy::{Admitted, Refusal, admit, recheck};
 use tenon_snapshot::Key;
 use tenon_usage::{Operation, Outcome, RecordId};
@@ -57,7 +59,11 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
     let arrival = Arrival::now(request.headers(), peer);
     let id = arrival.id;
     let door = Door::of(request.method(), request.uri().path());
-    let (index, dialect) = door.as_ref().map_or((0, Dialect::OpenAi), |door| (door.metric(), door.dialect));
+    let (index, dialect) = match &door {
+        Ok(door) if matches!(door.task, Task::Call(_)) => (door.metric(), door.dialect),
+        Ok(door) => (door.metric(), dialect_of(request.headers())),
+        Err(_) => (0, dialect_of(request.headers())),
+    };
     let answer = match door.map(|door| (door, door.task)) {
         Ok((_, Task::Models)) => models(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok((_, Task::Explain)) => explain(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
@@ -100,7 +106,7 @@ async fn models(worker: &Worker, request: &Request<Incoming>, arrival: &Arrival)
     let snapshot = worker.snapshots.load_full();
     let routed = snapshot.routing(&key.record.tenant_id);
     let names = routed.iter().flat_map(|routing| routing.models()).map(|model| &*model.name).filter(|name| key.allows(name));
-    let mut response = Response::new(Reply::full(model_list(names)));
+    let mut response = Response::new(Reply::full(model_list_in(dialect_of(request.headers()), names)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header_of::REQUEST_ID, header_of::request_id(arrival.id));
     Ok(response)
@@ -132,10 +138,15 @@ async fn model_call(
     let head = form.read(content_type, &body).map_err(Problem::from).inspect_err(refused)?;
     let streamed = head.stream && form.streams();
     let ask_usage = streamed && form.asks_usage() && head.include_usage != IncludeUsage::Asked;
-    let prepared = Prepared { body: &body, head: &head, door, ask_usage, headers: &parts.headers };
+    let prepared = Prepared { body: &body, head: &head, door, form, ask_usage, headers: &parts.headers, refused: RefCell::default() };
+    let id = arrival.id;
     let subject = arrival.subject(worker, door, streamed);
-    let (call, answering) = admitted_call(worker, &key, &head, subject, &prepared).await?;
-    relay(worker, call, answering, form, ask_usage)
+    let (call, answering) = match admitted_call(worker, &key, &head, subject, &prepared).await {
+        Ok(begun) => begun,
+        Err(problem) => return told_with_field(worker, problem, &prepared, id),
+    };
+    let reading = Reading { form, take_usage_out: ask_usage, include_usage: head.include_usage == IncludeUsage::Asked };
+    answer(worker, call, answering, &reading).await
 }
 
 async fn caller_and_body(worker: &Worker, headers: &HeaderMap, peer: &Peer, door: &Door, body: Incoming) -> Result<(Arc<Key>, Bytes), Problem> {
@@ -154,25 +165,45 @@ async fn admitted_call(
     prepared: &Prepared<'_>,
 ) -> Result<(Call, Answering), Problem> {
     let mut guard = Call::new(worker, Live::new(key.clone(), subject.started), subject);
-    let admitted = admit_now(worker, key, &head.model).map_err(Problem::from).inspect_err(|problem| guard.refuse(problem))?;
+    let admitted =
+        admit_now(worker, key, &head.model, prepared.door.operation).map_err(Problem::from).inspect_err(|problem| guard.refuse(problem))?;
     let answering = call(worker, admitted, &mut guard, prepared).await?;
     Ok((guard, answering))
 }
 
 /// The world as it is now: the body may have taken its time, and the sweep looks only at registered calls.
-pub fn admit_now(worker: &Worker, key: &Arc<Key>, model: &str) -> Result<Admitted, Refusal> {
+pub fn admit_now(worker: &Worker, key: &Arc<Key>, model: &str, operation: Operation) -> Result<Admitted, Refusal> {
     let snapshot = worker.snapshots.load();
     recheck(&snapshot, key, &worker.moment())?;
-    admit(&snapshot, key, model)
+    admit(&snapshot, key, model, operation)
 }
 
-/// The head of the answer. What the caller must not see of the upstream's refusals is told in our own words.
-fn relay(worker: &Rc<Worker>, mut call: Call, answering: Answering, form: Form, ask_usage: bool) -> Result<Response<Reply>, Problem> {
+/// How the answer is read, and what of it the caller gets.
+struct Reading {
+    form: Form,
+    /// The usage frame was our wish, not the caller's.
+    take_usage_out: bool,
+    /// The caller wants a usage frame.
+    include_usage: bool,
+}
+
+/// The refusal of a request, with the field that could not be said to the endpoint.
+fn told_with_field(worker: &Worker, problem: Problem, prepared: &Prepared<'_>, id: RecordId) -> Result<Response<Reply>, Problem> {
+    match prepared.refused.take() {
+        Some(refused) if refused.code == problem.code => {
+            worker.metrics().refusal(problem.code);
+            Ok(problem.response_about(&refused, id, prepared.door.dialect))
+        }
+        _ => Err(problem),
+    }
+}
+
+/// What the caller must not see of the upstream's refusals is told in our own words.
+fn check_head(call: &mut Call, answering: &Answering) -> Result<(), Problem> {
     let status = answering.response.status();
-    let headers = answering.response.headers();
     let hidden = match status.as_u16() {
         // Not understood: its usage could not be read either.
-        200..=299 if headers.contains_key(CONTENT_ENCODING) => Some(Problem::PROTOCOL),
+        200..=299 if answering.response.headers().contains_key(CONTENT_ENCODING) => Some(Problem::PROTOCOL),
         200..=299 => None,
         401 | 403 | 407 => Some(Problem::CREDENTIAL),
         400..=499 => None,
@@ -185,19 +216,34 @@ fn relay(worker: &Rc<Worker>, mut call: Call, answering: Answering, form: Form, 
         call.fail(&problem, Outcome::UpstreamError);
         return Err(problem);
     }
-    let id = call.subject.id;
     call.http_status = status.as_u16();
+    Ok(())
+}
+
+async fn answer(worker: &Rc<Worker>, mut call: Call, answering: Answering, reading: &Reading) -> Result<Response<Reply>, Problem> {
+    check_head(&mut call, &answering)?;
+    let events = answering.is_good_stream();
+    match answering.direction {
+        Some(direction) if !events => Box::pin(translated::answer(worker, call, answering, direction)).await,
+        _ => Ok(relay(worker, call, answering, reading, events)),
+    }
+}
+
+fn relay(worker: &Rc<Worker>, call: Call, answering: Answering, reading: &Reading, events: bool) -> Response<Reply> {
+    let (id, status) = (call.subject.id, answering.response.status());
+    let headers = answering.response.headers();
     let content_type = headers.get(CONTENT_TYPE).cloned();
     let retry_after = headers.get(RETRY_AFTER).cloned();
-    let events = status.is_success() && content_type.as_ref().is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-    let body = if form.is_media() && status.is_success() {
-        Relay::media(worker, call, answering, form, events)
+    let body = if let Some(direction) = answering.direction {
+        Relay::translated(worker, call, answering, direction, reading.include_usage)
+    } else if reading.form.is_media() && status.is_success() {
+        Relay::media(worker, call, answering, reading.form, events)
     } else if events {
-        Relay::events(worker, call, answering, ask_usage)
+        Relay::events(worker, call, answering, reading.form, reading.take_usage_out)
     } else {
-        Relay::whole(worker, call, answering)
+        Relay::whole(worker, call, answering, reading.form)
     };
-    Ok(respond(status, id, content_type, retry_after, events, body))
+    respond(status, id, content_type, retry_after, events, body)
 }
 
 fn respond(

@@ -1,8 +1,8 @@
 //! The call itself. Only with an `Admitted`; another route is tried only while nothing of the request was written.
 
-use crate::answer::header_of;
+use crate::ask::{Unsayable, request};
 use crate::call::Call;
-use crate::doors::{Door, Task};
+use crate::doors::Door;
 use crate::live::{Cut, Live, Phase};
 use crate::metrics::bump;
 use crate::outgoing::Outgoing;
@@ -10,15 +10,16 @@ use crate::pool::Sender;
 use crate::problem::Problem;
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use tenon_dialects::multipart::splice_form;
-use tenon_dialects::openai::{Head, splice};
-use tenon_policy::{Admitted, Chosen, Refusal};
+use tenon_dialects::translate::{Direction, Refused};
+use tenon_dialects::{Form, Head};
+use tenon_policy::{Admitted, Refusal};
 use tenon_snapshot::Target;
 use tenon_usage::{Outcome, random};
 
@@ -27,8 +28,11 @@ pub struct Prepared<'a> {
     pub body: &'a Bytes,
     pub head: &'a Head<'a>,
     pub door: &'static Door,
+    pub form: Form,
     pub ask_usage: bool,
     pub headers: &'a HeaderMap,
+    /// Why the last route that was looked at could not be told what the caller asks.
+    pub refused: RefCell<Option<Box<Refused>>>,
 }
 
 /// An upstream that has begun to answer, and its connection. Until here nothing was given to the caller: what fails before the first bytes of
@@ -43,6 +47,16 @@ pub struct Answering {
     pub pool: usize,
     /// On a connection that was used before.
     pub kept_connection: bool,
+    /// How the answer becomes one of the caller's dialect; `None` = it is one.
+    pub direction: Option<Direction>,
+}
+
+impl Answering {
+    /// A good answer that comes as events.
+    pub fn is_good_stream(&self) -> bool {
+        let content_type = self.response.headers().get(CONTENT_TYPE);
+        self.response.status().is_success() && content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+    }
 }
 
 /// What an attempt that succeeded gives.
@@ -66,6 +80,8 @@ impl Begun for Answering {
 pub enum Failed {
     /// Nothing was written: another route may be tried. With what the system said.
     Unsent(Problem, Option<String>),
+    /// The endpoint's dialect has no words for the request: another route may. No fault of the endpoint's.
+    Untranslatable(Problem),
     Final(Problem, Outcome),
 }
 
@@ -111,6 +127,10 @@ pub async fn try_routes<T: Begun>(
                 call.trouble(problem.code, detail);
                 last = problem;
             }
+            Err(Failed::Untranslatable(problem)) => {
+                call.trouble(problem.code, None);
+                last = problem;
+            }
             Err(Failed::Final(problem, outcome)) => {
                 bump(&worker.metrics().failures[if outcome == Outcome::Timeout { 3 } else { 2 }], 1);
                 call.fail(&problem, outcome);
@@ -128,7 +148,7 @@ async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Resul
     };
     let live = &call.live;
     live.limit(worker.limits.timeouts(&chosen.endpoint().timeouts));
-    let mut request = request(call, chosen, target, prepared).ok_or(Failed::Final(Problem::PROTOCOL, Outcome::UpstreamError))?;
+    let (mut request, direction) = request(call, chosen, target, prepared).map_err(|unsayable| unsaid(unsayable, prepared))?;
     loop {
         live.enter(Phase::Connect, worker.clock());
         let kept = worker.pools.checkout(target).await;
@@ -140,7 +160,7 @@ async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Resul
         };
         live.enter(Phase::Headers, worker.clock());
         let error = match live.race(sender.try_send_request(request)).await? {
-            Ok(response) => return begin(worker, live, response, (sender, target.pool, !fresh)).await,
+            Ok(response) => return begin(worker, live, response, direction, (sender, target.pool, !fresh)).await,
             Err(error) => error,
         };
         match take_back(error) {
@@ -155,16 +175,28 @@ async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Resul
     }
 }
 
+fn unsaid(unsayable: Unsayable, prepared: &Prepared<'_>) -> Failed {
+    match unsayable {
+        Unsayable::Address => Failed::Final(Problem::PROTOCOL, Outcome::UpstreamError),
+        Unsayable::Refused(refused) => {
+            let problem = Problem::untranslatable(&refused);
+            prepared.refused.replace(Some(Box::new(refused)));
+            Failed::Untranslatable(problem)
+        }
+    }
+}
+
 async fn begin(
     worker: &Worker,
     live: &Live,
     mut response: Response<Incoming>,
+    direction: Option<Direction>,
     (sender, pool, kept_connection): (Sender, usize, bool),
 ) -> Result<Answering, Failed> {
     let length = response.body().size_hint().exact();
     live.enter(Phase::FirstToken, worker.clock());
     let first = if response.status().is_success() { Some(first_bytes(live, response.body_mut()).await?) } else { None };
-    Ok(Answering { response, first, length, sender, pool, kept_connection })
+    Ok(Answering { response, first, length, sender, pool, kept_connection, direction })
 }
 
 async fn first_bytes(live: &Live, body: &mut Incoming) -> Result<Bytes, Failed> {
@@ -196,45 +228,4 @@ async fn connect(worker: &Worker, call: &Call, target: &Target) -> Result<Sender
         }
         Err(cut) => Err(cut.into()),
     }
-}
-
-/// Headers are written anew, from a list: whatever a caller sends beside (credentials, hop-by-hop, cookies) ends here.
-fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepared<'_>) -> Option<Request<Outgoing>> {
-    let path = prepared.door.path;
-    let path: Uri = if target.path_prefix == "/v1" {
-        Uri::from_static(path)
-    } else {
-        format!("{}{}", target.path_prefix, path.strip_prefix("/v1")?).parse().ok()?
-    };
-    let is_form = matches!(prepared.door.task, Task::Call(form) if form.is_multipart());
-    let pieces = if is_form {
-        splice_form(prepared.body, prepared.head.model_at, chosen.upstream_model())
-    } else {
-        splice(prepared.body, prepared.head, chosen.upstream_model(), prepared.ask_usage)
-    };
-    let body = Outgoing(pieces);
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = path;
-    let headers = request.headers_mut();
-    headers.reserve(8);
-    headers.insert(HOST, target.host_header.clone());
-    // A form's type names its boundary; it was read and understood.
-    let content_type = prepared.headers.get(CONTENT_TYPE).filter(|_| is_form).cloned();
-    headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
-    headers.insert(USER_AGENT, HeaderValue::from_static("tenon-gateway"));
-    headers.insert(header_of::REQUEST_ID, header_of::request_id(call.subject.id));
-    if let Some(authorization) = &target.authorization {
-        headers.insert(AUTHORIZATION, authorization.clone());
-    }
-    if let Some(accept) = prepared.headers.get(ACCEPT) {
-        headers.insert(ACCEPT, accept.clone());
-    }
-    if let Some(traceparent) = &call.subject.trace.header {
-        headers.insert(header_of::TRACEPARENT, traceparent.clone());
-        if let Some(state) = prepared.headers.get(header_of::TRACESTATE) {
-            headers.insert(header_of::TRACESTATE, state.clone());
-        }
-    }
-    Some(request)
 }

@@ -13,6 +13,7 @@ mod network;
 mod routing;
 mod scope;
 mod seal;
+mod served;
 mod store;
 mod trust;
 mod view;

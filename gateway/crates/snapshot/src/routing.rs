@@ -2,6 +2,7 @@
 
 use crate::marking::{MarkingSet, Markings};
 use crate::seal::SealingKey;
+use crate::served::Served;
 use hashbrown::HashMap;
 use http::HeaderValue;
 use http::uri::{Scheme, Uri};
@@ -28,8 +29,12 @@ pub struct Target {
     pub host_header: HeaderValue,
     /// `/v1` or whatever stands before `/chat/completions`, without a slash at the end.
     pub path_prefix: String,
-    /// `Bearer …`, marked sensitive so that nothing prints it.
+    /// `Bearer …`, or for Anthropic's protocol the value of `x-api-key`; marked sensitive so that nothing prints it.
     pub authorization: Option<HeaderValue>,
+    /// It is spoken to in Anthropic's dialect.
+    pub is_anthropic: bool,
+    /// OpenAI's own models want `max_completion_tokens`; engines know `max_tokens` best.
+    pub is_openai_itself: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +63,12 @@ pub struct Endpoint {
     pub cleared: MarkingSet,
     pub timeouts: Timeouts,
     pub target: Result<Target, Unusable>,
+    /// What it serves: one bit for each `Operation` by its number.
+    pub operations: u32,
+    /// What of it in the caller's own dialect; the rest is translated.
+    pub native: u32,
+    /// It tells running numbers in streams when asked.
+    pub continuous_usage: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +85,8 @@ pub struct Model {
     pub routes: Box<[Route]>,
     /// Limits, hard budgets and prices of every call of it; `None` = none.
     pub rules: Option<Arc<ModelRules>>,
+    /// Zero = unknown.
+    pub output_tokens_max: u32,
 }
 
 #[derive(Debug)]
@@ -101,7 +114,8 @@ impl Routing {
                 let upstream_model = (!r.upstream_model.is_empty() && r.upstream_model != model.name).then(|| r.upstream_model.as_str().into());
                 Some(Route { endpoint, upstream_model, weight: u64::from(r.weight.max(1)) })
             });
-            let compiled = Model { name: model.name.as_str().into(), routes: routes.collect(), rules: None };
+            let compiled =
+                Model { name: model.name.as_str().into(), routes: routes.collect(), rules: None, output_tokens_max: model.output_tokens_max };
             models.insert(compiled.name.clone(), Arc::new(compiled));
         }
         Self { models, table }
@@ -142,7 +156,16 @@ impl Compiler {
             idle: ms(wire.idle_timeout_ms),
             total: ms(wire.total_timeout_ms),
         };
-        Endpoint { id: wire.endpoint_id.as_str().into(), cleared: self.markings.set_of(&wire.cleared_markings), timeouts, target }
+        let served = Served::of(wire);
+        Endpoint {
+            id: wire.endpoint_id.as_str().into(),
+            cleared: self.markings.set_of(&wire.cleared_markings),
+            timeouts,
+            target,
+            operations: served.operations,
+            native: served.native,
+            continuous_usage: wire.abort_billing() == wire::AbortBilling::Continuous,
+        }
     }
 
     fn target(&mut self, wire: &wire::Endpoint) -> Result<Target, Unusable> {
@@ -152,16 +175,19 @@ impl Compiler {
         let (origin, host_header, path_prefix) = parse_url(&wire.base_url, wire.private_network_allowed).ok_or(Unusable::Url)?;
         let authorization = match &wire.sealed_credential[..] {
             [] => None,
-            sealed => Some(bearer(&self.sealing.open(sealed, &wire.endpoint_id).map_err(|_| Unusable::Credential)?)?),
+            sealed => Some(credential(wire.protocol(), &self.sealing.open(sealed, &wire.endpoint_id).map_err(|_| Unusable::Credential)?)?),
         };
         let next = self.pools.len();
         let pool = *self.pools.entry(origin.clone()).or_insert(next);
-        Ok(Target { origin, pool, host_header, path_prefix, authorization })
+        let is_openai_itself = origin.host == "api.openai.com" || origin.host.ends_with(".openai.azure.com");
+        let is_anthropic = wire.protocol() == wire::Protocol::Anthropic;
+        Ok(Target { origin, pool, host_header, path_prefix, authorization, is_anthropic, is_openai_itself })
     }
 }
 
-fn bearer(credential: &[u8]) -> Result<HeaderValue, Unusable> {
-    let mut value = HeaderValue::from_bytes(&[b"Bearer ", credential].concat()).map_err(|_| Unusable::Credential)?;
+fn credential(protocol: wire::Protocol, credential: &[u8]) -> Result<HeaderValue, Unusable> {
+    let scheme: &[u8] = if protocol == wire::Protocol::Anthropic { b"" } else { b"Bearer " };
+    let mut value = HeaderValue::from_bytes(&[scheme, credential].concat()).map_err(|_| Unusable::Credential)?;
     value.set_sensitive(true);
     Ok(value)
 }

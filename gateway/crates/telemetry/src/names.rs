@@ -24,6 +24,7 @@ pub const TRANSCRIPTION: &str = "transcription";
 pub const IMAGE: &str = "image_generation";
 pub const REALTIME: &str = "realtime";
 pub const INFER: &str = "infer";
+pub const COUNT_TOKENS: &str = "count_tokens";
 
 /// Value of [`PROVIDER`]: the dialect that is spoken, whoever runs the engine.
 pub const OPENAI: &str = "openai";

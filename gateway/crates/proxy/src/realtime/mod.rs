@@ -42,7 +42,8 @@ pub async fn realtime(
     let (key, asked) = caller_and_wish(worker, &request, &arrival, door).await.inspect_err(refusal)?;
     let subject = arrival.subject(worker, door, true);
     let mut call = Call::new(worker, Live::new(key.clone(), subject.started), subject);
-    let admitted = admit_now(worker, &key, &asked.model).map_err(Problem::from).inspect_err(|problem| call.refuse(problem))?;
+    let admitted =
+        admit_now(worker, &key, &asked.model, call.subject.door.operation).map_err(Problem::from).inspect_err(|problem| call.refuse(problem))?;
     let upstream = match try_routes(worker, admitted, &mut call, async |call| dial(worker, call, asked.beta).await).await? {
         Dialed::Refused(response) => return refused(worker, call, response).await,
         Dialed::Open(upstream) => upstream,

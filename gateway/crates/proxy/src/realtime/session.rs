@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tenon_dialects::Dialect;
 use tenon_dialects::realtime::{ServerEvent, Tally};
-use tenon_usage::Outcome;
+use tenon_usage::{Outcome, UsageSource};
 use tokio::sync::Mutex;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::Error;
@@ -235,7 +235,8 @@ impl Session {
 
     async fn settle(&self, outcome: Outcome) {
         let (usage, is_estimate) = self.tally.borrow().usage();
-        self.call.borrow_mut().settle(outcome, Measured { usage, is_estimate, ..Measured::default() });
+        let source = is_estimate.then_some(UsageSource::Estimated);
+        self.call.borrow_mut().settle(outcome, Measured { usage, source, ..Measured::default() });
         let mark = self.call.borrow_mut().mark.take();
         if let Some(mark) = mark {
             let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| mark.poll(cx))).await;
