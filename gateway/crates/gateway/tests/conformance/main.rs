@@ -52,8 +52,7 @@ fn untested(doors: &[Door], rows: &[Row]) -> Vec<String> {
 fn rows_of(doors: &[Door]) -> Vec<&'static Row> {
     let has = |method: &str, path: &str| doors.iter().any(|door| door.path == path && door.method == method);
     // A gateway without a door for Anthropic's dialect does not translate.
-    let translated = |row: &Row| row.protocol_name() != row.dialect;
-    ROWS.iter().filter(|row| has(row.method, row.path) && (!translated(row) || has("POST", "/v1/messages"))).collect()
+    ROWS.iter().filter(|row| has(row.method, row.path) && (!row.is_translated() || has("POST", "/v1/messages"))).collect()
 }
 
 #[test]

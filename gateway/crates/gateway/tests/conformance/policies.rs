@@ -38,9 +38,15 @@ fn failed(row: &Row, told: &str, outcome: &str) -> Option<String> {
     row.is_call().then(|| format!("{told} · recorded {outcome} · upstream asked"))
 }
 
-/// An answer that began and cannot go on.
+/// An answer that began and cannot go on. A whole one that is translated has not begun yet for its caller.
 fn broken(row: &Row, code: &str, outcome: &str) -> Option<String> {
-    let told = if row.streamed { format!("{}, then error {code}", row.begins()) } else { "200, broken off".into() };
+    let told = match code {
+        _ if row.streamed => format!("{}, then error {code}", row.begins()),
+        _ if !row.is_translated() => "200, broken off".into(),
+        "upstream_idle_timeout" => format!("504 {code}"),
+        "key_revoked" => format!("401 {code}"),
+        _ => format!("502 {code}"),
+    };
     failed(row, &told, outcome)
 }
 

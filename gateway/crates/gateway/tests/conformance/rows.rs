@@ -136,6 +136,11 @@ impl Row {
         }
     }
 
+    /// The endpoint speaks another dialect than the caller.
+    pub fn is_translated(&self) -> bool {
+        self.protocol_name() != self.dialect
+    }
+
     pub fn protocol_name(&self) -> &'static str {
         if self.protocol == Protocol::Anthropic { "anthropic" } else { "openai" }
     }
