@@ -61,6 +61,9 @@ fn calls(page: &mut Page, threads: &[ThreadMetrics]) {
     labelled(page, threads, "tenon_gateway_upstream_failures_total", help, "at", &FAILURES, |t| &t.failures);
     let help = "Calls served without a record because the usage log had no room.";
     page.one("tenon_gateway_calls_unmetered_total", "counter", help, sum(threads, |t| &t.unmetered));
+    page.one("tenon_gateway_connections_refused_total", "counter", "Connections over the limit.", sum(threads, |t| &t.connections_refused));
+    let help = "Callers let go because they did not read their answer.";
+    page.one("tenon_gateway_callers_stalled_total", "counter", help, sum(threads, |t| &t.callers_stalled));
     page.one("tenon_gateway_connections", "gauge", "Callers' connections.", sum(threads, |t| &t.connections));
     page.one("tenon_gateway_calls_running", "gauge", "Calls that run.", sum(threads, |t| &t.calls));
 }
@@ -104,6 +107,7 @@ fn state(page: &mut Page, world: &World) {
     page.one("tenon_gateway_control_connected", "gauge", "1 while updates arrive.", u8::from(control.connected.load(Relaxed)));
     let age = shared.freshness.age().map_or(-1.0, |age| age.as_secs_f64());
     page.one("tenon_gateway_control_heard_age_seconds", "gauge", "Since the control plane was heard; -1 = never by this process.", age);
+    page.one("tenon_gateway_body_bytes", "gauge", "What request bodies hold.", shared.body_memory.load(Relaxed));
     page.one("tenon_gateway_wal_bytes", "gauge", "Size of the usage log on disk.", shared.log.bytes());
     page.one("tenon_gateway_wal_segments", "gauge", "Segments of the usage log on disk.", stats.segments.load(Relaxed));
     page.one("tenon_gateway_wal_backlog_records", "gauge", "Settled calls that are not acknowledged.", shared.log.backlog());

@@ -14,7 +14,7 @@ use tenon_limits::Registry;
 use tenon_proxy::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::tls::{TlsError, client_config};
 use tenon_proxy::tls_listener::TlsListener;
-use tenon_proxy::{ServerError, Servers, Shared, Trails, listen};
+use tenon_proxy::{BodyMemory, ServerError, Servers, Shared, Trails, listen};
 use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
 use tenon_telemetry::{Exporter, StartError as TelemetryError};
 use tenon_usage::{Log, LogError};
@@ -110,6 +110,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         asker: control.asker.clone(),
         log: log.clone(),
         limits: config.limits,
+        body_memory: BodyMemory::default(),
         tls,
         metrics,
         spans,

@@ -3,6 +3,7 @@
 //! The control plane checks what an endpoint's URL says; only the gateway sees what a name resolves to, and it may resolve to another address
 //! every time (DNS rebinding). So there is no second resolution between the check and the connect.
 
+use crate::server::watch_for_death;
 use hashbrown::HashMap;
 use std::cell::RefCell;
 use std::io;
@@ -105,6 +106,7 @@ impl Resolver {
             several => connect_first(several).await?,
         };
         stream.set_nodelay(true)?;
+        watch_for_death(&stream)?;
         Ok(stream)
     }
 

@@ -41,7 +41,13 @@ impl Body for Reply {
         match &mut self.body {
             Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Inner::Relay(relay) => relay.poll(cx).map(|end| end.map(|data| data.map(Frame::data))),
+            Inner::Relay(relay) => {
+                let polled = relay.poll(cx).map(|end| end.map(|data| data.map(Frame::data)));
+                if let Some(busy) = &self.busy {
+                    busy.asked(polled.is_ready());
+                }
+                polled
+            }
         }
     }
 

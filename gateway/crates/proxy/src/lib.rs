@@ -38,6 +38,7 @@ mod worker;
 
 pub use doors::doors_json;
 pub use limits::{Limits, WhenLogFull};
+pub use receive::BodyMemory;
 pub use server::{ServerError, Servers, listen};
 pub use trail::Trails;
 pub use worker::Shared;

@@ -6,8 +6,15 @@ use tenon_snapshot::Timeouts;
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub body_bytes_max: usize,
+    /// Of all threads' bodies together.
+    pub body_memory_max: usize,
     /// From the first wait for the body to its end.
     pub body_read: Duration,
+    /// Between two pieces of it.
+    pub body_idle: Duration,
+    /// A caller who takes nothing of its answer.
+    pub caller_stall: Duration,
+    pub head_bytes_max: usize,
     /// A caller's connection that sends nothing, or half a head.
     pub connection_idle: Duration,
     pub connections_max_per_thread: usize,
@@ -34,7 +41,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 20 << 20,
+            body_memory_max: 512 << 20,
             body_read: Duration::from_secs(30),
+            body_idle: Duration::from_secs(10),
+            caller_stall: Duration::from_secs(60),
+            head_bytes_max: 64 << 10,
             connection_idle: Duration::from_secs(75),
             connections_max_per_thread: 20_000,
             pool_idle_max: 256,

@@ -28,7 +28,7 @@ pub const FAILURES: [&str; 4] = ["connect", "stale_connection", "send", "timeout
 /// Upper bounds in seconds; the last bucket is everything.
 pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 /// Codes of refusal; one that is not here is counted as the last.
-pub const CODES: [&str; 47] = [
+pub const CODES: [&str; 48] = [
     "missing_api_key",
     "invalid_api_key",
     "key_revoked",
@@ -53,6 +53,7 @@ pub const CODES: [&str; 47] = [
     "unknown_request",
     "method_not_allowed",
     "request_too_large",
+    "overloaded",
     "body_timeout",
     "body_incomplete",
     "metering_unavailable",
@@ -115,6 +116,9 @@ pub struct ThreadMetrics {
     /// Calls that run, as of the last sweep.
     pub calls: AtomicU64,
     pub lines_suppressed: AtomicU64,
+    /// Connections told to come back later, and callers let go because they did not read their answer.
+    pub connections_refused: AtomicU64,
+    pub callers_stalled: AtomicU64,
     /// Calls that were served although the log had no room for them.
     pub unmetered: AtomicU64,
 }

@@ -56,6 +56,8 @@ impl Problem {
         "This gateway does not remember such a call of this tenant: it runs, ended long ago, or was another gateway's.",
     );
     pub const TOO_LARGE: Self = Self::new(413, "request_too_large", "The body is larger than this gateway accepts.");
+    pub const BODY_MEMORY: Self = Self::new(503, "overloaded", "This gateway holds as many request bodies as it may. Try again soon.");
+    pub const CONNECTIONS: Self = Self::new(503, "overloaded", "This gateway has as many connections as it may have. Try again soon.");
     pub const BODY_TIMEOUT: Self = Self::new(408, "body_timeout", "The body did not arrive in time.");
     pub const BODY_BROKEN: Self = Self::new(400, "body_incomplete", "The body broke off.");
     pub const UNMETERED: Self = Self::new(503, "metering_unavailable", "Usage cannot be recorded at the moment, so no call is made.");
@@ -112,6 +114,11 @@ impl Problem {
         let message = refused.to_string();
         let error = ApiError { status: self.status, code: self.code, message: &message, param: Some(&refused.path), repair: self.repair };
         self.response_with(error_body(dialect, &error, &id.text()), id)
+    }
+
+    /// The body alone, for who gets no request id.
+    pub fn text(&self, dialect: Dialect) -> Bytes {
+        self.with_api_error(|error| error_body(dialect, error, ""))
     }
 
     pub fn response(&self, id: RecordId, dialect: Dialect) -> Response<Reply> {

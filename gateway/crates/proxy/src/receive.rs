@@ -1,22 +1,63 @@
-//! Reads a caller's body: bounded in size and time.
+//! Reads a caller's body: bounded in size, in time, and in what all bodies together may hold.
 
 use crate::limits::Limits;
 use crate::problem::Problem;
+use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
+
+/// What the bodies of all threads hold that did not come whole with their heads; those lie in their connection's buffer.
+pub type BodyMemory = Arc<AtomicUsize>;
+
+/// A share of it, given back when the last piece of the body is gone.
+struct Share {
+    memory: BodyMemory,
+    bytes: usize,
+}
+
+impl Share {
+    /// # Errors
+    /// When all shares together would be more than `max`.
+    fn grow(&mut self, more: usize, max: usize) -> Result<(), Problem> {
+        let held = self.memory.fetch_add(more, Ordering::Relaxed);
+        self.bytes += more;
+        if held.saturating_add(more) > max { Err(Problem::BODY_MEMORY) } else { Ok(()) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.memory.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+struct Held {
+    whole: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.whole
+    }
+}
 
 /// # Errors
-/// Too large, too slow, or broken off.
-pub async fn receive(body: Incoming, limits: &Limits) -> Result<Bytes, Problem> {
+/// Too large, too slow, too much at once, or broken off.
+pub async fn receive(body: Incoming, worker: &Worker) -> Result<Bytes, Problem> {
+    let limits = &worker.limits;
     if body.size_hint().lower() > limits.body_bytes_max as u64 {
         return Err(Problem::TOO_LARGE);
     }
     let mut body = body;
-    // Small bodies come with the head, whole: only one that does not is worth a timer.
+    // Small bodies come with the head, whole: only one that does not is worth a timer and a place in the sum.
     let first = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
         Poll::Ready(frame) => Poll::Ready(Some(frame)),
         Poll::Pending => Poll::Ready(None),
@@ -33,26 +74,37 @@ pub async fn receive(body: Incoming, limits: &Limits) -> Result<Bytes, Problem> 
     if body.is_end_stream() {
         return Ok(first);
     }
-    let rest = Box::pin(collect(first, body, limits.body_bytes_max));
+    let rest = Box::pin(collect(first, body, limits, worker.body_memory.clone()));
     tokio::time::timeout(limits.body_read, rest).await.map_err(|_| Problem::BODY_TIMEOUT)?
 }
 
-async fn collect(first: Bytes, mut body: Incoming, max: usize) -> Result<Bytes, Problem> {
-    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(max);
+/// What its head says is reserved before anything of it is read.
+async fn collect(first: Bytes, mut body: Incoming, limits: &Limits, memory: BodyMemory) -> Result<Bytes, Problem> {
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(limits.body_bytes_max);
+    let mut share = Share { memory, bytes: 0 };
+    share.grow(first.len() + expected, limits.body_memory_max)?;
     let mut whole = Vec::with_capacity(first.len() + expected);
     whole.extend_from_slice(&first);
-    while let Some(more) = next(&mut body).await? {
-        if whole.len() + more.len() > max {
+    drop(first);
+    while let Some(more) = next(&mut body, limits.body_idle).await? {
+        let length = whole.len() + more.len();
+        if length > limits.body_bytes_max {
             return Err(Problem::TOO_LARGE);
+        }
+        if length > share.bytes {
+            // In steps, as the vector grows: not for each piece.
+            let step = (length.max(share.bytes * 2)).min(limits.body_bytes_max) - share.bytes;
+            share.grow(step, limits.body_memory_max)?;
         }
         whole.extend_from_slice(&more);
     }
-    Ok(whole.into())
+    Ok(Bytes::from_owner(Held { whole, _share: share }))
 }
 
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+async fn next(body: &mut Incoming, idle: Duration) -> Result<Option<Bytes>, Problem> {
     loop {
-        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+        match tokio::time::timeout(idle, frame).await.map_err(|_| Problem::BODY_TIMEOUT)? {
             None => return Ok(None),
             Some(Err(_)) => return Err(Problem::BODY_BROKEN),
             Some(Ok(frame)) => {

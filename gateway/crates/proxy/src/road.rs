@@ -154,7 +154,7 @@ async fn caller_and_body(worker: &Worker, headers: &HeaderMap, peer: &Peer, door
     if !key.may_call_models() {
         return Err(Refusal::MayNotCall.into());
     }
-    Ok((key, receive(body, &worker.limits).await?))
+    Ok((key, receive(body, worker).await?))
 }
 
 async fn admitted_call(

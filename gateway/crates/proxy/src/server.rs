@@ -1,7 +1,9 @@
 //! The reactors: a listening socket, a runtime and a thread each (SO_REUSEPORT), and how they stop.
 
 use crate::connection::{Leave, Watch};
+use crate::metrics::bump;
 use crate::peer::Peer;
+use crate::problem::Problem;
 use crate::road::walk;
 use crate::sweep::sweep_for_ever;
 use crate::tls_listener::{Alpn, TlsListener};
@@ -10,11 +12,12 @@ use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,13 +25,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tenon_dialects::Dialect;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// 64 KB of head is more than any client sends; hyper's own limit is six times that.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+/// A peer that is gone without a word is noticed after this, when nothing is being sent, and when something is.
+const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// Connections over the limit that are being answered at a time; more are closed without a word.
+const REFUSALS_MAX: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -79,9 +85,18 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     if shared {
+        // Connections inherit these from the socket that accepts them.
+        watch_for_death(&socket.as_fd())?;
         socket.listen(4096)?;
     }
     Ok(socket.into())
+}
+
+/// So that what half a connection holds is given back when the other half is gone: a machine that lost its power says no goodbye.
+pub(crate) fn watch_for_death(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(DEAD_AFTER / 2).with_interval(DEAD_AFTER / 6).with_retries(3))?;
+    socket.set_tcp_user_timeout(Some(DEAD_AFTER))
 }
 
 impl Servers {
@@ -172,8 +187,8 @@ async fn accept_until_drained(worker: Rc<Worker>, listener: tokio::net::TcpListe
 }
 
 async fn accept(worker: &Rc<Worker>, stream: TcpStream, peer: Peer) {
-    while worker.connections.len() >= worker.limits.connections_max_per_thread {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    if worker.connections.len() >= worker.limits.connections_max_per_thread {
+        return refuse(worker, stream);
     }
     if stream.set_nodelay(true).is_ok() {
         // Registered here, not in the task: a drain must not miss a connection whose task has not run yet.
@@ -185,6 +200,32 @@ async fn accept(worker: &Rc<Worker>, stream: TcpStream, peer: Peer) {
             Some(tls) => drop(tokio::task::spawn_local(converse_secretly(worker, tls, stream, peer, watch, place))),
         }
     }
+}
+
+/// One connection too many is told so, where it can be told in plain words, instead of waiting for what may never come.
+fn refuse(worker: &Rc<Worker>, stream: TcpStream) {
+    bump(&worker.metrics().connections_refused, 1);
+    if worker.tls_listener.is_some() || worker.refusing.get() >= REFUSALS_MAX {
+        return;
+    }
+    worker.refusing.set(worker.refusing.get() + 1);
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move {
+        // What the caller sends is read: closing over it would take the answer from it.
+        let _in_time = tokio::time::timeout(Duration::from_secs(1), tell_and_close(stream)).await;
+        worker.refusing.set(worker.refusing.get() - 1);
+    });
+}
+
+async fn tell_and_close(mut stream: TcpStream) -> io::Result<()> {
+    let body = Problem::CONNECTIONS.text(Dialect::OpenAi);
+    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n";
+    let answer = [format!("{head}content-length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat();
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    let mut sink = [0; 4096];
+    while stream.read(&mut sink).await? > 0 {}
+    Ok(())
 }
 
 async fn converse_secretly(worker: Rc<Worker>, tls: Arc<TlsListener>, stream: TcpStream, peer: Peer, watch: Rc<Watch>, place: usize) {
@@ -216,7 +257,8 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let mut connection = pin!(http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut connection =
+        pin!(http1::Builder::new().max_buf_size(worker.limits.head_bytes_max).serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut graceful = false;
     poll_fn(|cx| {
         match watch.told(cx.waker()) {

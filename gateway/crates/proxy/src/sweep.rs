@@ -2,6 +2,7 @@
 
 use crate::connection::{Leave, Watch};
 use crate::live::{Cut, Live};
+use crate::metrics::bump;
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub async fn sweep_for_ever(worker: Rc<Worker>) {
         if is_slow_tick {
             slow = now;
             worker.pools.prune();
-            worker.connections.each(|watch| look_at_connection(watch, now, worker.limits.connection_idle));
+            worker.connections.each(|watch| look_at_connection(watch, now, &worker));
         }
         seen = snapshot;
     }
@@ -49,8 +50,15 @@ fn look_at_call(live: &Live, now: Instant, keys: Option<(&Snapshot, &Moment)>) {
     }
 }
 
-fn look_at_connection(watch: &Watch, now: Instant, idle_max: Duration) {
-    if watch.idle_since().is_some_and(|since| now.saturating_duration_since(since) > idle_max) {
+fn look_at_connection(watch: &Watch, now: Instant, worker: &Worker) {
+    let limits = &worker.limits;
+    let idle = watch.idle_since().is_some_and(|since| now.saturating_duration_since(since) > limits.connection_idle);
+    let stalled = watch.is_stalled(now, limits.caller_stall);
+    if stalled {
+        // With its connection goes its upstream's, which would wait for ever otherwise.
+        bump(&worker.metrics().callers_stalled, 1);
+    }
+    if idle || stalled {
         watch.tell(Leave::Now);
     }
 }

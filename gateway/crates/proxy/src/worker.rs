@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::live::{Live, Registry};
 use crate::metrics::{Metrics, ThreadMetrics};
 use crate::pool::Pools;
+use crate::receive::BodyMemory;
 use crate::tls_listener::TlsListener;
 use crate::trail::{Past, Trails};
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,7 @@ pub struct Shared {
     pub asker: Asker,
     pub log: Arc<Log>,
     pub limits: Limits,
+    pub body_memory: BodyMemory,
     pub tls: Arc<rustls::ClientConfig>,
     pub metrics: Metrics,
     /// `None` = nobody wants spans.
@@ -44,6 +46,7 @@ pub struct Worker {
     pub asker: Asker,
     pub lane: Lane,
     pub limits: Limits,
+    pub body_memory: BodyMemory,
     pub pools: Pools,
     pub live: Registry<Live>,
     pub connections: Registry<Watch>,
@@ -52,6 +55,8 @@ pub struct Worker {
     pub verified_tokens: RefCell<VerifiedTokens>,
     pub trails: Trails,
     pub tls_listener: Option<Arc<TlsListener>>,
+    /// Connections over the limit that are being told so.
+    pub refusing: Cell<usize>,
     journal: Journal,
     metrics: Metrics,
     index: usize,
@@ -68,6 +73,7 @@ impl Worker {
             asker: shared.asker.clone(),
             lane: shared.log.lane(),
             limits: shared.limits,
+            body_memory: shared.body_memory.clone(),
             pools: Pools::new(TlsConnector::from(shared.tls.clone()), shared.limits.pool_idle_max),
             live: Registry::default(),
             connections: Registry::default(),
@@ -76,6 +82,7 @@ impl Worker {
             verified_tokens: RefCell::default(),
             trails: shared.trails.clone(),
             tls_listener: shared.tls_listener.clone(),
+            refusing: Cell::new(0),
             journal: Journal::new(Instant::now()),
             metrics: shared.metrics.clone(),
             index,

@@ -96,7 +96,7 @@ async fn refused(worker: &Worker, mut call: Call, response: Response<Incoming>) 
     let (parts, body) = response.into_parts();
     let whole = match hidden {
         Some(problem) => Err(problem),
-        None => receive(body, &worker.limits).await.map_err(|_| Problem::CUT),
+        None => receive(body, worker).await.map_err(|_| Problem::CUT),
     };
     let whole = whole.inspect_err(|problem| call.fail(problem, Outcome::UpstreamError))?;
     call.http_status = status.as_u16();
