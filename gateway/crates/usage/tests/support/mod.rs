@@ -1,5 +1,5 @@
 //! One call, one lane, one queue.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::disallowed_methods)]
 
 use prost::Message;
 use std::path::Path;
