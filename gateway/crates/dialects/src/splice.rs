@@ -62,6 +62,14 @@ pub struct Cap {
     pub tokens: u64,
 }
 
+impl Cap {
+    /// Under another key, where the caller wrote none.
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name: self.name.map(|_| name), ..self }
+    }
+}
+
 /// As [`splice`]. What the caller said of continuous numbers stands.
 #[must_use]
 pub fn splice_asking(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask: AskUsage) -> Pieces {

@@ -33,6 +33,7 @@ pub fn exposition(world: &World) -> String {
     histogram(&mut page, threads, "tenon_gateway_call_duration_seconds", "From arrival to settlement of a call.", |t| &t.duration);
     histogram(&mut page, threads, "tenon_gateway_first_token_seconds", "From arrival to the first byte of the answer's body.", |t| &t.first_token);
     state(&mut page, world);
+    limits(&mut page, world);
     delays(&mut page, &world.control.delays);
     tls(&mut page, world);
     telemetry(&mut page, world);
@@ -141,6 +142,30 @@ fn tls(page: &mut Page, world: &World) {
     let help = "Certificates that could not be used; the one before stays.";
     page.one("tenon_gateway_tls_reload_failures_total", "counter", help, tls.reload_failures.load(Relaxed));
     page.one("tenon_gateway_tls_handshake_failures_total", "counter", "Handshakes that failed.", tls.handshake_failures.load(Relaxed));
+}
+
+/// Sums over all tenants: their number is nobody's business here, and unbounded.
+fn limits(page: &mut Page, world: &World) {
+    let registry = &world.shared.registry;
+    let (leases, left) = registry.lease_sums(registry.micros(std::time::Instant::now()));
+    let stats = &registry.stats;
+    let (limits, without) = registry.limit_counts();
+    page.one("tenon_gateway_limits", "gauge", "Limits that are counted here.", limits);
+    page.one("tenon_gateway_limits_without_share", "gauge", "Those of which no share was told yet: a quarter is assumed.", without);
+    page.one(
+        "tenon_gateway_leases_connected",
+        "gauge",
+        "1 while the control plane answers about leases and shares.",
+        u8::from(registry.connected.load(Relaxed)),
+    );
+    page.one("tenon_gateway_leases", "gauge", "Leases on hard budgets that are held.", leases);
+    page.one("tenon_gateway_lease_left_nano", "gauge", "What they hold and nobody has reserved, in nano-units of their currencies.", left);
+    page.one("tenon_gateway_leases_granted_total", "counter", "Leases that were granted.", stats.leases_granted.load(Relaxed));
+    page.one("tenon_gateway_leases_closed_total", "counter", "Leases that were given back or used up.", stats.leases_closed.load(Relaxed));
+    page.one("tenon_gateway_overdrafts_total", "counter", "Calls that cost more than was reserved for them.", stats.overdrafts.load(Relaxed));
+    page.one("tenon_gateway_overdraft_nano_total", "counter", "By how much, in nano-units.", stats.overdraft_nano.load(Relaxed));
+    let help = "Calls whose use is not known, so that what was reserved stands.";
+    page.one("tenon_gateway_reservations_kept_total", "counter", help, stats.reservations_kept.load(Relaxed));
 }
 
 fn telemetry(page: &mut Page, world: &World) {

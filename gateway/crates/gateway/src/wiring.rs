@@ -109,6 +109,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         freshness,
         asker: control.asker.clone(),
         log: log.clone(),
+        registry: registry.clone(),
         limits: config.limits,
         body_memory: BodyMemory::default(),
         tls,

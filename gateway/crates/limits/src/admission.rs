@@ -44,6 +44,8 @@ pub struct Ask {
     pub images: u64,
     /// All input stands in the body as text, so its bytes bound its tokens. Only looked at where a hard budget applies.
     pub is_text: bool,
+    /// A session: no number of tokens bounds it.
+    pub is_endless: bool,
     /// It has waited for a lease: what there is now must do.
     pub has_waited: bool,
 }
@@ -65,7 +67,10 @@ pub enum Denied {
     /// The leases here do not hold so much.
     Short {
         budget: Arc<Budget>,
+        /// The whole bound.
         nano: i64,
+        /// What would do: the bound with the shortest answer, where we set the cap.
+        least: i64,
     },
 }
 
@@ -119,9 +124,13 @@ impl Applies {
             }
             Err(short) => short,
         };
-        if let Denied::Short { budget, .. } = &short {
+        let mut short = short;
+        if let Denied::Short { budget, least, .. } = &mut short {
             budget.set_low();
             grant.registry.bell.ring();
+            if open && let Some((_, price)) = priced.iter().find(|(other, _)| Arc::ptr_eq(other, budget)) {
+                *least = price.upper_bound(&Most { output: ask.choices.max(1), ..most });
+            }
         }
         let most = Most { output: payable(&priced, &most, ask), ..most };
         let enough = if ask.has_waited { ask.choices } else { OUTPUT_WORTHWHILE.saturating_mul(ask.choices) };
@@ -148,6 +157,10 @@ type Priced<'a> = [(&'a Arc<Budget>, &'a Arc<Price>)];
 /// The most that the call can use, and whether a cap must be spliced in to make this true.
 fn bound(model: &ModelRules, priced: &Priced<'_>, ask: &Ask) -> Result<(Most, bool), Denied> {
     let media = !ask.is_text;
+    let is_free = |price: &Price| price.input_max(true) == 0 && price.output_max(true) == 0;
+    if ask.is_endless && !priced.iter().all(|(_, price)| is_free(price)) {
+        return Err(Denied::Unbounded);
+    }
     let context = (model.context_tokens > 0).then_some(model.context_tokens);
     let input = if ask.is_text {
         let bytes = ask.body_bytes.saturating_add(TEMPLATE_ALLOWANCE);
@@ -199,7 +212,7 @@ fn hold_all(grant: &mut Grant, priced: &Priced<'_>, most: &Most, now_us: u64) ->
         let Some(is_low) = budget.reserve(nano, now_us, &mut pieces) else {
             pieces.iter().for_each(|piece| piece.lease.settle(piece.nano, 0));
             grant.holds.clear();
-            return Err(Denied::Short { budget: (*budget).clone(), nano });
+            return Err(Denied::Short { budget: (*budget).clone(), nano, least: nano });
         };
         if is_low {
             grant.registry.bell.ring();

@@ -124,7 +124,7 @@ impl Book {
         for denied in &response.denied {
             if let Some(budget) = self.registry.find_budget(&denied.budget_id) {
                 budget.answered();
-                budget.deny(now_us + u64::from(denied.retry_after_ms.clamp(100, 10_000)) * 1000);
+                budget.deny(now_us + u64::from(denied.retry_after_ms.clamp(100, 10_000)) * 1000, denied.remaining_nano);
             }
         }
         let is_heard = |told: &Option<u64>| told.is_some_and(|told| told <= response.number);

@@ -29,6 +29,8 @@ pub struct Budget {
     last_used_us: AtomicU64,
     /// The control plane said no: asking again makes no sense before this.
     denied_until_us: AtomicU64,
+    /// What it said was left then.
+    denied_remaining: AtomicI64,
     /// When something was asked that is not answered.
     asked_us: Mutex<Option<u64>>,
     pub news: News,
@@ -54,6 +56,7 @@ impl Budget {
             slice: AtomicI64::new(0),
             last_used_us: AtomicU64::new(0),
             denied_until_us: AtomicU64::new(0),
+            denied_remaining: AtomicI64::new(0),
             asked_us: Mutex::default(),
             news: News::default(),
         }
@@ -85,10 +88,16 @@ impl Budget {
         self.wanted.fetch_max(nano.max(1), Ordering::AcqRel);
     }
 
-    /// Told to be spent a moment ago, or not to have enough.
+    /// Told a moment ago that no lease can be had.
     #[must_use]
     pub fn is_denied(&self, now_us: u64) -> bool {
         now_us < self.denied_until_us.load(Ordering::Acquire)
+    }
+
+    /// What the whole budget had left when it was last denied, a moment ago.
+    #[must_use]
+    pub fn denied_remaining(&self, now_us: u64) -> Option<i64> {
+        self.is_denied(now_us).then(|| self.denied_remaining.load(Ordering::Acquire))
     }
 
     pub(crate) fn leases(&self) -> Arc<Vec<Arc<Lease>>> {
@@ -130,7 +139,8 @@ impl Budget {
         self.news.tell();
     }
 
-    pub(crate) fn deny(&self, until_us: u64) {
+    pub(crate) fn deny(&self, until_us: u64, remaining: i64) {
+        self.denied_remaining.store(remaining, Ordering::Release);
         self.denied_until_us.store(until_us, Ordering::Release);
         self.news.tell();
     }

@@ -33,4 +33,5 @@ pub use limit::{Exceeded, Kind, Limit};
 pub use price::{Most, Price, Tokens};
 pub use registry::{Registry, Stats};
 pub use rules::{ModelRules, Owner, Rules, TenantRules};
+pub use tenon_contract::Subject;
 pub use window::{Place, SLOT_US, SLOTS, Window};

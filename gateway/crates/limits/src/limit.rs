@@ -102,6 +102,11 @@ impl Limit {
         self.shared.store(true, Ordering::Release);
     }
 
+    #[must_use]
+    pub fn has_share(&self) -> bool {
+        self.shared.load(Ordering::Acquire)
+    }
+
     /// What was wanted since the last time; `None` = nothing, and that was told.
     pub fn take_demand(&self) -> Option<wire::ShareDemand> {
         let requests = self.demand.requests.swap(0, Relaxed);

@@ -118,6 +118,13 @@ impl Registry {
         (leases, budgets.iter().fold(0, |sum: i64, budget| sum.saturating_add(budget.left(now_us))))
     }
 
+    /// How many limits there are, and of how many no share has come yet.
+    #[must_use]
+    pub fn limit_counts(&self) -> (usize, usize) {
+        let limits = lock(&self.limits);
+        (limits.len(), limits.values().filter(|limit| !limit.has_share()).count())
+    }
+
     pub(crate) fn overdraft(&self, nano: i64) {
         self.stats.overdrafts.fetch_add(1, Ordering::Relaxed);
         self.stats.overdraft_nano.fetch_add(nano.unsigned_abs(), Ordering::Relaxed);

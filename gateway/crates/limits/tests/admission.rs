@@ -101,7 +101,7 @@ fn model(context_tokens: u32, output_tokens_max: u32) -> wire::Model {
 }
 
 fn ask(now_us: u64, output: Output) -> Ask {
-    Ask { now_us, unix_ms: 0, body_bytes: 400, output, choices: 1, images: 0, is_text: true, has_waited: false }
+    Ask { now_us, unix_ms: 0, body_bytes: 400, output, choices: 1, images: 0, is_text: true, is_endless: false, has_waited: false }
 }
 
 fn exceeded(result: Result<Grant, Denied>) -> (Kind, u64, u64) {
@@ -234,6 +234,7 @@ fn what_cannot_be_bounded_or_priced_is_refused() {
     let mut declared = House::budgeted(8000, 100);
     declared.lease("l1", 1_000_000, 60_000, 0);
     assert_eq!(declared.admit(media).unwrap().pieces()[0].nano, 8010);
+    assert!(matches!(declared.admit(Ask { is_endless: true, ..media }), Err(Denied::Unbounded)), "a session is not one answer");
     let unpriced = Governance { budgets: vec![budget()], prices: vec![wire::Price { currency: "USD".into(), ..price() }], ..Governance::default() };
     assert!(matches!(House::new(&unpriced, &model(0, 0)).admit(ask(0, Output::Capped(10))), Err(Denied::NotPriced)));
     let later = Governance { budgets: vec![budget()], prices: vec![wire::Price { effective_from_unix_ms: 1, ..price() }], ..Governance::default() };

@@ -3,6 +3,7 @@
 use crate::refusal::Refusal;
 use std::sync::Arc;
 use tenon_contract::Operation;
+use tenon_limits::{Applies, Ask, Denied, Grant, Registry};
 use tenon_snapshot::{Endpoint, Key, Model, Snapshot, Target};
 
 /// Routes of one model that are looked at; more are ignored, and nobody has so many.
@@ -15,6 +16,29 @@ pub struct Admitted {
     model: Arc<Model>,
     /// One bit for each route that is cleared, usable and not tried yet.
     open: u64,
+    /// What it has taken of limits and hard budgets; `None` = none applies.
+    grant: Option<Box<Grant>>,
+}
+
+/// Where limits and leases are counted, and what the call wants of them. `ask` is told whether a hard budget applies: only then must the whole
+/// body be looked at.
+#[derive(Clone, Copy)]
+pub struct Limiting<'a> {
+    pub registry: &'a Arc<Registry>,
+    pub ask: &'a dyn Fn(bool) -> Ask,
+}
+
+#[derive(Debug)]
+pub enum NotAdmitted {
+    Refused(Refusal),
+    /// A limit or a hard budget, with all that apply.
+    Limited(Applies, Denied),
+}
+
+impl From<Refusal> for NotAdmitted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// A route that was picked.
@@ -25,33 +49,59 @@ pub struct Chosen {
 }
 
 /// # Errors
-/// In the order of what a caller may learn: model unknown, not allowed, no endpoint cleared, none that serves the operation, none usable.
-pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str, operation: Operation) -> Result<Admitted, Refusal> {
+/// In the order of what a caller may learn: model unknown, not allowed, no endpoint cleared, none that serves the operation, none usable, a
+/// limit reached, a budget spent.
+pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str, operation: Operation, limiting: &Limiting<'_>) -> Result<Admitted, NotAdmitted> {
     if !key.may_call_models() {
-        return Err(Refusal::MayNotCall);
+        return Err(Refusal::MayNotCall.into());
     }
     let routing = snapshot.routing(&key.record.tenant_id).ok_or(Refusal::ModelNotFound)?;
     let model = routing.model(model).ok_or(Refusal::ModelNotFound)?;
     if !key.allows(&model.name) {
-        return Err(Refusal::ModelNotAllowed);
+        return Err(Refusal::ModelNotAllowed.into());
     }
     let routes = || model.routes.iter().take(ROUTES_MAX).enumerate();
     if model.routes.is_empty() {
-        return Err(Refusal::NoUsableEndpoint);
+        return Err(Refusal::NoUsableEndpoint.into());
     }
     let bits = |wanted: &dyn Fn(&Endpoint) -> bool| routes().filter(|(_, r)| wanted(&r.endpoint)).fold(0, |bits, (i, _)| bits | 1 << i);
     let cleared: u64 = bits(&|endpoint| key.ceiling.is_subset_of(&endpoint.cleared));
     let serving: u64 = cleared & bits(&|endpoint| endpoint.operations & 1 << operation as u32 != 0);
     let usable: u64 = serving & bits(&|endpoint| endpoint.target.is_ok());
     match (cleared, serving, usable) {
-        (0, ..) => Err(Refusal::NoClearedEndpoint),
-        (_, 0, _) => Err(Refusal::OperationNotServed),
-        (_, _, 0) => Err(Refusal::NoUsableEndpoint),
-        (_, _, open) => Ok(Admitted { key: key.clone(), model: model.clone(), open }),
+        (0, ..) => Err(Refusal::NoClearedEndpoint.into()),
+        (_, 0, _) => Err(Refusal::OperationNotServed.into()),
+        (_, _, 0) => Err(Refusal::NoUsableEndpoint.into()),
+        (_, _, open) => Ok(Admitted { key: key.clone(), model: model.clone(), open, grant: take(key, model, limiting)? }),
     }
 }
 
+/// Takes what the call needs of everything that limits it, last of all: a call that is refused for another reason counts nowhere.
+fn take(key: &Key, model: &Model, limiting: &Limiting<'_>) -> Result<Option<Box<Grant>>, NotAdmitted> {
+    if key.rules.is_none() && model.rules.is_none() {
+        return Ok(None);
+    }
+    let applies = Applies { key: key.rules.clone(), model: model.rules.clone() };
+    if applies.is_empty() {
+        return Ok(None);
+    }
+    let ask = (limiting.ask)(applies.has_hard_budget());
+    let granted = applies.admit(limiting.registry, &ask);
+    granted.map(|grant| Some(Box::new(grant))).map_err(|denied| NotAdmitted::Limited(applies, denied))
+}
+
 impl Admitted {
+    /// What was taken: it belongs to the call from its first attempt to its end.
+    pub fn take_grant(&mut self) -> Option<Box<Grant>> {
+        self.grant.take()
+    }
+
+    /// What limits the call.
+    #[must_use]
+    pub fn applies(&self) -> Applies {
+        Applies { key: self.key.rules.clone(), model: self.model.rules.clone() }
+    }
+
     #[must_use]
     pub fn key(&self) -> &Arc<Key> {
         &self.key

@@ -3,7 +3,7 @@
 //! Owns: the text form of keys, the rules of authentication and admission, the codes of refusal.
 //! Promises: pure functions of a snapshot and the time given; no I/O, no clocks of their own. [`Admitted`] is the proof of a yes, and only
 //! [`admit`] makes one: whatever calls an upstream must hold it.
-//! Needs: `snapshot`, `jose` for callers' tokens.
+//! Needs: `limits`, whose grants an admission holds; `snapshot`, `jose` for callers' tokens.
 
 mod admission;
 mod authentication;
@@ -12,7 +12,7 @@ mod refusal;
 mod scopes;
 mod tokens;
 
-pub use admission::{Admitted, Chosen, admit};
+pub use admission::{Admitted, Chosen, Limiting, NotAdmitted, admit};
 pub use authentication::{Moment, Verdict, authenticate, recheck};
 pub use key_text::{KeyText, hash};
 pub use refusal::Refusal;

@@ -4,11 +4,12 @@ use crate::answer::header_of;
 use crate::call::Call;
 use crate::outgoing::Outgoing;
 use crate::upstream::Prepared;
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Uri};
 use tenon_dialects::multipart::splice_form;
 use tenon_dialects::translate::{Direction, Refused, Route};
-use tenon_dialects::{AskUsage, Dialect, Form, Pieces, splice_asking};
+use tenon_dialects::{AskUsage, Cap, Dialect, Form, Pieces, splice_capped};
 use tenon_policy::Chosen;
 use tenon_snapshot::Target;
 
@@ -37,10 +38,17 @@ pub fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepare
     let path = direction.map_or(prepared.door.path, Direction::endpoint_path);
     let uri = uri(target, path).ok_or(Unsayable::Address)?;
     let form = prepared.form;
+    let cap = call.cap().map(|tokens| cap(prepared, target, tokens));
     let pieces = match direction {
-        Some(direction) => Pieces::One(direction.request(prepared.body, &route(chosen, target)).map_err(Unsayable::Refused)?.into()),
+        Some(direction) => {
+            let body = capped(prepared, cap.as_ref());
+            Pieces::One(direction.request(&body, &route(chosen, target)).map_err(Unsayable::Refused)?.into())
+        }
         None if form.is_multipart() => splice_form(prepared.body, prepared.head.model_at, chosen.upstream_model()),
-        None => splice_asking(prepared.body, prepared.head, chosen.upstream_model(), ask_usage(call, chosen, form, prepared.ask_usage)),
+        None => {
+            let ask = ask_usage(call, chosen, form, prepared.ask_usage);
+            splice_capped(prepared.body, prepared.head, chosen.upstream_model(), ask, cap.as_ref())
+        }
     };
     let mut request = Request::new(Outgoing(pieces));
     *request.method_mut() = Method::POST;
@@ -52,6 +60,21 @@ pub fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepare
         request.headers_mut().insert(ANTHROPIC_VERSION, ANTHROPIC_VERSION_OURS);
     }
     Ok((request, direction))
+}
+
+/// The bound on the output that a hard budget pays and the caller did not set.
+fn cap(prepared: &Prepared<'_>, target: &Target, tokens: u64) -> Cap {
+    let cap = prepared.form.bound(prepared.head, prepared.body).cap(prepared.head, tokens);
+    // OpenAI's reasoning models know no other name.
+    if prepared.form == Form::Chat && target.is_openai_itself { cap.named("max_completion_tokens") } else { cap }
+}
+
+/// The caller's body with the cap, in the caller's dialect.
+fn capped(prepared: &Prepared<'_>, cap: Option<&Cap>) -> Bytes {
+    if cap.is_none() {
+        return prepared.body.clone();
+    }
+    splice_capped(prepared.body, prepared.head, None, AskUsage::No, cap).flatten().collect()
 }
 
 /// `None` = bytes pass. Admission let through only what the endpoint serves in one way or the other.

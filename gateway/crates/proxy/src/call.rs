@@ -12,9 +12,10 @@ use crate::worker::Worker;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tenon_dialects::{Source, Usage};
+use tenon_limits::{End as Money, Grant, Tokens};
 use tenon_policy::Chosen;
 use tenon_telemetry::Span;
-use tenon_usage::{Full, Mark, Opened, Outcome, RecordId, Settled, Ticket, UsageSource};
+use tenon_usage::{Full, Mark, Opened, Operation, Outcome, RecordId, Settled, Ticket, UsageSource, Use};
 
 /// What does not change from attempt to attempt.
 pub struct Subject {
@@ -48,6 +49,8 @@ pub struct Call {
     /// What the caller got, or will get.
     pub http_status: u16,
     first_token: Option<Duration>,
+    /// What was taken of limits and hard budgets, until the call is dropped.
+    grant: Option<Box<Grant>>,
     /// The last thing that went wrong.
     trouble: Option<Trouble>,
     pub trail: Trail,
@@ -106,10 +109,21 @@ impl Call {
             chosen: None,
             http_status: 0,
             first_token: None,
+            grant: None,
             trouble: None,
             trail: Trail::default(),
             end: None,
         }
+    }
+
+    /// What the call has taken stays with it to its end.
+    pub fn holds(&mut self, grant: Option<Box<Grant>>) {
+        self.grant = grant;
+    }
+
+    /// The cap on output that the reservation pays and the caller did not set.
+    pub fn cap(&self) -> Option<u64> {
+        self.grant.as_ref()?.cap()
     }
 
     /// Writes the open record of the next attempt.
@@ -118,6 +132,8 @@ impl Call {
         self.trail.attempt(chosen.index, self.subject.started.elapsed());
         self.attempt = self.attempt.saturating_add(1);
         let key = self.live.key.clone();
+        let uses: Vec<_> =
+            self.grant.iter().flat_map(|grant| grant.pieces()).map(|piece| Use { lease_id: &piece.lease.id, nano: piece.nano }).collect();
         let record = Opened {
             id: self.subject.id,
             trace_id: self.subject.trace.id,
@@ -129,8 +145,8 @@ impl Call {
             endpoint_id: &chosen.endpoint().id,
             model: &chosen.model.name,
             upstream_model: chosen.upstream_model().unwrap_or_default(),
-            price_id: "",
-            uses: &[],
+            price_id: self.grant.as_ref().map_or("", |grant| grant.price_id()),
+            uses: &uses,
         };
         let stored = match &self.ticket {
             None => self.worker.lane.open(&record).map(|ticket| self.ticket = Some(ticket)),
@@ -141,12 +157,18 @@ impl Call {
             Err(Full) if self.worker.limits.when_log_full == WhenLogFull::ServeUnmetered => self.go_on_unmetered(),
             Err(full) => return Err(full),
         }
+        if let Some(grant) = &mut self.grant {
+            grant.open();
+        }
         Ok(())
     }
 
     /// What was recorded so far is settled as it stands; from here on the call leaves no record.
     fn go_on_unmetered(&mut self) {
+        // The call goes on, and so does what it has taken.
+        let grant = self.grant.take();
         self.settle(Outcome::UpstreamError, Measured::default());
+        self.grant = grant;
         self.unmetered = true;
         bump(&self.worker.metrics().unmetered, 1);
     }
@@ -192,12 +214,17 @@ impl Call {
             return;
         }
         let took = self.subject.started.elapsed();
-        let (usage, source) = match (measured.usage, measured.output_frames) {
+        let (usage, mut source) = match (measured.usage, measured.output_frames) {
             (Some(usage), _) => (usage, measured.source.unwrap_or(UsageSource::Engine)),
             (None, 0) => (Usage::default(), UsageSource::None),
             (None, frames) => (Usage { output: frames, ..Usage::default() }, UsageSource::Estimated),
         };
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let end = self.end_of(outcome, &usage, source);
+        let charges = self.grant.as_mut().map_or(&[][..], |grant| grant.reckon(&end));
+        if end == Money::Unknown && !charges.is_empty() {
+            source = UsageSource::Reserved;
+        }
         let settled = Settled {
             outcome,
             source,
@@ -213,13 +240,35 @@ impl Call {
             duration_us: micros(took),
         };
         if let Some(ticket) = ticket {
-            self.worker.lane.settle(ticket, &settled);
+            self.worker.lane.settle_charged(ticket, &settled, charges);
             if self.worker.limits.settle_on_disk {
                 self.mark = self.worker.lane.mark();
             }
         }
+        if let Some(grant) = &mut self.grant {
+            grant.settle(&end, self.worker.limits_now());
+        }
         self.count(outcome, &usage, took);
         self.end = Some(End { outcome, usage: (source != UsageSource::None).then_some((usage, source)), took });
+    }
+
+    /// What the end means for money and tokens. An engine that may have worked without saying how much costs what was reserved.
+    fn end_of(&self, outcome: Outcome, usage: &Usage, source: UsageSource) -> Money {
+        match source {
+            UsageSource::Engine | UsageSource::Continuous => Money::Used(Tokens {
+                input: usage.input,
+                output: usage.output,
+                cache_read: usage.cached,
+                cache_write: usage.cache_write,
+                reasoning: usage.reasoning,
+                audio: usage.audio,
+                images: u64::from(usage.images),
+            }),
+            UsageSource::Estimated => Money::Counted(usage.output),
+            // Refused or never sent; and a count of tokens costs nobody anything.
+            _ if outcome == Outcome::UpstreamError || self.subject.door.operation == Operation::CountTokens => Money::Nothing,
+            _ => Money::Unknown,
+        }
     }
 
     fn count(&self, outcome: Outcome, usage: &Usage, took: Duration) {

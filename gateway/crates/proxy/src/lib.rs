@@ -7,6 +7,7 @@
 //! `telemetry` to leave spans with.
 
 pub mod addresses;
+mod admit;
 mod answer;
 mod ask;
 mod authenticate;

@@ -28,7 +28,7 @@ pub const FAILURES: [&str; 4] = ["connect", "stale_connection", "send", "timeout
 /// Upper bounds in seconds; the last bucket is everything.
 pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 /// Codes of refusal; one that is not here is counted as the last.
-pub const CODES: [&str; 48] = [
+pub const CODES: [&str; 55] = [
     "missing_api_key",
     "invalid_api_key",
     "key_revoked",
@@ -49,6 +49,13 @@ pub const CODES: [&str; 48] = [
     "model_not_allowed",
     "no_cleared_endpoint",
     "no_usable_endpoint",
+    "requests_limit_exceeded",
+    "tokens_limit_exceeded",
+    "concurrency_limit_exceeded",
+    "budget_exhausted",
+    "budget_lease_unavailable",
+    "unbounded_input",
+    "model_not_priced",
     "unknown_route",
     "unknown_request",
     "method_not_allowed",

@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use tenon_dialects::openai::ApiError;
 use tenon_dialects::translate::Refused;
 use tenon_dialects::{BodyError, Dialect, error_body, error_frame};
+use tenon_limits::{Denied, Exceeded, Kind, Subject};
 use tenon_policy::Refusal;
 use tenon_usage::RecordId;
 
@@ -21,19 +22,30 @@ pub struct Problem {
     repair: Option<&'static str>,
     should_retry: bool,
     allow: Option<&'static str>,
+    retry_after_s: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Message {
     Fixed(&'static str),
     Body(BodyError),
+    Limit(Exceeded),
 }
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let told = refusal.told();
         let message = Message::Fixed(told.message);
-        Self { status: told.status, code: told.code, message, param: told.param, repair: told.repair, should_retry: told.should_retry, allow: None }
+        Self {
+            status: told.status,
+            code: told.code,
+            message,
+            param: told.param,
+            repair: told.repair,
+            should_retry: told.should_retry,
+            allow: None,
+            retry_after_s: None,
+        }
     }
 }
 
@@ -43,10 +55,68 @@ impl From<BodyError> for Problem {
     }
 }
 
+impl From<&Denied> for Problem {
+    fn from(denied: &Denied) -> Self {
+        match denied {
+            Denied::Exceeded(exceeded) => {
+                let code = match exceeded.kind {
+                    Kind::Requests => "requests_limit_exceeded",
+                    Kind::Tokens => "tokens_limit_exceeded",
+                    Kind::Concurrency => "concurrency_limit_exceeded",
+                };
+                let seconds = u32::try_from(exceeded.retry_after_us.div_ceil(1_000_000)).unwrap_or(u32::MAX);
+                Self { message: Message::Limit(*exceeded), retry_after_s: Some(seconds.max(1)), ..Self::new(429, code, "") }
+            }
+            Denied::NotPriced => Self::NOT_PRICED,
+            Denied::Unbounded => Self::UNBOUNDED_INPUT,
+            Denied::Short { .. } => Self::LEASE_UNAVAILABLE,
+        }
+    }
+}
+
+fn sentence(exceeded: &Exceeded) -> String {
+    let Exceeded { limit, remaining, retry_after_us, .. } = exceeded;
+    let whose = match exceeded.subject {
+        Subject::Tenant | Subject::Unspecified => "your organisation",
+        Subject::Project => "this project",
+        Subject::Key => "this API key",
+        Subject::Model => "this model",
+        Subject::Principal => "this principal",
+    };
+    let wait = retry_after_us.div_ceil(1_000_000).max(1);
+    match exceeded.kind {
+        Kind::Requests => format!("The limit of {limit} requests a minute of {whose} is reached. Try again in {wait} s."),
+        Kind::Tokens => {
+            format!("The limit of {limit} tokens a minute of {whose} does not hold this call: {remaining} are left here. Try again in {wait} s.")
+        }
+        Kind::Concurrency => format!("The limit of {limit} calls at a time of {whose} is reached. Try again when one has ended."),
+    }
+}
+
 impl Problem {
+    pub const BUDGET_EXHAUSTED: Self = Self {
+        should_retry: false,
+        repair: Some("Ask for a smaller answer (`max_tokens`), or have the budget raised."),
+        ..Self::new(402, "budget_exhausted", "What is left of the budget does not pay for this call at its most.")
+    };
+    pub const LEASE_UNAVAILABLE: Self = Self::new(
+        503,
+        "budget_lease_unavailable",
+        "A hard budget applies, nothing of it is leased to this gateway, and the control plane cannot be asked at the moment.",
+    );
+    pub const UNBOUNDED_INPUT: Self = Self {
+        repair: Some("Send text alone, or have the model's context and output lengths declared."),
+        ..Self::new(400, "unbounded_input", "A hard budget applies, and nothing bounds what this call may cost.")
+    };
+    pub const NOT_PRICED: Self = Self {
+        param: Some("model"),
+        repair: Some("Have a price set for the model, in the currency of the budget."),
+        ..Self::new(403, "model_not_priced", "A hard budget applies, and this model has no price.")
+    };
+
     pub const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
         let should_retry = status >= 500 || status == 408 || status == 429;
-        Self { status, code, message: Message::Fixed(message), param: None, repair: None, should_retry, allow: None }
+        Self { status, code, message: Message::Fixed(message), param: None, repair: None, should_retry, allow: None, retry_after_s: None }
     }
 
     pub const NOT_FOUND: Self = Self::new(404, "unknown_route", "There is no such route.");
@@ -88,6 +158,10 @@ impl Problem {
             Message::Fixed(message) => message,
             Message::Body(error) => {
                 text = error.to_string();
+                &*text
+            }
+            Message::Limit(exceeded) => {
+                text = sentence(exceeded);
                 &*text
             }
         };
@@ -133,6 +207,8 @@ impl Problem {
         headers.insert(header_of::REQUEST_ID, header_of::request_id(id));
         if !self.should_retry {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        } else if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, seconds.into());
         } else if self.status == 503 {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

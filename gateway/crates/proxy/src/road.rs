@@ -1,5 +1,6 @@
 //! The road of one request.
 
+use crate::admit::{Told, Wanted, admitted};
 use crate::answer::{Reply, header_of};
 use crate::ask::dialect_of;
 use crate::authenticate::authenticate;
@@ -24,8 +25,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tenon_dialects::{Form, Head, IncludeUsage, model_list_in};
-use tenon_policy::{Admitted, Refusal, admit, recheck};
+use tenon_dialects::{Form, IncludeUsage, model_list_in};
+use tenon_limits::Applies;
+use tenon_policy::Refusal;
 use tenon_snapshot::Key;
 use tenon_usage::{Operation, Outcome, RecordId};
 
@@ -58,6 +60,7 @@ impl Arrival {
 pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) -> Response<Reply> {
     let arrival = Arrival::now(request.headers(), peer);
     let id = arrival.id;
+    let told = Told::default();
     let door = Door::of(request.method(), request.uri().path());
     let (index, dialect) = match &door {
         Ok(door) if matches!(door.task, Task::Call(_)) => (door.metric(), door.dialect),
@@ -67,17 +70,18 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
     let answer = match door.map(|door| (door, door.task)) {
         Ok((_, Task::Models)) => models(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok((_, Task::Explain)) => explain(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
-        Ok((door, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, door)).await,
-        Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, door, form)).await,
+        Ok((door, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, door, &told)).await,
+        Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, (door, form), &told)).await,
         Err(problem) => {
             tell_refused(&worker, &arrival, &problem);
             Err(problem)
         }
     };
-    let response = answer.unwrap_or_else(|problem| {
+    let mut response = answer.unwrap_or_else(|problem| {
         worker.metrics().refusal(problem.code);
         problem.response(id, dialect)
     });
+    told.add_headers(&worker, response.headers_mut());
     worker.metrics().request(index, response.status().as_u16());
     response
 }
@@ -128,12 +132,13 @@ async fn model_call(
     worker: &Rc<Worker>,
     request: Request<Incoming>,
     arrival: Arrival,
-    door: &'static Door,
-    form: Form,
+    (door, form): (&'static Door, Form),
+    told: &Told,
 ) -> Result<Response<Reply>, Problem> {
     let (parts, body) = request.into_parts();
     let refused = |problem: &Problem| tell_refused(worker, &arrival, problem);
     let (key, body) = caller_and_body(worker, &parts.headers, &arrival.peer, door, body).await.inspect_err(refused)?;
+    told.set(Applies { key: key.rules.clone(), model: None });
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let head = form.read(content_type, &body).map_err(Problem::from).inspect_err(refused)?;
     let streamed = head.stream && form.streams();
@@ -141,7 +146,7 @@ async fn model_call(
     let prepared = Prepared { body: &body, head: &head, door, form, ask_usage, headers: &parts.headers, refused: RefCell::default() };
     let id = arrival.id;
     let subject = arrival.subject(worker, door, streamed);
-    let (call, answering) = match admitted_call(worker, &key, &head, subject, &prepared).await {
+    let (call, answering) = match admitted_call(worker, &key, subject, &prepared, told).await {
         Ok(begun) => begun,
         Err(problem) => return told_with_field(worker, problem, &prepared, id),
     };
@@ -160,22 +165,16 @@ async fn caller_and_body(worker: &Worker, headers: &HeaderMap, peer: &Peer, door
 async fn admitted_call(
     worker: &Rc<Worker>,
     key: &Arc<Key>,
-    head: &Head<'_>,
     subject: Subject,
     prepared: &Prepared<'_>,
+    told: &Told,
 ) -> Result<(Call, Answering), Problem> {
     let mut guard = Call::new(worker, Live::new(key.clone(), subject.started), subject);
-    let admitted =
-        admit_now(worker, key, &head.model, prepared.door.operation).map_err(Problem::from).inspect_err(|problem| guard.refuse(problem))?;
+    let wanted =
+        Wanted { model: &prepared.head.model, operation: prepared.door.operation, body: prepared.body, read: Some((prepared.form, prepared.head)) };
+    let admitted = admitted(worker, key, &wanted, told).await.inspect_err(|problem| guard.refuse(problem))?;
     let answering = call(worker, admitted, &mut guard, prepared).await?;
     Ok((guard, answering))
-}
-
-/// The world as it is now: the body may have taken its time, and the sweep looks only at registered calls.
-pub fn admit_now(worker: &Worker, key: &Arc<Key>, model: &str, operation: Operation) -> Result<Admitted, Refusal> {
-    let snapshot = worker.snapshots.load();
-    recheck(&snapshot, key, &worker.moment())?;
-    admit(&snapshot, key, model, operation)
 }
 
 /// How the answer is read, and what of it the caller gets.

@@ -109,6 +109,7 @@ pub async fn try_routes<T: Begun>(
     call: &mut Call,
     attempt: impl AsyncFn(&Call) -> Result<T, Failed>,
 ) -> Result<T, Problem> {
+    call.holds(admitted.take_grant());
     let mut last = Problem::from(Refusal::NoUsableEndpoint);
     while let Some(chosen) = admitted.choose(random()) {
         call.trail.pick("weighted", 0.0);

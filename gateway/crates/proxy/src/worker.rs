@@ -13,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 use tenon_control::Asker;
+use tenon_limits as limits;
 use tenon_policy::{Moment, VerifiedTokens};
 use tenon_snapshot::{Freshness, Network, Shared as Snapshots, unix_ms};
 use tenon_telemetry::Spans;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub freshness: Arc<Freshness>,
     pub asker: Asker,
     pub log: Arc<Log>,
+    /// Limits and hard budgets.
+    pub registry: Arc<limits::Registry>,
     pub limits: Limits,
     pub body_memory: BodyMemory,
     pub tls: Arc<rustls::ClientConfig>,
@@ -45,6 +48,7 @@ pub struct Worker {
     pub freshness: Arc<Freshness>,
     pub asker: Asker,
     pub lane: Lane,
+    pub registry: Arc<limits::Registry>,
     pub limits: Limits,
     pub body_memory: BodyMemory,
     pub pools: Pools,
@@ -72,6 +76,7 @@ impl Worker {
             freshness: shared.freshness.clone(),
             asker: shared.asker.clone(),
             lane: shared.log.lane(),
+            registry: shared.registry.clone(),
             limits: shared.limits,
             body_memory: shared.body_memory.clone(),
             pools: Pools::new(TlsConnector::from(shared.tls.clone()), shared.limits.pool_idle_max),
@@ -105,6 +110,11 @@ impl Worker {
 
     pub fn clock(&self) -> Instant {
         self.clock.get()
+    }
+
+    /// The time as limits and leases count it, as of the last sweep.
+    pub fn limits_now(&self) -> u64 {
+        self.registry.micros(self.clock())
     }
 
     pub fn tick(&self) -> Instant {

@@ -64,7 +64,17 @@ fn counters_survive_replaced_tables_and_whole_snapshots() {
     store.apply(change(1, key(1)));
     store.apply(change(2, routing(1)));
     store.apply(change(3, Change::Governance(governance(1, 8))));
-    let ask = Ask { now_us: 0, unix_ms: 0, body_bytes: 1, output: Output::None, choices: 1, images: 0, is_text: true, has_waited: false };
+    let ask = Ask {
+        now_us: 0,
+        unix_ms: 0,
+        body_bytes: 1,
+        output: Output::None,
+        choices: 1,
+        images: 0,
+        is_text: true,
+        is_endless: false,
+        has_waited: false,
+    };
     let take = || applies(&shared).admit(&registry, &ask).map(|mut grant| grant.open()).is_ok();
     assert!(take() && take() && !take(), "a quarter of eight");
     store.apply(change(4, Change::Governance(governance(2, 12))));

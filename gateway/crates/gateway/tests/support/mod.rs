@@ -105,3 +105,15 @@ pub fn checked_page(name: &str, text: &str) {
         "docs/reference/{name} is not what this run says: run the test again with TENON_GENERATE=1 and look at the difference"
     );
 }
+
+pub fn limit(id: &str, subject: tenon_contract::Subject, subject_id: &str, requests: u64, tokens: u64, concurrency: u32) -> tenon_contract::Limit {
+    tenon_contract::Limit {
+        limit_id: id.into(),
+        subject: subject as i32,
+        subject_id: subject_id.into(),
+        requests_per_minute: requests,
+        tokens_per_minute: tokens,
+        concurrency,
+        also_keys: vec![],
+    }
+}

@@ -9,6 +9,7 @@ mod handshake;
 mod problems;
 mod session;
 
+use crate::admit::{Told, Wanted, admitted};
 use crate::answer::{Reply, header_of};
 use crate::authenticate::authenticate;
 use crate::call::{Call, Measured};
@@ -16,7 +17,7 @@ use crate::doors::Door;
 use crate::live::Live;
 use crate::problem::Problem;
 use crate::receive::receive;
-use crate::road::{Arrival, admit_now, tell_refused};
+use crate::road::{Arrival, tell_refused};
 use crate::upstream::try_routes;
 use crate::worker::Worker;
 use dial::{Dialed, dial};
@@ -37,13 +38,14 @@ pub async fn realtime(
     mut request: Request<Incoming>,
     arrival: Arrival,
     door: &'static Door,
+    told: &Told,
 ) -> Result<Response<Reply>, Problem> {
     let refusal = |problem: &Problem| tell_refused(worker, &arrival, problem);
     let (key, asked) = caller_and_wish(worker, &request, &arrival, door).await.inspect_err(refusal)?;
     let subject = arrival.subject(worker, door, true);
     let mut call = Call::new(worker, Live::new(key.clone(), subject.started), subject);
-    let admitted =
-        admit_now(worker, &key, &asked.model, call.subject.door.operation).map_err(Problem::from).inspect_err(|problem| call.refuse(problem))?;
+    let wanted = Wanted { model: &asked.model, operation: door.operation, body: &[], read: None };
+    let admitted = admitted(worker, &key, &wanted, told).await.inspect_err(|problem| call.refuse(problem))?;
     let upstream = match try_routes(worker, admitted, &mut call, async |call| dial(worker, call, asked.beta).await).await? {
         Dialed::Refused(response) => return refused(worker, call, response).await,
         Dialed::Open(upstream) => upstream,
