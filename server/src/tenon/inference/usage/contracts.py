@@ -59,6 +59,10 @@ class Reason(StrEnum):
     CONFLICT = "conflict"  # its id is stored already with other content
 
 
+# A claim kept for one of these is the tenant's own by its key; of the others nothing is shown but that they came.
+OWN = frozenset({Reason.OTHER_DAY, Reason.UNRATEABLE, Reason.CONFLICT})
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What became of a batch; the three add up to its records."""

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from sqlalchemy.engine import RowMapping
 
 from tenon.inference.usage.admission import Admitted, KeyOwner, lease_uses
-from tenon.inference.usage.contracts import Claim, Reason, UsageFilter
+from tenon.inference.usage.contracts import Claim, UsageFilter
 from tenon.kit.database import WriteSession
 
 # COPY into a table under FORCE RLS is refused by PostgreSQL, so a batch is copied into a stage of the connection's own first.
@@ -131,23 +131,6 @@ async def store(session: WriteSession, records: Sequence[Admitted], soft_tenants
     costs = [(UUID(tenant), *texts, date.fromisoformat(day), int(nano)) for tenant, *texts, day, nano in row["soft_costs"] or []]
     conflicts = [] if row["stored"] == len(records) else [found["ordinal"] for found in await session.rows(_CONFLICTS)]
     return Stored(row["stored"], uses, costs, conflicts)
-
-
-async def quarantine(session: WriteSession, gateway: str, kept: list[tuple[Claim, Reason, UUID | None]], hashes: list[bytes]) -> set[bytes]:
-    """Keep what could not be booked, once each; in the order of the hashes, so that concurrent batches never wait in a circle. The hashes
-    of those that are new."""
-    order = sorted(range(len(kept)), key=lambda index: hashes[index])
-    rows = await session.rows(
-        "insert into tenon.usage_quarantine (raw_sha256, tenant_id, gateway_id, reason, raw)"
-        " select q.hash, q.tenant, :gateway, q.reason, q.raw"
-        " from unnest(cast(:hashes as bytea[]), cast(:tenants as uuid[]), cast(:reasons as text[]), cast(:raws as bytea[]))"
-        " as q(hash, tenant, reason, raw) on conflict do nothing returning raw_sha256",
-        {
-            "gateway": gateway, "hashes": [hashes[index] for index in order], "tenants": [kept[index][2] for index in order],
-            "reasons": [kept[index][1].value for index in order], "raws": [kept[index][0].raw for index in order],
-        },
-    )  # fmt: skip
-    return {bytes(row["raw_sha256"]) for row in rows}
 
 
 _FILTER = """

@@ -6,12 +6,15 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
 
-from tenon.core.audit.doors import database_of
+from tenon.core.audit import AuditEvent
+from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
 from tenon.core.context import context_of
-from tenon.inference.usage import service
+from tenon.inference.usage import releasing, service
 from tenon.inference.usage.contracts import UsageFilter
+from tenon.kit.database import WriteSession
 from tenon.kit.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
@@ -36,6 +39,29 @@ async def records(
     async with database_of(request).tenant(ctx.identity) as session:
         page = await service.read_records(session, ctx, wanted, limit=limit, after=after)
     return {"records": page.records, "next_cursor": page.next_cursor}
+
+
+@router.get("/quarantine")
+async def quarantined(request: Request) -> dict[str, Any]:
+    """Records that could not be booked, newest first, at most 1,000, and what became of them."""
+    ctx = context_of(request.scope)
+    async with database_of(request).tenant(ctx.identity) as session:
+        rows = await releasing.list_quarantined(session, ctx)
+    return {"records": [row | {"raw_sha256": bytes(row["raw_sha256"]).hex()} for row in rows]}
+
+
+@router.post("/quarantine/{raw_sha256}/release")
+async def release(
+    request: Request, raw_sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")], idempotency_key: IdempotencyKey
+) -> Response:
+    """Book a record of another day after all: within seconds, once, as of today."""
+    ctx = context_of(request.scope)
+
+    async def ask(session: WriteSession) -> tuple[int, dict[str, Any]]:
+        await releasing.release(session, ctx, bytes.fromhex(raw_sha256))
+        return 202, {"raw_sha256": raw_sha256, "release_asked": True}
+
+    return await change_once(request, ctx, AuditEvent("usage.release", "QuarantinedUsage", raw_sha256), idempotency_key, ask)
 
 
 @router.get("/totals")

@@ -11,7 +11,7 @@ import structlog
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.inference import billing
-from tenon.inference.usage import costing, repository
+from tenon.inference.usage import costing, quarantine_rows, repository
 from tenon.inference.usage.admission import Admitted, admit, day_of, is_key_id
 from tenon.inference.usage.contracts import Claim, Reason, Receipt, Totals, UsageFilter, UsagePage
 from tenon.kit import clock
@@ -79,7 +79,7 @@ class UsageStore:
             log.warning("usage.quarantined", gateway_id=gateway, reason=reason.value, records=sum(1 for each in kept if each[1] is reason))
         rows = [(claim, reason, tenants.get(claim.key_id)) for claim, reason in kept]
         hashes = [hashlib.sha256(claim.raw).digest() for claim, _ in kept]
-        new = await repository.quarantine(session, gateway, rows, hashes)
+        new = await quarantine_rows.keep(session, gateway, rows, hashes)
         # A batch may hold the same record twice.
         return list({hash: claim for hash, (claim, _) in zip(hashes, kept, strict=True) if hash in new}.values())
 
