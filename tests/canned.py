@@ -1,4 +1,5 @@
-"""An upstream that answers at once and in cans, for tests that need many calls rather than words: OpenAI's chat, whole and streamed."""
+"""An upstream that answers at once and in cans, for tests that need many calls rather than words: OpenAI's chat, whole and streamed, and the
+doors whose engines need more than a small machine: speech, transcripts, images."""
 
 from __future__ import annotations
 
@@ -14,6 +15,15 @@ from tenon.kit.database import embedded
 
 Tokens = tuple[int, int]
 DELAY_SECONDS_MAX = 0.004
+_IMAGE = {"created": 1, "data": [{"b64_json": "aGk="}], "usage": {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}}
+_HEARD = {"text": "hello", "usage": {"type": "tokens", "input_tokens": 7, "output_tokens": 3, "total_tokens": 10}}
+MEDIA: dict[str, tuple[bytes, bytes]] = {
+    "/v1/audio/speech": (b"audio/mpeg", b"ID3....."),
+    "/v1/audio/transcriptions": (b"application/json", json.dumps(_HEARD).encode()),
+    "/v1/audio/translations": (b"application/json", json.dumps(_HEARD).encode()),
+    "/v1/images/generations": (b"application/json", json.dumps(_IMAGE).encode()),
+    "/v1/images/edits": (b"application/json", json.dumps(_IMAGE).encode()),
+}
 
 
 class Canned:
@@ -22,6 +32,7 @@ class Canned:
     def __init__(self) -> None:
         self.address = f"127.0.0.1:{embedded.free_port()}"
         self.used: list[Tokens] = []
+        self.files: list[tuple[str, bytes]] = []
         self._draw = random.Random(20130208)
 
     def tokens(self, body: dict[str, Any]) -> Tokens:
@@ -33,16 +44,27 @@ class Canned:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0)
-                body = json.loads(await reader.readexactly(length))
+                content = await reader.readexactly(length)
                 await asyncio.sleep(self._draw.random() * DELAY_SECONDS_MAX)
-                used = self.tokens(body)
-                self.used.append(used)
-                writer.write(_stream(body, used) if body.get("stream") else _whole(body, used))
+                writer.write(self._answer(head.split(b" ", 2)[1].decode(), content))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+
+    def _answer(self, path: str, content: bytes) -> bytes:
+        if path in MEDIA:
+            self.files.append((path, content))
+            return _answer(*MEDIA[path])
+        body = json.loads(content)
+        used = self.tokens(body)
+        self.used.append(used)
+        return _stream(body, used) if body.get("stream") else _whole(body, used)
+
+
+def _answer(kind: bytes, content: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n%s" % (kind, len(content), content)
 
 
 def _usage(used: Tokens) -> dict[str, int]:
@@ -52,8 +74,7 @@ def _usage(used: Tokens) -> dict[str, int]:
 def _whole(body: dict[str, Any], used: Tokens) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
     answer = {"id": "x", "object": "chat.completion", "model": body["model"], "usage": _usage(used), "choices": [choice]}
-    content = json.dumps(answer).encode()
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(content), content)
+    return _answer(b"application/json", json.dumps(answer).encode())
 
 
 def _stream(body: dict[str, Any], used: Tokens) -> bytes:
