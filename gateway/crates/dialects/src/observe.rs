@@ -50,13 +50,13 @@ impl Seen {
         self.done || (self.choices_finished && !self.error)
     }
 
-    /// What to bill. A whole answer without numbers is not guessed at.
+    /// What to bill. A whole answer without numbers is not guessed at; one that an error ended is not whole.
     #[must_use]
     pub fn measured(&self) -> (Usage, Source) {
         match self.usage {
             Some(usage) if self.is_final || self.done => (usage, Source::Engine),
             Some(usage) if self.is_running => (usage, Source::Continuous),
-            told if !self.done && (told.is_some() || self.output_frames > 0) => {
+            told if (!self.done || self.error) && (told.is_some() || self.output_frames > 0) => {
                 let told = told.unwrap_or_default();
                 let counted = self.output_frames.max(self.output_bytes / 4);
                 (Usage { output: told.output.max(counted), ..told }, Source::Estimated)
@@ -230,8 +230,9 @@ impl Notes {
             self.seen.is_running = !empty;
             self.seen.choices_finished |= empty;
         }
-        self.seen.error |= data.starts_with(br#"{"error""#);
-        self.seen.output_frames += u64::from(!empty && !data.is_empty());
+        let error = data.starts_with(br#"{"error""#);
+        self.seen.error |= error;
+        self.seen.output_frames += u64::from(!empty && !error && !data.is_empty());
         empty
     }
 

@@ -87,7 +87,7 @@ impl World {
         control.put_key(key.record.clone());
         let (endpoints, models) = endpoints_and_models(&upstream);
         control.put_routing(table(endpoints, models));
-        let setup = setup(&control).with("TENON_GATEWAY_BODY_BYTES_MAX", BODY_BYTES_MAX).with("TENON_GATEWAY_BODY_READ_MS", 150);
+        let setup = setup(&control).with("TENON_GATEWAY_BODY_BYTES_MAX", BODY_BYTES_MAX).with("TENON_GATEWAY_BODY_READ_MS", 600);
         let gateway = setup.start();
         Self { control, upstream, _setup: setup, gateway, key }
     }

@@ -132,8 +132,8 @@ fn network() -> Vec<Case> {
         case("swallows everything", Road::Through(Fault::Blackhole)),
         Case { large_request: true, ..case("never reads a large request", Road::Through(Fault::Deaf)) },
         case("drips, fast enough", Road::Through(Fault::Drip(0, ms(1)))),
-        case("drips its head too slowly", Road::Through(Fault::Drip(0, ms(20)))),
-        case("drips its body too slowly", Road::At(|at| Fault::Drip(at, Duration::from_millis(50)), Place::AfterHead)),
+        case("drips its head too slowly", Road::Through(Fault::Drip(0, ms(60)))),
+        case("drips its body too slowly", Road::At(|at| Fault::Drip(at, Duration::from_millis(100)), Place::AfterHead)),
     ]
 }
 

@@ -19,8 +19,8 @@ use tenon_testkit::{Answer, Client, wait_for};
 use world::{World, model_name};
 
 /// Beyond every deadline of the endpoints.
-const PATIENCE: Duration = Duration::from_secs(4);
-const WORKERS: usize = 12;
+const PATIENCE: Duration = Duration::from_secs(10);
+const WORKERS: usize = 24;
 /// (streamed, with another endpoint)
 const COLUMNS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
 
@@ -146,8 +146,8 @@ const HEAD: &str = "# What a failing endpoint does to a call
 
 Written by the fault suite (`gateway/crates/gateway/tests/faults`): a TCP fault proxy or a malformed answer between a gateway process and an
 endpoint, called on `POST /v1/chat/completions`. Each cell: what the caller saw; what was billed (input + output tokens, and whose numbers they
-are) and the outcome recorded. *Rerouted* calls were answered by the other endpoint. Deadlines of the failing endpoint: 200 ms to connect,
-600 ms each for headers, first token and idle, 2 s in all. Whatever the fault: one call has one record, nobody is asked twice for one attempt, an
+are) and the outcome recorded. *Rerouted* calls were answered by the other endpoint. Deadlines of the failing endpoint: 500 ms to connect,
+1.5 s each for headers, first token and idle, 4 s in all. Whatever the fault: one call has one record, nobody is asked twice for one attempt, an
 answer that did not arrive whole never looks whole and is never recorded as completed.
 
 | the endpoint | whole answer | stream | whole answer, another endpoint beside it | stream, another endpoint beside it |

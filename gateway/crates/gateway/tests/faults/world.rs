@@ -44,9 +44,9 @@ fn spoiled_endpoint(index: usize, case: &Case, streamed: bool, upstream: &Upstre
     let mut made = endpoint(&endpoint_id(index, streamed), &format!("http://{}/v1", address(case, streamed, upstream)));
     // The system tries again to connect after a second.
     let late = matches!(case.road, Road::AcceptsLate);
-    made.connect_timeout_ms = if late { 5000 } else { 200 };
-    (made.headers_timeout_ms, made.first_token_timeout_ms, made.idle_timeout_ms) = (600, 600, 600);
-    made.total_timeout_ms = if late { 9000 } else { 2000 };
+    made.connect_timeout_ms = if late { 5000 } else { 500 };
+    (made.headers_timeout_ms, made.first_token_timeout_ms, made.idle_timeout_ms) = (1500, 1500, 1500);
+    made.total_timeout_ms = if late { 9000 } else { 4000 };
     made
 }
 
