@@ -125,12 +125,11 @@ impl Applies {
             Err(short) => short,
         };
         let mut short = short;
-        if let Denied::Short { budget, least, .. } = &mut short {
-            budget.set_low();
-            grant.registry.bell.ring();
-            if open && let Some((_, price)) = priced.iter().find(|(other, _)| Arc::ptr_eq(other, budget)) {
-                *least = price.upper_bound(&Most { output: ask.choices.max(1), ..most });
-            }
+        if let Denied::Short { budget, least, .. } = &mut short
+            && open
+            && let Some((_, price)) = priced.iter().find(|(other, _)| Arc::ptr_eq(other, budget))
+        {
+            *least = price.upper_bound(&Most { output: ask.choices.max(1), ..most });
         }
         let most = Most { output: payable(&priced, &most, ask), ..most };
         let enough = if ask.has_waited { ask.choices } else { OUTPUT_WORTHWHILE.saturating_mul(ask.choices) };
@@ -138,6 +137,9 @@ impl Applies {
             return Err(short);
         }
         grant.cap = Some(most.output / ask.choices.max(1));
+        // It goes with a shorter answer; the next should not have to.
+        priced.iter().for_each(|(budget, _)| budget.set_low());
+        grant.registry.bell.ring();
         Ok(())
     }
 }
@@ -196,8 +198,12 @@ fn payable(priced: &Priced<'_>, most: &Most, ask: &Ask) -> u64 {
         match (u64::try_from(rest), price.output_max(most.media)) {
             (Err(_), _) => 0,
             (Ok(_), 0) => most.output,
-            // One nano less for the rounding up of the whole.
-            (Ok(rest), each) => u64::try_from(u128::from(rest.saturating_sub(1)) * 1_000_000 / u128::from(each)).unwrap_or(u64::MAX),
+            (Ok(rest), each) => {
+                let tokens = u64::try_from(u128::from(rest) * 1_000_000 / u128::from(each)).unwrap_or(u64::MAX).min(most.output);
+                // The whole is rounded up once, its parts were apart.
+                let is_one_too_many = price.upper_bound(&Most { output: tokens, ..*most }) > budget.left(ask.now_us);
+                tokens - u64::from(is_one_too_many && tokens > 0)
+            }
         }
     });
     let tokens = tokens.min().unwrap_or(0).min(most.output);

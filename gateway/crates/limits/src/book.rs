@@ -177,10 +177,12 @@ impl Book {
     /// While the control plane cannot be asked: those who wait must not wait in vain.
     pub fn disconnected(&self) {
         self.registry.connected.store(false, Ordering::Release);
+        self.registry.is_lost.store(true, Ordering::Release);
         self.registry.budgets().iter().for_each(|budget| budget.news.tell());
     }
 
     pub fn connected(&self) {
         self.registry.connected.store(true, Ordering::Release);
+        self.registry.is_lost.store(false, Ordering::Release);
     }
 }

@@ -32,6 +32,8 @@ pub struct Registry {
     pub bell: Bell,
     /// Whether the control plane can be asked at the moment.
     pub connected: AtomicBool,
+    /// It was tried and cannot: waiting for a lease is in vain. False before the first try has ended.
+    pub is_lost: AtomicBool,
     pub stats: Stats,
 }
 
@@ -43,6 +45,7 @@ impl Default for Registry {
             budgets: Mutex::default(),
             bell: Bell::default(),
             connected: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
             stats: Stats::default(),
         }
     }
@@ -73,6 +76,8 @@ impl Registry {
         if let Some(held) = held {
             return held.clone();
         }
+        // The connection should stand before a lease is needed.
+        self.bell.ring();
         let budget = Arc::new(Budget::new(wire));
         budgets.insert(wire.budget_id.as_str().into(), budget.clone());
         budget

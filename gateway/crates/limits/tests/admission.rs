@@ -216,7 +216,7 @@ fn an_open_output_is_capped_at_what_the_lease_can_pay() {
     let grant = house.admit(Ask { choices: 2, ..ask(0, Output::Open) }).map(|grant| grant.cap());
     assert!(matches!(grant, Err(Denied::Short { .. })), "2000 tokens for two are worth waiting for more");
     let grant = house.admit(Ask { choices: 2, has_waited: true, ..ask(0, Output::Open) }).unwrap();
-    assert_eq!(grant.cap(), Some(999));
+    assert_eq!(grant.cap(), Some(1000));
     drop(grant);
     house.lease("l2", 100_000, 60_000, 0);
     assert_eq!(house.admit(ask(0, Output::Open)).unwrap().cap(), Some(4096));

@@ -132,13 +132,16 @@ async fn wait_for_lease(worker: &Worker, key: &Arc<Key>, wanted: &Wanted<'_>, mu
     Err(Problem::from(&denied))
 }
 
+/// Asks for what is missing beside what is held: a call may use several leases.
 fn ask_for(worker: &Worker, budget: &Budget, nano: i64, least: i64) -> Result<(), Problem> {
-    let remaining = budget.denied_remaining(worker.registry.micros(Instant::now()));
-    match remaining {
-        Some(remaining) if remaining < least => return Err(Problem::BUDGET_EXHAUSTED),
-        _ if !worker.registry.connected.load(std::sync::atomic::Ordering::Acquire) => return Err(Problem::LEASE_UNAVAILABLE),
-        Some(remaining) => budget.want(nano.min(remaining)),
-        None => budget.want(nano),
+    let now_us = worker.registry.micros(Instant::now());
+    let left = budget.left(now_us);
+    let missing = nano.saturating_sub(left);
+    match budget.denied_remaining(now_us) {
+        Some(remaining) if remaining.saturating_add(left) < least => return Err(Problem::BUDGET_EXHAUSTED),
+        _ if worker.registry.is_lost.load(std::sync::atomic::Ordering::Acquire) => return Err(Problem::LEASE_UNAVAILABLE),
+        Some(remaining) => budget.want(missing.min(remaining)),
+        None => budget.want(missing),
     }
     worker.registry.bell.ring();
     Ok(())
