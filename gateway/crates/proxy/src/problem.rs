@@ -22,7 +22,6 @@ pub struct Problem {
     repair: Option<&'static str>,
     should_retry: bool,
     allow: Option<&'static str>,
-    retry_after_s: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +63,7 @@ impl From<&Denied> for Problem {
                     Kind::Tokens => "tokens_limit_exceeded",
                     Kind::Concurrency => "concurrency_limit_exceeded",
                 };
-                let seconds = u32::try_from(exceeded.retry_after_us.div_ceil(1_000_000)).unwrap_or(u32::MAX);
-                Self { message: Message::Limit(*exceeded), retry_after_s: Some(seconds.max(1)), ..Self::new(429, code, "") }
+                Self { message: Message::Limit(*exceeded), ..Self::new(429, code, "") }
             }
             Denied::NotPriced => Self::NOT_PRICED,
             Denied::Unbounded => Self::UNBOUNDED_INPUT,
@@ -74,8 +72,13 @@ impl From<&Denied> for Problem {
     }
 }
 
+/// Whole ones, and never none.
+fn seconds(exceeded: &Exceeded) -> u64 {
+    exceeded.retry_after_us.div_ceil(1_000_000).max(1)
+}
+
 fn sentence(exceeded: &Exceeded) -> String {
-    let Exceeded { limit, remaining, retry_after_us, .. } = exceeded;
+    let Exceeded { limit, remaining, .. } = exceeded;
     let whose = match exceeded.subject {
         Subject::Tenant | Subject::Unspecified => "your organisation",
         Subject::Project => "this project",
@@ -83,7 +86,7 @@ fn sentence(exceeded: &Exceeded) -> String {
         Subject::Model => "this model",
         Subject::Principal => "this principal",
     };
-    let wait = retry_after_us.div_ceil(1_000_000).max(1);
+    let wait = seconds(exceeded);
     match exceeded.kind {
         Kind::Requests => format!("The limit of {limit} requests a minute of {whose} is reached. Try again in {wait} s."),
         Kind::Tokens => {
@@ -116,7 +119,7 @@ impl Problem {
 
     pub const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
         let should_retry = status >= 500 || status == 408 || status == 429;
-        Self { status, code, message: Message::Fixed(message), param: None, repair: None, should_retry, allow: None, retry_after_s: None }
+        Self { status, code, message: Message::Fixed(message), param: None, repair: None, should_retry, allow: None }
     }
 
     pub const NOT_FOUND: Self = Self::new(404, "unknown_route", "There is no such route.");
@@ -207,8 +210,8 @@ impl Problem {
         headers.insert(header_of::REQUEST_ID, header_of::request_id(id));
         if !self.should_retry {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-        } else if let Some(seconds) = self.retry_after_s {
-            headers.insert(RETRY_AFTER, seconds.into());
+        } else if let Message::Limit(exceeded) = &self.message {
+            headers.insert(RETRY_AFTER, seconds(exceeded).into());
         } else if self.status == 503 {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
