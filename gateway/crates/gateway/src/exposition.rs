@@ -63,6 +63,8 @@ fn calls(page: &mut Page, threads: &[ThreadMetrics]) {
     let help = "Calls served without a record because the usage log had no room.";
     page.one("tenon_gateway_calls_unmetered_total", "counter", help, sum(threads, |t| &t.unmetered));
     page.one("tenon_gateway_connections_refused_total", "counter", "Connections over the limit.", sum(threads, |t| &t.connections_refused));
+    let help = "Answers read to their end for their numbers after their caller left.";
+    page.one("tenon_gateway_aborts_drained_total", "counter", help, sum(threads, |t| &t.drained));
     let help = "Callers let go because they did not read their answer.";
     page.one("tenon_gateway_callers_stalled_total", "counter", help, sum(threads, |t| &t.callers_stalled));
     page.one("tenon_gateway_connections", "gauge", "Callers' connections.", sum(threads, |t| &t.connections));

@@ -33,6 +33,14 @@ impl Reply {
     }
 }
 
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Inner::Relay(relay) = std::mem::replace(&mut self.body, Inner::Full(Bytes::new())) {
+            relay.leave();
+        }
+    }
+}
+
 impl Body for Reply {
     type Data = Bytes;
     type Error = BrokenOff;

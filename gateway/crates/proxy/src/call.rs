@@ -207,6 +207,10 @@ impl Call {
         }
     }
 
+    pub fn is_settled(&self) -> bool {
+        self.ticket.is_none() && !self.unmetered
+    }
+
     /// Stores how it ended. The first word counts; later ones do nothing.
     pub fn settle(&mut self, outcome: Outcome, measured: Measured) {
         let ticket = self.ticket.take();

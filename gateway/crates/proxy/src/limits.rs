@@ -15,6 +15,9 @@ pub struct Limits {
     /// A caller who takes nothing of its answer.
     pub caller_stall: Duration,
     pub head_bytes_max: usize,
+    /// Answers read to their end for their numbers after their caller left: for how long, and how many at a time.
+    pub abort_drain: Duration,
+    pub abort_drains_max_per_thread: usize,
     /// A caller's connection that sends nothing, or half a head.
     pub connection_idle: Duration,
     pub connections_max_per_thread: usize,
@@ -46,6 +49,8 @@ impl Default for Limits {
             body_idle: Duration::from_secs(10),
             caller_stall: Duration::from_secs(60),
             head_bytes_max: 64 << 10,
+            abort_drain: Duration::from_secs(60),
+            abort_drains_max_per_thread: 256,
             connection_idle: Duration::from_secs(75),
             connections_max_per_thread: 20_000,
             pool_idle_max: 256,

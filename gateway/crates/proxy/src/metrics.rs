@@ -126,6 +126,8 @@ pub struct ThreadMetrics {
     /// Connections told to come back later, and callers let go because they did not read their answer.
     pub connections_refused: AtomicU64,
     pub callers_stalled: AtomicU64,
+    /// Answers read on after their caller left.
+    pub drained: AtomicU64,
     /// Calls that were served although the log had no room for them.
     pub unmetered: AtomicU64,
 }

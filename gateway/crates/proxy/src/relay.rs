@@ -3,6 +3,7 @@
 use crate::answer::BrokenOff;
 use crate::call::{Call, Measured};
 use crate::live::Phase;
+use crate::metrics::bump;
 use crate::pool::Sender;
 use crate::problem::Problem;
 use crate::upstream::Answering;
@@ -54,6 +55,8 @@ pub struct Relay {
     kind: Kind,
     queue: VecDeque<Bytes>,
     over: bool,
+    /// Its caller left, and it is read on for its numbers.
+    abandoned: bool,
 }
 
 impl Relay {
@@ -85,7 +88,18 @@ impl Relay {
     fn new(worker: &Rc<Worker>, call: Call, answering: Answering, kind: Kind) -> Self {
         let Answering { response, first, length, sender, pool, .. } = answering;
         let body = response.into_body();
-        let mut relay = Self { worker: worker.clone(), call, body, length, sender: Some(sender), pool, kind, queue: VecDeque::new(), over: false };
+        let mut relay = Self {
+            worker: worker.clone(),
+            call,
+            body,
+            length,
+            sender: Some(sender),
+            pool,
+            kind,
+            queue: VecDeque::new(),
+            over: false,
+            abandoned: false,
+        };
         if let Some(first) = first {
             relay.pass(first);
         }
@@ -250,13 +264,43 @@ impl Relay {
         self.call.trouble(Problem::PROTOCOL.code, Some(malformed.to_string()));
     }
 
+    /// Hyper lets go of the answer: it is over, or its caller left. Where the endpoint goes on and bills it all, it is read to its end for the
+    /// true numbers, within bounds; everywhere else letting go is the cancel.
+    pub fn leave(mut self: Box<Self>) {
+        let worker = self.worker.clone();
+        let bills = self.call.chosen().is_some_and(|chosen| chosen.endpoint().bills_aborted);
+        if self.over || !bills || self.call.is_settled() || worker.drains.get() >= worker.limits.abort_drains_max_per_thread {
+            return;
+        }
+        self.abandoned = true;
+        self.queue.clear();
+        worker.drains.set(worker.drains.get() + 1);
+        bump(&worker.metrics().drained, 1);
+        tokio::task::spawn_local(async move {
+            let to_its_end = std::future::poll_fn(|cx| self.poll_unread(cx));
+            let _in_time = tokio::time::timeout(worker.limits.abort_drain, to_its_end).await;
+            drop(self);
+            worker.drains.set(worker.drains.get() - 1);
+        });
+    }
+
+    fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(Ok(_unread)) = ready!(self.poll(cx)) {}
+        Poll::Ready(())
+    }
+
+    /// How it is recorded: a caller who left stays a caller who left.
+    fn outcome(&self, outcome: Outcome) -> Outcome {
+        if self.abandoned { Outcome::ClientGone } else { outcome }
+    }
+
     /// Ends what cannot go on: a stream with an error frame, a whole answer by closing the connection.
     fn break_off(&mut self, problem: &Problem, outcome: Outcome) -> Result<(), BrokenOff> {
         self.over = true;
         self.sender = None;
         self.call.trouble(problem.code, None);
         if !self.is_stream() {
-            self.call.settle(outcome, Measured::default());
+            self.call.settle(self.outcome(outcome), Measured::default());
             return Err(BrokenOff);
         }
         let done = self.stream_is_done();
@@ -297,10 +341,11 @@ impl Relay {
     fn settle_stream(&mut self, outcome: Outcome) {
         if let Some(seen) = self.seen().copied() {
             let outcome = if seen.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
-            self.call.settle(outcome, seen.measured().into());
+            self.call.settle(self.outcome(outcome), seen.measured().into());
         } else if let Kind::Media { watch, images, .. } = &self.kind {
             let outcome = if watch.has_error() && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
-            self.call.settle(outcome, Measured { usage: watch.usage(*images), ..Measured::default() });
+            let measured = Measured { usage: watch.usage(*images), ..Measured::default() };
+            self.call.settle(self.outcome(outcome), measured);
         }
     }
 
@@ -317,7 +362,7 @@ impl Relay {
             many if form.tells_usage_last() => find_usage(&join(many, TAIL)).or_else(|| find_usage(&join(many, *bytes))),
             many => usage_of_answer(*form, &join(many, *bytes)),
         };
-        self.call.settle(Outcome::Completed, Measured { usage, ..Measured::default() });
+        self.call.settle(self.outcome(Outcome::Completed), Measured { usage, ..Measured::default() });
     }
 
     fn finished(&mut self) {

@@ -157,7 +157,7 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<TcpListener>, draining: watch:
 }
 
 async fn until_gone(worker: &Worker, deadline: Instant) {
-    while worker.connections.len() > 0 && Instant::now() < deadline {
+    while worker.connections.len() + worker.drains.get() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

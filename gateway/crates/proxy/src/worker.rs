@@ -59,6 +59,8 @@ pub struct Worker {
     pub verified_tokens: RefCell<VerifiedTokens>,
     pub trails: Trails,
     pub tls_listener: Option<Arc<TlsListener>>,
+    /// Answers that are read on after their caller left.
+    pub drains: Cell<usize>,
     /// Connections over the limit that are being told so.
     pub refusing: Cell<usize>,
     journal: Journal,
@@ -87,6 +89,7 @@ impl Worker {
             verified_tokens: RefCell::default(),
             trails: shared.trails.clone(),
             tls_listener: shared.tls_listener.clone(),
+            drains: Cell::new(0),
             refusing: Cell::new(0),
             journal: Journal::new(Instant::now()),
             metrics: shared.metrics.clone(),

@@ -69,6 +69,8 @@ pub struct Endpoint {
     pub native: u32,
     /// It tells running numbers in streams when asked.
     pub continuous_usage: bool,
+    /// It goes on and bills it all when its caller leaves: only its own end tells how much.
+    pub bills_aborted: bool,
 }
 
 #[derive(Debug)]
@@ -165,6 +167,7 @@ impl Compiler {
             operations: served.operations,
             native: served.native,
             continuous_usage: wire.abort_billing() == wire::AbortBilling::Continuous,
+            bills_aborted: wire.abort_billing() == wire::AbortBilling::Continues,
         }
     }
 
