@@ -53,6 +53,14 @@ impl Interceptor for Identity {
 }
 
 impl Peer {
+    /// Whether it could be called like this; nobody is called.
+    ///
+    /// # Errors
+    /// When the address, a certificate or the identity cannot be used.
+    pub fn check(&self) -> Result<(), ControlError> {
+        self.endpoint().and_then(|_| self.identity()).map(drop)
+    }
+
     pub(crate) fn endpoint(&self) -> Result<Endpoint, ControlError> {
         let wrong = |e| ControlError::Url(self.url.clone(), e);
         let endpoint = Endpoint::from_shared(self.url.clone()).map_err(wrong)?;

@@ -31,11 +31,13 @@ pub struct World {
     pub shared: Shared,
     pub control: Arc<Status>,
     pub started_unix_ms: i64,
+    /// Every variable in force, as JSON.
+    pub config: String,
 }
 
 impl Admin {
-    pub fn new(shared: &Shared, control: Arc<Status>, listener: TcpListener) -> Self {
-        Self { world: Arc::new(World { shared: shared.clone(), control, started_unix_ms: unix_ms() }), listener }
+    pub fn new(shared: &Shared, control: Arc<Status>, config: String, listener: TcpListener) -> Self {
+        Self { world: Arc::new(World { shared: shared.clone(), control, started_unix_ms: unix_ms(), config }), listener }
     }
 }
 
@@ -68,13 +70,14 @@ fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         _ if request.method() != Method::GET => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
         "/livez" => (StatusCode::OK, "alive\n".to_owned()),
         "/readyz" => world.readiness(),
+        "/config" => (StatusCode::OK, world.config.clone()),
         "/metrics" => (StatusCode::OK, exposition(world)),
         path => match path.strip_prefix("/explain/") {
             Some(id) => match world.shared.trails.explain(id) {
                 Some(told) => (StatusCode::OK, format!("{told:#}\n")),
                 None => (StatusCode::NOT_FOUND, "no such call among the last ones that ended here\n".to_owned()),
             },
-            None => (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics, /explain/{request id}\n".to_owned()),
+            None => (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics, /config, /explain/{request id}\n".to_owned()),
         },
     };
     let mut response = Response::new(Full::new(body.into()));

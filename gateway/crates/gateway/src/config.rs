@@ -1,9 +1,10 @@
 //! Configuration: the environment, read once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tenon_control::Peer;
 use tenon_proxy::tls_listener::TlsFiles;
 use tenon_proxy::{Limits, WhenLogFull};
 use tenon_snapshot::Network;
@@ -27,9 +28,15 @@ pub type IdentityPem = (Vec<u8>, Vec<u8>);
 pub enum Wanted {
     Run(Box<Config>),
     Tell(String),
+    Check(Box<Config>),
+    Diff(Box<Config>),
 }
 
+/// Every variable as it is in force. None holds a secret: those lie in files.
+pub type Settings = BTreeMap<&'static str, String>;
+
 pub struct Config {
+    pub settings: Settings,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub control_url: String,
@@ -106,16 +113,33 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
 ];
 
 impl Config {
+    /// The control plane, and who we are to it.
+    pub fn peer(&self) -> Peer {
+        Peer {
+            url: self.control_url.clone(),
+            gateway_id: self.gateway_id.clone(),
+            token: self.token.clone(),
+            authority_pem: self.control_authority_pem.clone(),
+            identity_pem: self.control_identity_pem.clone(),
+        }
+    }
+
     pub fn from_process() -> Result<Wanted, ConfigError> {
         match std::env::args().nth(1).as_deref() {
             Some("--help" | "-h") => return Ok(Wanted::Tell(help())),
             Some("--version" | "-V") => return Ok(Wanted::Tell(format!("tenon-gateway {}", env!("CARGO_PKG_VERSION")))),
             Some("doors") => return Ok(Wanted::Tell(tenon_proxy::doors_json())),
+            Some("check") => return Self::from_environment().map(Wanted::Check),
+            Some("diff") => return Self::from_environment().map(Wanted::Diff),
             Some(other) => return Err(ConfigError::Argument(other.to_owned())),
             None => {}
         }
+        Self::from_environment().map(Wanted::Run)
+    }
+
+    fn from_environment() -> Result<Box<Self>, ConfigError> {
         let read = |(name, _, _): &(&'static str, _, _)| Some((*name, std::env::var(name).ok().filter(|value| !value.is_empty())?));
-        Source(VARIABLES.iter().filter_map(read).collect()).config().map(|config| Wanted::Run(Box::new(config)))
+        Source(VARIABLES.iter().filter_map(read).collect()).config().map(Box::new)
     }
 }
 
@@ -124,6 +148,7 @@ fn help() -> String {
     for (name, default, meaning) in VARIABLES {
         text += &format!("\n  {name:<38} {meaning}{}", if default.is_empty() { String::new() } else { format!(" [{default}]") });
     }
+    text += "\n\nArguments: check (is everything a start needs usable), diff (what a start would change in the gateway that runs), doors (its routes, JSON).";
     text += "\n\nExit codes: 0 stopped as asked, 2 configuration, 3 address taken, 4 data directory or sealing key unusable, 1 anything else.";
     text
 }
@@ -242,6 +267,7 @@ impl Source {
             disk: tenon_usage::Disk::default(),
         };
         Ok(Config {
+            settings: VARIABLES.iter().map(|(name, ..)| (*name, self.text(name).unwrap_or_default())).collect(),
             listen: self.parse("TENON_GATEWAY_LISTEN", "an address (host:port)")?,
             admin_listen: self.parse("TENON_GATEWAY_ADMIN_LISTEN", "an address (host:port)")?,
             control_url: self.text("TENON_GATEWAY_CONTROL_URL")?,

@@ -6,6 +6,7 @@
 //! Needs: every other crate; nothing needs it.
 
 mod admin;
+mod check;
 mod config;
 mod exposition;
 mod handover;
@@ -29,6 +30,20 @@ fn main() -> ExitCode {
         Ok(Wanted::Tell(text)) => {
             println!("{text}");
             return ExitCode::SUCCESS;
+        }
+        Ok(Wanted::Check(config)) => {
+            let found = check::check(&config);
+            print!("{}", found.text());
+            return ExitCode::from(if found.is_well() { 0 } else { 2 });
+        }
+        Ok(Wanted::Diff(config)) => {
+            return match check::diff(&config) {
+                Ok(text) => {
+                    print!("{text}");
+                    ExitCode::SUCCESS
+                }
+                Err(sentence) => fail(1, &sentence),
+            };
         }
         Err(problem) => return fail(2, &problem.to_string()),
     };

@@ -1,6 +1,7 @@
 //! Puts the parts together, in the order they need each other, and takes them apart in the other order.
 
 use crate::admin::{Admin, serve_admin};
+use crate::check;
 use crate::config::Config;
 use crate::handover::{Predecessor, Role, Sockets, Successible};
 use std::io;
@@ -9,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tenon_control::{Control, ControlError, Parts, Peer};
+use tenon_control::{Control, ControlError, Parts};
 use tenon_limits::Registry;
 use tenon_proxy::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::tls::{TlsError, client_config};
@@ -93,14 +94,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let registry = Arc::new(Registry::default());
     let mut store = Store::new(snapshots.clone(), sealing).counting_in(registry.clone());
     restore(&disk, &mut store, &freshness);
-    let peer = Peer {
-        url: config.control_url.clone(),
-        gateway_id: config.gateway_id.clone(),
-        token: config.token.clone(),
-        authority_pem: config.control_authority_pem.clone(),
-        identity_pem: config.control_identity_pem.clone(),
-    };
-    let control = Control::start(peer, Parts { store, freshness: freshness.clone(), disk, queue, registry: registry.clone() })?;
+    let control = Control::start(config.peer(), Parts { store, freshness: freshness.clone(), disk, queue, registry: registry.clone() })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
     let trusted_proxies = config.trusted_proxies.as_slice().into();
@@ -124,7 +118,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     }
     let servers = Servers::start(&shared, listeners)?;
     let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
-    let admin = Admin::new(&shared, control.status.clone(), admin);
+    let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin);
     if let Some(Err(error)) = predecessor.map(Predecessor::ready) {
         tracing::warn!("the predecessor did not confirm that it goes: {error}");
     }
