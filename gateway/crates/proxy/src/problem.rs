@@ -35,16 +35,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let told = refusal.told();
         let message = Message::Fixed(told.message);
-        Self {
-            status: told.status,
-            code: told.code,
-            message,
-            param: told.param,
-            repair: told.repair,
-            should_retry: told.should_retry,
-            allow: None,
-            retry_after_s: None,
-        }
+        Self { status: told.status, code: told.code, message, param: told.param, repair: told.repair, should_retry: told.should_retry, allow: None }
     }
 }
 
