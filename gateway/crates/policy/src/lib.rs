@@ -17,4 +17,5 @@ pub use authentication::{Moment, Verdict, authenticate, recheck};
 pub use key_text::{KeyText, hash};
 pub use refusal::Refusal;
 pub use scopes::check_scope;
+pub use tenon_jose::Refused as TokenRefused;
 pub use tokens::{VerifiedTokens, authenticate_token};

@@ -20,6 +20,8 @@ pub struct VerifiedTokens {
     trust: Arc<Trust>,
     young: HashMap<[u8; 32], Known>,
     old: HashMap<[u8; 32], Known>,
+    /// The last token named a key that this issuer is not known to have.
+    missing_key_of: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +44,11 @@ impl VerifiedTokens {
         let known = self.old.remove(digest)?;
         self.keep(*digest, known.clone());
         Some(known)
+    }
+
+    /// The issuer whose keys may have been renewed since they were told: worth asking for, seldom.
+    pub fn take_missing_key(&mut self) -> Option<Box<str>> {
+        self.missing_key_of.take()
     }
 
     fn keep(&mut self, digest: [u8; 32], known: Known) {
@@ -69,14 +76,20 @@ pub fn authenticate_token(snapshot: &Snapshot, token: &[u8], now: &Moment, verif
         standing(&known.credential, now)?;
         return Ok(known.caller);
     }
-    let (credential, expires_unix_ms) = verify(snapshot, trust, token, now.unix_ms)?;
+    let (credential, expires_unix_ms) = verify(snapshot, trust, token, now.unix_ms, &mut verified.missing_key_of)?;
     standing(&credential, now)?;
     let caller = Arc::new(credential.until(expires_unix_ms));
     verified.keep(digest, Known { credential, caller: caller.clone() });
     Ok(caller)
 }
 
-fn verify(snapshot: &Snapshot, trust: &Trust, token: &[u8], now_unix_ms: i64) -> Result<(Arc<Key>, i64), Refusal> {
+fn verify(
+    snapshot: &Snapshot,
+    trust: &Trust,
+    token: &[u8],
+    now_unix_ms: i64,
+    missing_key_of: &mut Option<Box<str>>,
+) -> Result<(Arc<Key>, i64), Refusal> {
     let token = Unverified::parse(token).map_err(Refusal::Token)?;
     let issuers = trust.named(token.claimed_issuer().unwrap_or_default());
     let mut refused = Refusal::Token(Refused::Issuer);
@@ -87,6 +100,9 @@ fn verify(snapshot: &Snapshot, trust: &Trust, token: &[u8], now_unix_ms: i64) ->
         let claims = match token.verify(verifier, now_unix_ms) {
             Ok(claims) => claims,
             Err(why) => {
+                if why == Refused::Key {
+                    *missing_key_of = Some(issuer.record.issuer_id.as_str().into());
+                }
                 refused = Refusal::Token(why);
                 continue;
             }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
 use tenon_control::Resolution;
-use tenon_policy::{KeyText, Refusal, Verdict, authenticate_token, check_scope};
+use tenon_policy::{KeyText, Refusal, TokenRefused, Verdict, authenticate_token, check_scope};
 use tenon_snapshot::Key;
 use tenon_usage::Operation;
 
@@ -47,13 +47,18 @@ async fn identify(worker: &Worker, headers: &HeaderMap) -> Result<Arc<Key>, Prob
 fn look_at_token(worker: &Worker, token: &[u8]) -> Result<Arc<Key>, Refusal> {
     let snapshot = worker.snapshots.load();
     let mut verified = worker.verified_tokens.borrow_mut();
-    match authenticate_token(&snapshot, token, &worker.moment(), &mut verified) {
-        Err(Refusal::NotFresh | Refusal::TooOld) => {
+    let verdict = match authenticate_token(&snapshot, token, &worker.moment(), &mut verified) {
+        // As below; and a token may be younger than the clock that was read some milliseconds ago.
+        Err(Refusal::NotFresh | Refusal::TooOld | Refusal::Token(TokenRefused::NotYet)) => {
             worker.tick();
             authenticate_token(&snapshot, token, &worker.moment(), &mut verified)
         }
         verdict => verdict,
+    };
+    if let Some(issuer_id) = verified.take_missing_key() {
+        worker.asker.report_missing_key(issuer_id);
     }
+    verdict
 }
 
 fn look(worker: &Worker, text: &KeyText<'_>) -> Verdict {

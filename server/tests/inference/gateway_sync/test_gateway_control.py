@@ -427,7 +427,14 @@ async def test_an_issuer_and_its_subject_are_told(server, database, login, tenan
     assert (key.federation.issuer_id, key.federation.subject, key.secret_sha256) == (str(issuer), "robot", b"")
     assert (list(key.allowed_operations), list(key.source_networks), key.certificate_sha256) == (["chat"], ["10.0.0.0/8"], b"c" * 32)
     assert key.priority == wire.PRIORITY_LOW
+    for id in (str(issuer), "nonsense", str(uuid7())):
+        answered = await server.stub.ResolveKey(wire.ResolveKeyRequest(issuer_id=id), metadata=server.metadata())
+        assert not answered.found
     async with login("sync").system() as session:
+        await issuers.keep_failure(session, tenant_a.tenant_id, issuer, "")
+        due = await issuers.claim_due_issuers(session, least=0, every=1e6, again=1e6, limit=100)
+        assert issuer in [row["id"] for row in due]
+        assert await issuers.claim_due_issuers(session, least=0, every=1e6, again=1e6, limit=100) == []
         await issuers.keep_jwks(session, tenant_a.tenant_id, issuer, '{"keys":[1]}')
     changed = await stream.until(lambda update: update.HasField("issuer"))
     assert (changed.issuer.jwks, changed.revision > told.revision) == (b'{"keys":[1]}', True)

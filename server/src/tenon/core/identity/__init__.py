@@ -17,7 +17,7 @@ from tenon.core.identity.contracts import (
     Priority,
     TrustedIssuer,
 )
-from tenon.core.identity.issuers import create_issuer, disable_issuer, issuers_between, list_issuers, refresh_issuer
+from tenon.core.identity.issuers import ask_for_keys, create_issuer, disable_issuer, issuers_between, list_issuers, refresh_issuer
 from tenon.core.identity.service import (
     create_federated_credential,
     create_key,
@@ -44,6 +44,7 @@ __all__ = [
     "Principal",
     "Priority",
     "TrustedIssuer",
+    "ask_for_keys",
     "create_federated_credential",
     "create_issuer",
     "create_key",

@@ -87,6 +87,11 @@ async def issuers_between(session: WriteSession, after: int, upto: int) -> list[
     ]  # fmt: skip
 
 
+async def ask_for_keys(session: WriteSession, issuer: UUID) -> None:
+    """A gateway met a token with a key that it does not know: fetch before the time, but not again and again. For the login `sync`."""
+    await session.execute(repository.ASK_FOR_KEYS, {"id": issuer})
+
+
 async def claim_due_issuers(session: WriteSession, *, least: float, every: float, again: float, limit: int) -> list[RowMapping]:
     """Issuers whose keys are to be fetched now, claimed for the caller; all times in seconds. For the login `sync`."""
     return await session.rows(repository.CLAIM_DUE_ISSUERS, {"least": least, "every": every, "again": again, "limit": limit})

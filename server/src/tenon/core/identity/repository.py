@@ -204,3 +204,6 @@ with recursive later (tenant_id, key_id, successor) as (
 )
 select tenant_id, key_id, array_agg(successor order by successor) as successors from later group by tenant_id, key_id
 """
+ASK_FOR_KEYS = """
+update tenon.issuer set asked_at = now() where id = :id and disabled_at is null and asked_at is null
+"""

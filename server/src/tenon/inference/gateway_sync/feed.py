@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -104,6 +104,15 @@ class Feed:
         if row["key_id"] is None:
             return wire.ResolveKeyResponse(found=False, revision=row["head"])
         return wire.ResolveKeyResponse(found=True, key=records.key_record(row), revision=row["head"])
+
+    async def ask_issuer(self, issuer_id: str) -> None:
+        """Have an issuer's keys fetched before their time; for what is no issuer nothing happens."""
+        try:
+            issuer = UUID(issuer_id)
+        except ValueError:
+            return
+        async with self._sync.system() as session:
+            await identity.ask_for_keys(session, issuer)
 
     async def _catch_up(self, known: int, known_origin: str) -> AsyncIterator[wire.Update]:
         async with self._sync.system() as session:

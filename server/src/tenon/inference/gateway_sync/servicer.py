@@ -43,7 +43,10 @@ class GatewayControl(GatewayControlServicer):
             await context.abort(grpc.StatusCode.ABORTED, "too slow: subscribe again from the revision you are at")
 
     async def ResolveKey(self, request: wire.ResolveKeyRequest, context: ServicerContext) -> wire.ResolveKeyResponse:
-        """One key, now."""
+        """One key, now; or word of a key that an issuer is not known to have."""
+        if request.issuer_id:
+            await self._feed.ask_issuer(request.issuer_id)
+            return wire.ResolveKeyResponse(found=False)
         if not is_key_id(request.key_id):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "key_id is 10 base62 characters")
         return await self._feed.resolve(request.key_id)

@@ -1313,15 +1313,21 @@ class ResolveKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
+    ISSUER_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
+    issuer_id: _builtins.str
+    """Instead of a key: a token named a key of this issuer that the gateway does not know. The answer is `found = false`; the control plane
+    fetches the issuer's keys before their time, within limits of its own.
+    """
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
+        issuer_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer_id", b"issuer_id", "key_id", b"key_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
