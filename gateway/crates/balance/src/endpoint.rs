@@ -59,19 +59,17 @@ impl EndpointState {
         if !self.capacity.enter(running_max) {
             return Begun::Full;
         }
-        self.begin_entered(now_ms)
+        let Some(trial) = self.trial(now_ms) else {
+            self.capacity.leave();
+            return Begun::Out;
+        };
+        Begun::Yes { trial }
     }
 
-    /// As [`Self::begin`], with a place that the queue gave; it is left again when the answer is no.
+    /// For a place that was entered already: whether the call is a trial. `None` = it should not go there.
     #[must_use]
-    pub fn begin_entered(&self, now_ms: u64) -> Begun {
-        match self.health.begin(now_ms) {
-            Some(trial) => Begun::Yes { trial },
-            None => {
-                self.capacity.leave();
-                Begun::Out
-            }
-        }
+    pub fn trial(&self, now_ms: u64) -> Option<bool> {
+        self.health.begin(now_ms)
     }
 
     pub fn end_trial(&self, now_ms: u64) {

@@ -22,10 +22,12 @@ pub fn of_text(text: &[u8]) -> u64 {
     mix(hash ^ u64::from_le_bytes(last))
 }
 
-/// Of the head of a prompt (`messages`, `prompt` or `input` as it stands in the body).
+/// Of the head of a prompt: the system prompt where it stands apart, then `messages`, `prompt` or `input`, as they stand in the body.
 #[must_use]
-pub fn of_head(prompt: &[u8]) -> u64 {
-    of_text(&prompt[..prompt.len().min(HEAD_BYTES)])
+pub fn of_heads(system: &[u8], prompt: &[u8]) -> u64 {
+    let system = &system[..system.len().min(HEAD_BYTES)];
+    let prompt = of_text(&prompt[..prompt.len().min(HEAD_BYTES - system.len())]);
+    if system.is_empty() { prompt } else { mix(of_text(system) ^ prompt.rotate_left(17)) }
 }
 
 #[cfg(test)]
@@ -37,12 +39,14 @@ mod tests {
         let long = vec![b'a'; 4_000];
         let mut tail = long.clone();
         tail[HEAD_BYTES] = b'b';
-        assert_eq!(of_head(&long), of_head(&tail));
+        assert_eq!(of_heads(b"", &long), of_heads(b"", &tail));
         for at in [0, 7, 8, 500, HEAD_BYTES - 1] {
             let mut other = long.clone();
             other[at] = b'b';
-            assert_ne!(of_head(&long), of_head(&other), "{at}");
+            assert_ne!(of_heads(b"", &long), of_heads(b"", &other), "{at}");
         }
+        assert_eq!(of_heads(&long, b"x"), of_heads(&long, b"y"), "a long system prompt is the head");
+        assert_ne!(of_heads(b"s", b"x"), of_heads(b"s", b"y"));
         assert_ne!(of_text(b"a"), of_text(b"a\0"));
         assert_eq!(of_text(b"session-1"), 13_451_682_130_250_546_869, "the same in every release");
     }

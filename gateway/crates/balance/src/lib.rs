@@ -25,7 +25,7 @@ pub use capacity::{Capacity, Grant, QUEUE_LEN_MAX, Queued, Who};
 pub use endpoint::{Begun, EndpointState};
 pub use engine::{Figures, STALE_AFTER_MS};
 pub use group::{Ask, Group, MEMBERS_MAX, Member, Pick, Strategy, bits};
-pub use hash::{HEAD_BYTES, of_head, of_text};
+pub use hash::{HEAD_BYTES, of_heads, of_text};
 pub use queue::{BANDS, Charge, FairQueue, FlowId, Place, Turn};
 pub use registry::{CapacityKey, Registry};
 pub use standing::{Standing, State};

@@ -93,6 +93,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let disk = LastKnownGood::new(&config.data_dir, sealing.clone());
     let registry = Arc::new(Registry::default());
     let mut store = Store::new(snapshots.clone(), sealing).counting_in(registry.clone());
+    let balance = store.balance();
     restore(&disk, &mut store, &freshness);
     let control = Control::start(config.peer(), Parts { store, freshness: freshness.clone(), disk, queue, registry: registry.clone() })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
@@ -106,6 +107,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         registry: registry.clone(),
         limits: config.limits,
         body_memory: BodyMemory::default(),
+        balance,
         tls,
         metrics,
         spans,

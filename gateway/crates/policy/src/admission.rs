@@ -1,13 +1,12 @@
 //! May this key call this model, and on which endpoints.
 
+use crate::chosen::{Choice, Chosen, Waiting};
 use crate::refusal::Refusal;
 use std::sync::Arc;
+use tenon_balance::{Ask as Wish, Charge, MEMBERS_MAX, Pick, Standing, Who, bits};
 use tenon_contract::Operation;
 use tenon_limits::{Applies, Ask, Denied, Grant, Registry};
-use tenon_snapshot::{Endpoint, Key, Model, Snapshot, Target};
-
-/// Routes of one model that are looked at; more are ignored, and nobody has so many.
-const ROUTES_MAX: usize = 64;
+use tenon_snapshot::{Endpoint, Key, Model, Snapshot};
 
 /// The proof that a call was admitted, and the routes it may take. Only [`admit`] makes one.
 #[derive(Debug)]
@@ -41,13 +40,6 @@ impl From<Refusal> for NotAdmitted {
     }
 }
 
-/// A route that was picked.
-#[derive(Clone, Debug)]
-pub struct Chosen {
-    pub model: Arc<Model>,
-    pub index: usize,
-}
-
 /// # Errors
 /// In the order of what a caller may learn: model unknown, not allowed, no endpoint cleared, none that serves the operation, none usable, a
 /// limit reached, a budget spent.
@@ -60,14 +52,14 @@ pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str, operation: Operat
     if !key.allows(&model.name) {
         return Err(Refusal::ModelNotAllowed.into());
     }
-    let routes = || model.routes.iter().take(ROUTES_MAX).enumerate();
+    let routes = || model.routes.iter().take(MEMBERS_MAX).enumerate();
     if model.routes.is_empty() {
         return Err(Refusal::NoUsableEndpoint.into());
     }
-    let bits = |wanted: &dyn Fn(&Endpoint) -> bool| routes().filter(|(_, r)| wanted(&r.endpoint)).fold(0, |bits, (i, _)| bits | 1 << i);
-    let cleared: u64 = bits(&|endpoint| key.ceiling.is_subset_of(&endpoint.cleared));
-    let serving: u64 = cleared & bits(&|endpoint| endpoint.operations & 1 << operation as u32 != 0);
-    let usable: u64 = serving & bits(&|endpoint| endpoint.target.is_ok());
+    let that = |wanted: &dyn Fn(&Endpoint) -> bool| routes().filter(|(_, r)| wanted(&r.endpoint)).fold(0, |bits, (i, _)| bits | 1 << i);
+    let cleared: u64 = that(&|endpoint| key.ceiling.is_subset_of(&endpoint.cleared));
+    let serving: u64 = cleared & that(&|endpoint| endpoint.operations & 1 << operation as u32 != 0);
+    let usable: u64 = serving & that(&|endpoint| endpoint.target.is_ok());
     match (cleared, serving, usable) {
         (0, ..) => Err(Refusal::NoClearedEndpoint.into()),
         (_, 0, _) => Err(Refusal::OperationNotServed.into()),
@@ -107,38 +99,43 @@ impl Admitted {
         &self.key
     }
 
-    /// Picks one of the routes not tried yet, by weight. `None` when all were tried.
-    pub fn choose(&mut self, random: u64) -> Option<Chosen> {
-        let routes = self.model.routes.iter().take(ROUTES_MAX).enumerate();
-        let open: u64 = self.open;
-        let candidates = routes.filter(|(i, _)| open & (1 << i) != 0);
-        let total: u64 = candidates.clone().map(|(_, r)| r.weight).sum();
-        let mut ticket = random.checked_rem(total)?;
-        for (index, route) in candidates {
-            if ticket < route.weight {
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Routes that may still be tried, one bit each.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.open
+    }
+
+    /// Takes one of the routes not tried yet. What is taken is not offered again.
+    pub fn choose(&mut self, ask: &Wish) -> Choice {
+        match self.model.group.pick(self.open, ask) {
+            Pick::Taken { index, trial } => {
                 self.open &= !(1 << index);
-                return Some(Chosen { model: self.model.clone(), index });
+                Choice::Go(Chosen::new(self.model.clone(), index, trial, ask.now_ms))
             }
-            ticket -= route.weight;
+            Pick::Full(routes) => Choice::Full(routes),
+            Pick::None => Choice::Nowhere,
         }
-        None
-    }
-}
-
-impl Chosen {
-    #[must_use]
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.model.routes[self.index].endpoint
     }
 
+    /// Waits for one of these routes (from [`Choice::Full`]). `None` = their queues are full too.
     #[must_use]
-    pub fn upstream_model(&self) -> Option<&str> {
-        self.model.routes[self.index].upstream_model.as_deref()
+    pub fn wait(&self, routes: u64, who: Who) -> Option<Waiting> {
+        Waiting::join(&self.model, routes & self.open, who)
     }
 
-    /// Only usable endpoints are chosen, so this is `Some` for what [`Admitted::choose`] gave.
-    #[must_use]
-    pub fn target(&self) -> Option<&Target> {
-        self.endpoint().target.as_ref().ok()
+    /// The route that waiting brought. `None` = it fell ill meanwhile and another is well: choose again.
+    pub fn granted(&mut self, waiting: Waiting, grant: (u32, Charge), now_ms: u64) -> Option<Chosen> {
+        let own = 1 << grant.0;
+        let members = self.model.group.members();
+        let is_usable = |index: usize| matches!(members[index].state.standing(now_ms), Standing::Usable(_));
+        let elsewhere = bits(self.open & !own).any(is_usable);
+        let chosen = waiting.take(&self.model, grant, elsewhere, now_ms)?;
+        self.open &= !own;
+        Some(chosen)
     }
 }

@@ -3,17 +3,19 @@
 //! Owns: the text form of keys, the rules of authentication and admission, the codes of refusal.
 //! Promises: pure functions of a snapshot and the time given; no I/O, no clocks of their own. [`Admitted`] is the proof of a yes, and only
 //! [`admit`] makes one: whatever calls an upstream must hold it.
-//! Needs: `limits`, whose grants an admission holds; `snapshot`, `jose` for callers' tokens.
+//! Needs: `limits`, whose grants an admission holds; `balance` to pick a route; `snapshot`, `jose` for callers' tokens.
 
 mod admission;
 mod authentication;
+mod chosen;
 mod key_text;
 mod refusal;
 mod scopes;
 mod tokens;
 
-pub use admission::{Admitted, Chosen, Limiting, NotAdmitted, admit};
+pub use admission::{Admitted, Limiting, NotAdmitted, admit};
 pub use authentication::{Moment, Verdict, authenticate, recheck};
+pub use chosen::{Choice, Chosen, Waiting};
 pub use key_text::{KeyText, hash};
 pub use refusal::Refusal;
 pub use scopes::check_scope;

@@ -11,6 +11,7 @@ use crate::trail::{Past, Trail};
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tenon_balance::{Ask, Strategy, Verdict};
 use tenon_dialects::{Source, Usage};
 use tenon_limits::{End as Money, Grant, Tokens};
 use tenon_policy::Chosen;
@@ -48,12 +49,16 @@ pub struct Call {
     chosen: Option<Chosen>,
     /// What the caller got, or will get.
     pub http_status: u16,
+    /// From the call's arrival to the beginning of the running attempt.
+    began: Duration,
     first_token: Option<Duration>,
     /// What was taken of limits and hard budgets, until the call is dropped.
     grant: Option<Box<Grant>>,
     /// The last thing that went wrong.
     trouble: Option<Trouble>,
     pub trail: Trail,
+    /// What is known of the call that decides between routes.
+    pub wish: Ask,
     end: Option<End>,
 }
 
@@ -108,10 +113,12 @@ impl Call {
             attempt: 0,
             chosen: None,
             http_status: 0,
+            began: Duration::ZERO,
             first_token: None,
             grant: None,
             trouble: None,
             trail: Trail::default(),
+            wish: Ask::default(),
             end: None,
         }
     }
@@ -129,7 +136,8 @@ impl Call {
     /// Writes the open record of the next attempt.
     pub fn open(&mut self, chosen: Chosen) -> Result<(), Full> {
         let chosen = self.chosen.insert(chosen);
-        self.trail.attempt(chosen.index, self.subject.started.elapsed());
+        self.began = self.subject.started.elapsed();
+        self.trail.attempt(chosen.index, self.began);
         self.attempt = self.attempt.saturating_add(1);
         let key = self.live.key.clone();
         let uses: Vec<_> =
@@ -178,6 +186,21 @@ impl Call {
         self.chosen.as_ref()
     }
 
+    /// What the running attempt says about its endpoint.
+    pub fn judge(&self, verdict: Verdict) {
+        if let Some(chosen) = &self.chosen {
+            chosen.judge(verdict, self.worker.balance_ms());
+        }
+    }
+
+    /// The running attempt is over, and so is its place at the endpoint; another may follow.
+    pub fn attempt_failed(&mut self, code: &'static str, detail: Option<String>) {
+        self.trouble(code, detail);
+        if let Some(chosen) = &self.chosen {
+            chosen.release(Some(0));
+        }
+    }
+
     /// Something went wrong, whether or not the caller will hear of it.
     pub fn trouble(&mut self, code: &'static str, detail: Option<String>) {
         let endpoint_id = self.chosen.as_ref().map(|chosen| chosen.endpoint().id.clone());
@@ -203,6 +226,9 @@ impl Call {
         if self.first_token.is_none() {
             let took = self.subject.started.elapsed();
             self.first_token = Some(took);
+            if let Some(chosen) = self.chosen.as_ref().filter(|chosen| chosen.model.group.strategy == Strategy::Latency) {
+                chosen.endpoint().state.first_token(micros(took.saturating_sub(self.began)), self.worker.balance_ms());
+            }
             self.worker.metrics().first_token.observe(took);
         }
     }
@@ -223,7 +249,10 @@ impl Call {
             (None, 0) => (Usage::default(), UsageSource::None),
             (None, frames) => (Usage { output: frames, ..Usage::default() }, UsageSource::Estimated),
         };
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        if let Some(chosen) = &self.chosen {
+            // Of an unknown use the estimate stands in the queue's books.
+            chosen.release((source != UsageSource::None).then_some(usage.input + usage.output));
+        }
         let end = self.end_of(outcome, &usage, source);
         let charges = self.grant.as_mut().map_or(&[][..], |grant| grant.reckon(&end));
         if end == Money::Unknown && !charges.is_empty() {
@@ -282,6 +311,10 @@ impl Call {
         let kinds = [usage.input, usage.output, usage.cached, usage.cache_write, usage.reasoning];
         metrics.tokens.iter().zip(kinds).filter(|(_, tokens)| *tokens > 0).for_each(|(counter, tokens)| bump(counter, tokens));
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What is told of a call when it is over.

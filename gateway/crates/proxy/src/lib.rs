@@ -15,6 +15,7 @@ mod call;
 mod connection;
 mod doors;
 mod explain;
+mod failover;
 mod journal;
 mod limits;
 mod live;

@@ -24,6 +24,8 @@ pub struct Limits {
     /// Upstream connections kept for the next call, for each origin and thread.
     pub pool_idle_max: usize,
     pub upstream: Timeouts,
+    /// How long a call waits for a saturated endpoint, where its model does not say.
+    pub queue_wait: Duration,
     /// How long keys are believed without a word from the control plane.
     pub staleness_max: Duration,
     pub when_log_full: WhenLogFull,
@@ -54,6 +56,7 @@ impl Default for Limits {
             connection_idle: Duration::from_secs(75),
             connections_max_per_thread: 20_000,
             pool_idle_max: 256,
+            queue_wait: Duration::from_secs(30),
             upstream: Timeouts {
                 connect: Duration::from_secs(5),
                 headers: Duration::from_secs(600),

@@ -7,11 +7,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tenon_snapshot::{Key, Timeouts};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// For a saturated endpoint.
+    Queue,
     Connect,
     Headers,
     FirstToken,
@@ -30,6 +32,7 @@ pub struct Live {
     pub started: Instant,
     phase: Cell<(Phase, Instant)>,
     timeouts: Cell<Timeouts>,
+    queue: Cell<Duration>,
     cut: Cell<Option<Cut>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -37,7 +40,7 @@ pub struct Live {
 impl Live {
     pub fn new(key: Arc<Key>, started: Instant) -> Self {
         let phase = Cell::new((Phase::Connect, started));
-        Self { key, started, phase, timeouts: Cell::default(), cut: Cell::new(None), waker: RefCell::new(None) }
+        Self { key, started, phase, timeouts: Cell::default(), queue: Cell::default(), cut: Cell::new(None), waker: RefCell::new(None) }
     }
 
     pub fn limit(&self, timeouts: Timeouts) {
@@ -49,13 +52,20 @@ impl Live {
         self.phase.set((phase, now));
     }
 
+    pub fn wait_in_queue(&self, limit: Duration, now: Instant) {
+        self.queue.set(limit);
+        self.enter(Phase::Queue, now);
+    }
+
     pub fn cut(&self) -> Option<Cut> {
         self.cut.get()
     }
 
-    /// A connect that took too long is forgiven when another route is tried.
+    /// What took too long at one endpoint is forgiven when another is tried.
     pub fn forgive(&self) {
-        self.cut.set(None);
+        if self.cut.get().is_some_and(|cut| cut.timeout) {
+            self.cut.set(None);
+        }
     }
 
     pub fn end(&self, cut: Cut) {
@@ -96,6 +106,7 @@ impl Live {
         let (phase, since) = self.phase.get();
         let timeouts = self.timeouts.get();
         let (limit, problem) = match phase {
+            Phase::Queue => (self.queue.get(), Problem::QUEUE_TIMEOUT),
             Phase::Connect => (timeouts.connect, Problem::CONNECT_TIMEOUT),
             Phase::Headers => (timeouts.headers, Problem::HEADERS_TIMEOUT),
             Phase::FirstToken => (timeouts.first_token, Problem::FIRST_TOKEN_TIMEOUT),

@@ -1,5 +1,6 @@
 //! Counters of one thread, summed when somebody looks. Each has one writer, so a load and a store do: no locked instructions.
 
+pub use crate::failover::RETRIES;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub const FAILURES: [&str; 4] = ["connect", "stale_connection", "send", "timeout
 /// Upper bounds in seconds; the last bucket is everything.
 pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 /// Codes of refusal; one that is not here is counted as the last.
-pub const CODES: [&str; 55] = [
+pub const CODES: [&str; 57] = [
     "missing_api_key",
     "invalid_api_key",
     "key_revoked",
@@ -83,6 +84,8 @@ pub const CODES: [&str; 55] = [
     "untranslatable_parameter",
     "provider_state_not_served",
     "hosted_tool_not_served",
+    "queue_timeout",
+    "queue_full",
     "other",
 ];
 
@@ -119,6 +122,9 @@ pub struct ThreadMetrics {
     pub failures: [AtomicU64; FAILURES.len()],
     pub duration: Histogram,
     pub first_token: Histogram,
+    /// Of calls that waited for a saturated endpoint, served or not.
+    pub queue_wait: Histogram,
+    pub retries: [AtomicU64; RETRIES.len()],
     pub connections: AtomicU64,
     /// Calls that run, as of the last sweep.
     pub calls: AtomicU64,

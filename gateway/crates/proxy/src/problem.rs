@@ -4,6 +4,7 @@ use crate::answer::{Reply, header_of};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
+use std::time::Duration;
 use tenon_dialects::openai::ApiError;
 use tenon_dialects::translate::Refused;
 use tenon_dialects::{BodyError, Dialect, error_body, error_frame};
@@ -29,6 +30,8 @@ enum Message {
     Fixed(&'static str),
     Body(BodyError),
     Limit(Exceeded),
+    /// With the seconds after which coming again may make sense.
+    Later(&'static str, u16),
 }
 
 impl From<Refusal> for Problem {
@@ -142,6 +145,17 @@ impl Problem {
         Self { param: Some(param), ..self }
     }
 
+    pub const QUEUE_TIMEOUT: Self = Self::new(503, "queue_timeout", "Every endpoint of this model was busy for as long as a call may wait.");
+    pub const QUEUE_FULL: Self = Self::new(503, "queue_full", "Every endpoint of this model is busy, and too many calls wait for one already.");
+
+    /// With when coming again may make sense.
+    pub fn after(self, wait: Duration) -> Self {
+        let Message::Fixed(text) = self.message else {
+            return self;
+        };
+        Self { message: Message::Later(text, u16::try_from(wait.as_secs().max(1)).unwrap_or(u16::MAX)), ..self }
+    }
+
     pub const fn wrong_method(allow: &'static str) -> Self {
         Self { allow: Some(allow), ..Self::new(405, "method_not_allowed", "This route has another method.") }
     }
@@ -149,7 +163,7 @@ impl Problem {
     fn with_api_error<T>(&self, tell: impl FnOnce(&ApiError<'_>) -> T) -> T {
         let text;
         let message = match &self.message {
-            Message::Fixed(message) => message,
+            Message::Fixed(message) | Message::Later(message, _) => message,
             Message::Body(error) => {
                 text = error.to_string();
                 &*text
@@ -203,6 +217,8 @@ impl Problem {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         } else if let Message::Limit(exceeded) = &self.message {
             headers.insert(RETRY_AFTER, seconds(exceeded).into());
+        } else if let Message::Later(_, seconds) = self.message {
+            headers.insert(RETRY_AFTER, seconds.into());
         } else if self.status == 503 {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -1,4 +1,4 @@
-//! The call itself. Only with an `Admitted`; another route is tried only while nothing of the request was written.
+//! One attempt at one upstream: what goes up, and the beginning of what comes back. Who is tried, and who next, is `failover`.
 
 use crate::ask::{Unsayable, request};
 use crate::call::Call;
@@ -10,7 +10,7 @@ use crate::pool::Sender;
 use crate::problem::Problem;
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -19,9 +19,9 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use tenon_dialects::translate::{Direction, Refused};
 use tenon_dialects::{Form, Head};
-use tenon_policy::{Admitted, Refusal};
+use tenon_policy::Refusal;
 use tenon_snapshot::Target;
-use tenon_usage::{Outcome, random};
+use tenon_usage::Outcome;
 
 /// What goes up, whichever route it takes.
 pub struct Prepared<'a> {
@@ -64,6 +64,10 @@ pub trait Begun {
     fn status(&self) -> u16;
     /// On a connection that was used before.
     fn is_on_kept_connection(&self) -> bool;
+    /// When it wants to be asked again, in seconds. Dates are not read: upstreams of models send numbers.
+    fn retry_after_seconds(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl Begun for Answering {
@@ -74,76 +78,40 @@ impl Begun for Answering {
     fn is_on_kept_connection(&self) -> bool {
         self.kept_connection
     }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        self.response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+    }
 }
 
 /// Why an attempt failed.
 pub enum Failed {
-    /// Nothing was written: another route may be tried. With what the system said.
+    /// Nothing was written. With what the system said.
     Unsent(Problem, Option<String>),
     /// The endpoint's dialect has no words for the request: another route may. No fault of the endpoint's.
     Untranslatable(Problem),
+    /// It was written, at least in part, and nothing of an answer was given to the caller.
+    Unanswered(Problem, Outcome),
+    /// Trying elsewhere is pointless, or not allowed.
     Final(Problem, Outcome),
 }
 
 impl From<Cut> for Failed {
     fn from(cut: Cut) -> Self {
-        Self::Final(cut.problem, if cut.timeout { Outcome::Timeout } else { Outcome::Cut })
-    }
-}
-
-/// Calls the routes of `admitted`, by weight, until one answers.
-///
-/// # Errors
-/// What the caller is told. The call is settled then, if it was opened.
-pub async fn call(worker: &Worker, admitted: Admitted, call: &mut Call, prepared: &Prepared<'_>) -> Result<Answering, Problem> {
-    try_routes(worker, admitted, call, async |call| attempt(worker, call, prepared).await).await
-}
-
-/// Calls the routes of `admitted`, in whatever protocol `attempt` speaks: the only way to an upstream.
-///
-/// # Errors
-/// As [`call`].
-pub async fn try_routes<T: Begun>(
-    worker: &Worker,
-    mut admitted: Admitted,
-    call: &mut Call,
-    attempt: impl AsyncFn(&Call) -> Result<T, Failed>,
-) -> Result<T, Problem> {
-    call.holds(admitted.take_grant());
-    let mut last = Problem::from(Refusal::NoUsableEndpoint);
-    while let Some(chosen) = admitted.choose(random()) {
-        call.trail.pick("weighted", 0.0);
-        if call.open(chosen).is_err() {
-            last = Problem::UNMETERED;
-            break;
-        }
-        match attempt(call).await {
-            Ok(begun) => {
-                call.trail.connection(begun.is_on_kept_connection());
-                call.trail.answered(begun.status(), call.subject.started.elapsed());
-                return Ok(begun);
-            }
-            Err(Failed::Unsent(problem, detail)) => {
-                bump(&worker.metrics().failures[0], 1);
-                call.trouble(problem.code, detail);
-                last = problem;
-            }
-            Err(Failed::Untranslatable(problem)) => {
-                call.trouble(problem.code, None);
-                last = problem;
-            }
-            Err(Failed::Final(problem, outcome)) => {
-                bump(&worker.metrics().failures[if outcome == Outcome::Timeout { 3 } else { 2 }], 1);
-                call.fail(&problem, outcome);
-                return Err(problem);
-            }
+        let endpoints_own = [Problem::HEADERS_TIMEOUT.code, Problem::FIRST_TOKEN_TIMEOUT.code];
+        match cut.timeout {
+            true if endpoints_own.contains(&cut.problem.code) => Self::Unanswered(cut.problem, Outcome::Timeout),
+            true => Self::Final(cut.problem, Outcome::Timeout),
+            false => Self::Final(cut.problem, Outcome::Cut),
         }
     }
-    call.fail(&last, Outcome::UpstreamError);
-    Err(last)
 }
 
-async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Result<Answering, Failed> {
+/// One attempt, at the call's chosen route.
+///
+/// # Errors
+/// Why it gave no answer.
+pub async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Result<Answering, Failed> {
     let Some((chosen, target)) = call.chosen().and_then(|chosen| Some((chosen, chosen.target()?))) else {
         return Err(Failed::Unsent(Refusal::NoUsableEndpoint.into(), None));
     };
@@ -171,7 +139,7 @@ async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> Resul
                 request = unsent;
             }
             Some(_) => return Err(Failed::Unsent(Problem::CONNECT, None)),
-            None => return Err(Failed::Final(Problem::UPSTREAM, Outcome::UpstreamError)),
+            None => return Err(Failed::Unanswered(Problem::UPSTREAM, Outcome::UpstreamError)),
         }
     }
 }
@@ -208,9 +176,9 @@ async fn first_bytes(live: &Live, body: &mut Incoming) -> Result<Bytes, Failed> 
                     return Ok(data);
                 }
             }
-            Some(Err(_)) => return Err(Failed::Final(Problem::CUT, Outcome::Cut)),
+            Some(Err(_)) => return Err(Failed::Unanswered(Problem::CUT, Outcome::Cut)),
             // A good answer says something.
-            None => return Err(Failed::Final(Problem::PROTOCOL, Outcome::UpstreamError)),
+            None => return Err(Failed::Unanswered(Problem::PROTOCOL, Outcome::UpstreamError)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::connection::Watch;
 use crate::journal::{Journal, Line};
 use crate::limits::Limits;
-use crate::live::{Live, Registry};
+use crate::live::{Live, Registry as Places};
 use crate::metrics::{Metrics, ThreadMetrics};
 use crate::pool::Pools;
 use crate::receive::BodyMemory;
@@ -12,6 +12,7 @@ use crate::trail::{Past, Trails};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
+use tenon_balance::Registry;
 use tenon_control::Asker;
 use tenon_limits as limits;
 use tenon_policy::{Moment, VerifiedTokens};
@@ -31,6 +32,8 @@ pub struct Shared {
     pub registry: Arc<limits::Registry>,
     pub limits: Limits,
     pub body_memory: BodyMemory,
+    /// What is known of endpoints at run time.
+    pub balance: Arc<Registry>,
     pub tls: Arc<rustls::ClientConfig>,
     pub metrics: Metrics,
     /// `None` = nobody wants spans.
@@ -52,8 +55,8 @@ pub struct Worker {
     pub limits: Limits,
     pub body_memory: BodyMemory,
     pub pools: Pools,
-    pub live: Registry<Live>,
-    pub connections: Registry<Watch>,
+    pub live: Places<Live>,
+    pub connections: Places<Watch>,
     pub spans: Option<Spans>,
     pub trusted_proxies: Arc<[Network]>,
     pub verified_tokens: RefCell<VerifiedTokens>,
@@ -69,6 +72,8 @@ pub struct Worker {
     /// Set by the sweep: some milliseconds old, free to read.
     clock: Cell<Instant>,
     moment: Cell<Moment>,
+    balance: Arc<Registry>,
+    balance_ms: Cell<u64>,
 }
 
 impl Worker {
@@ -82,8 +87,8 @@ impl Worker {
             limits: shared.limits,
             body_memory: shared.body_memory.clone(),
             pools: Pools::new(TlsConnector::from(shared.tls.clone()), shared.limits.pool_idle_max),
-            live: Registry::default(),
-            connections: Registry::default(),
+            live: Places::default(),
+            connections: Places::default(),
             spans: shared.spans.clone(),
             trusted_proxies: shared.trusted_proxies.clone(),
             verified_tokens: RefCell::default(),
@@ -96,6 +101,8 @@ impl Worker {
             index,
             clock: Cell::new(Instant::now()),
             moment: Cell::new(Moment::now(&shared.freshness, unix_ms(), shared.limits.staleness_max)),
+            balance: shared.balance.clone(),
+            balance_ms: Cell::new(shared.balance.ms(Instant::now())),
         }
     }
 
@@ -123,8 +130,14 @@ impl Worker {
     pub fn tick(&self) -> Instant {
         let now = Instant::now();
         self.clock.set(now);
+        self.balance_ms.set(self.balance.ms(now));
         self.moment.set(Moment::now(&self.freshness, unix_ms(), self.limits.staleness_max));
         now
+    }
+
+    /// As of the last sweep, by the clock of `balance`.
+    pub fn balance_ms(&self) -> u64 {
+        self.balance_ms.get()
     }
 
     /// As of the last sweep: expiry and staleness are matters of seconds, reading three clocks a request is not free.

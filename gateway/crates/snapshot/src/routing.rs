@@ -1,13 +1,16 @@
 //! Models, routes and endpoints of one tenant, checked and unsealed once, when they arrive.
 
+use crate::balance::{capacity_key, group};
 use crate::marking::{MarkingSet, Markings};
 use crate::seal::SealingKey;
 use crate::served::Served;
+use crate::watched::Watched;
 use hashbrown::HashMap;
-use http::HeaderValue;
 use http::uri::{Scheme, Uri};
+use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::Duration;
+use tenon_balance::{EndpointState, Group, Registry};
 use tenon_contract as wire;
 use tenon_limits::{ModelRules, TenantRules};
 
@@ -63,6 +66,11 @@ pub struct Endpoint {
     pub cleared: MarkingSet,
     pub timeouts: Timeouts,
     pub target: Result<Target, Unusable>,
+    /// What is known of it at run time.
+    pub state: Arc<EndpointState>,
+    pub watched: Watched,
+    /// Calls at a time; 0 = any number.
+    pub(crate) running_max: u32,
     /// What it serves: one bit for each `Operation` by its number.
     pub operations: u32,
     /// What of it in the caller's own dialect; the rest is translated.
@@ -78,7 +86,7 @@ pub struct Route {
     pub endpoint: Arc<Endpoint>,
     /// `None` = the caller's name is passed on.
     pub upstream_model: Option<Box<str>>,
-    pub weight: u64,
+    pub weight: u32,
 }
 
 #[derive(Debug)]
@@ -87,13 +95,24 @@ pub struct Model {
     pub routes: Box<[Route]>,
     /// Limits, hard budgets and prices of every call of it; `None` = none.
     pub rules: Option<Arc<ModelRules>>,
+    /// The same routes, by the same numbers, as they are picked.
+    pub group: Group,
+    /// Zero = the gateway's default.
+    pub queue_timeout: Duration,
+    /// The header that names a session (`STRATEGY_SESSION`).
+    pub affinity_header: HeaderName,
+    /// Attempts after the first; zero = the gateway's default.
+    pub retries_max: u32,
     /// Zero = unknown.
+    pub context_tokens: u32,
     pub output_tokens_max: u32,
 }
 
 #[derive(Debug)]
 pub struct Routing {
     pub table: wire::RoutingTable,
+    /// By id, those that no model routes to included.
+    pub endpoints: Box<[Arc<Endpoint>]>,
     models: HashMap<Box<str>, Arc<Model>, foldhash::fast::RandomState>,
 }
 
@@ -103,6 +122,7 @@ pub(crate) struct Compiler {
     pub sealing: Arc<SealingKey>,
     pub markings: Markings,
     pub pools: std::collections::HashMap<Origin, usize>,
+    pub registry: Arc<Registry>,
 }
 
 impl Routing {
@@ -111,16 +131,13 @@ impl Routing {
             table.endpoints.iter().map(|e| (e.endpoint_id.as_str(), Arc::new(compiler.endpoint(e)))).collect();
         let mut models: HashMap<Box<str>, Arc<Model>, foldhash::fast::RandomState> = HashMap::default();
         for model in &table.models {
-            let routes = model.routes.iter().filter_map(|r| {
-                let endpoint = endpoints.get(r.endpoint_id.as_str())?.clone();
-                let upstream_model = (!r.upstream_model.is_empty() && r.upstream_model != model.name).then(|| r.upstream_model.as_str().into());
-                Some(Route { endpoint, upstream_model, weight: u64::from(r.weight.max(1)) })
-            });
-            let compiled =
-                Model { name: model.name.as_str().into(), routes: routes.collect(), rules: None, output_tokens_max: model.output_tokens_max };
+            let compiled = compiler.model(&table.tenant_id, model, &endpoints);
             models.insert(compiled.name.clone(), Arc::new(compiled));
         }
-        Self { models, table }
+        let mut endpoints: Vec<_> = endpoints.into_values().collect();
+        endpoints.sort_unstable_by(|one, two| one.id.cmp(&two.id));
+        let endpoints = endpoints.into();
+        Self { models, endpoints, table }
     }
 
     /// The same table, under its tenant's limits, budgets and prices as they are now.
@@ -145,6 +162,27 @@ impl Routing {
 }
 
 impl Compiler {
+    fn model(&self, tenant_id: &str, wire: &wire::Model, endpoints: &std::collections::HashMap<&str, Arc<Endpoint>>) -> Model {
+        // Both lists are made of the same routes: what names no endpoint is in neither.
+        let known = || wire.routes.iter().filter_map(|r| Some((r, endpoints.get(r.endpoint_id.as_str())?)));
+        let routes = known().map(|(r, endpoint)| Route {
+            endpoint: endpoint.clone(),
+            upstream_model: (!r.upstream_model.is_empty() && r.upstream_model != wire.name).then(|| r.upstream_model.as_str().into()),
+            weight: r.weight.max(1),
+        });
+        Model {
+            name: wire.name.as_str().into(),
+            routes: routes.collect(),
+            rules: None,
+            group: group(wire, known(), self.registry.budget(tenant_id, &wire.name)),
+            queue_timeout: Duration::from_millis(u64::from(wire.queue_timeout_ms)),
+            affinity_header: wire.affinity_header.parse().unwrap_or(SESSION_ID),
+            retries_max: wire.retries_max,
+            context_tokens: wire.context_tokens,
+            output_tokens_max: wire.output_tokens_max,
+        }
+    }
+
     fn endpoint(&mut self, wire: &wire::Endpoint) -> Endpoint {
         let target = self.target(wire);
         if let Err(reason) = &target {
@@ -163,11 +201,14 @@ impl Compiler {
             id: wire.endpoint_id.as_str().into(),
             cleared: self.markings.set_of(&wire.cleared_markings),
             timeouts,
-            target,
             operations: served.operations,
             native: served.native,
             continuous_usage: wire.abort_billing() == wire::AbortBilling::Continuous,
             bills_aborted: wire.abort_billing() == wire::AbortBilling::Continues,
+            state: self.registry.endpoint(&wire.endpoint_id, capacity_key(wire, target.as_ref().ok())),
+            watched: Watched::of(wire, target.as_ref().ok()),
+            running_max: wire.concurrency_max,
+            target,
         }
     }
 
@@ -188,6 +229,8 @@ impl Compiler {
     }
 }
 
+const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
+
 fn credential(protocol: wire::Protocol, credential: &[u8]) -> Result<HeaderValue, Unusable> {
     let scheme: &[u8] = if protocol == wire::Protocol::Anthropic { b"" } else { b"Bearer " };
     let mut value = HeaderValue::from_bytes(&[scheme, credential].concat()).map_err(|_| Unusable::Credential)?;
@@ -196,7 +239,7 @@ fn credential(protocol: wire::Protocol, credential: &[u8]) -> Result<HeaderValue
 }
 
 /// The guard against odd addresses: schemes other than these two, user information and queries are refused, not ignored.
-fn parse_url(text: &str, private: bool) -> Option<(Origin, HeaderValue, String)> {
+pub(crate) fn parse_url(text: &str, private: bool) -> Option<(Origin, HeaderValue, String)> {
     let uri: Uri = text.parse().ok()?;
     let tls = match uri.scheme()? {
         scheme if *scheme == Scheme::HTTP => false,

@@ -36,7 +36,8 @@ pub struct Store {
 impl Store {
     #[must_use]
     pub fn new(shared: Shared, sealing: Arc<SealingKey>) -> Self {
-        let compiler = Compiler { sealing, markings: crate::Markings::default(), pools: std::collections::HashMap::new() };
+        let (markings, pools) = (crate::Markings::default(), std::collections::HashMap::new());
+        let compiler = Compiler { sealing, markings, pools, registry: Arc::default() };
         Self { shared, compiler, registry: Arc::default(), floor: 0, epoch: 0 }
     }
 
@@ -49,6 +50,12 @@ impl Store {
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.shared.load_full()
+    }
+
+    /// What is known of endpoints at run time; the tables this store compiles lead into it.
+    #[must_use]
+    pub fn balance(&self) -> Arc<tenon_balance::Registry> {
+        self.compiler.registry.clone()
     }
 
     #[must_use]

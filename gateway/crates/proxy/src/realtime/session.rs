@@ -20,6 +20,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tenon_dialects::Dialect;
 use tenon_dialects::realtime::{ServerEvent, Tally};
+use tenon_policy::Chosen;
 use tenon_usage::{Outcome, UsageSource};
 use tokio::sync::Mutex;
 use tokio_tungstenite::WebSocketStream;
@@ -71,7 +72,7 @@ struct Session {
 
 /// Runs the session to its end.
 pub async fn converse(worker: Rc<Worker>, call: Call, caller: Upgraded, endpoint: Upgraded) {
-    let Some(chosen) = call.chosen().cloned() else {
+    let Some(chosen) = call.chosen().map(Chosen::unheld) else {
         return;
     };
     let config = WebSocketConfig::default().max_message_size(Some(worker.limits.body_bytes_max)).max_frame_size(Some(worker.limits.body_bytes_max));

@@ -1,0 +1,47 @@
+//! What is asked of an endpoint beside calls, off the hot path: is it well, and how busy is its engine.
+
+use crate::routing::{Origin, Target, parse_url};
+use http::HeaderValue;
+use http::uri::PathAndQuery;
+use tenon_contract::{self as wire, Engine};
+
+#[derive(Debug)]
+pub struct Address {
+    pub origin: Origin,
+    pub host_header: HeaderValue,
+    pub path: PathAndQuery,
+}
+
+#[derive(Debug)]
+pub struct Watched {
+    /// 2xx = healthy.
+    pub health: Option<Address>,
+    pub metrics: Option<(Engine, Address)>,
+}
+
+impl Watched {
+    /// What cannot be an address is not watched; the endpoint itself serves on.
+    pub(crate) fn of(endpoint: &wire::Endpoint, target: Option<&Target>) -> Self {
+        let health = (!endpoint.health_path.is_empty()).then(|| health(&endpoint.health_path, target));
+        let metrics = (!endpoint.metrics_url.is_empty()).then(|| metrics(&endpoint.metrics_url, endpoint.private_network_allowed));
+        for (what, is_odd) in [("health_path", matches!(health, Some(None))), ("metrics_url", matches!(metrics, Some(None)))] {
+            if is_odd {
+                tracing::error!(endpoint_id = %endpoint.endpoint_id, "its {what} cannot be used: it is not watched by it");
+            }
+        }
+        let metrics = metrics.flatten().map(|address| (endpoint.engine(), address));
+        Self { health: health.flatten(), metrics }
+    }
+}
+
+fn health(path: &str, target: Option<&Target>) -> Option<Address> {
+    let target = target?;
+    let path = path.starts_with('/').then(|| path.parse().ok()).flatten()?;
+    Some(Address { origin: target.origin.clone(), host_header: target.host_header.clone(), path })
+}
+
+fn metrics(url: &str, private: bool) -> Option<Address> {
+    let (origin, host_header, path) = parse_url(url, private)?;
+    let path = if path.is_empty() { PathAndQuery::from_static("/") } else { path.parse().ok()? };
+    Some(Address { origin, host_header, path })
+}
