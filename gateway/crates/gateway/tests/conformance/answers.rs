@@ -140,7 +140,7 @@ pub fn script(asked: &Asked) -> Vec<Step> {
         "silent" | "silent-total" => vec![Step::UntilGone],
         "stall-first" => vec![Step::Send(if streamed { head(asked) } else { whole_head() }), Step::UntilGone],
         "cut" => [begin(asked, &path, streamed), vec![Step::Wait(Duration::from_millis(20)), Step::Close]].concat(),
-        "stall" | "hold" | "leave" => [begin(asked, &path, streamed), vec![Step::UntilGone]].concat(),
+        "stall" | "hold" | "leave" | "occupy" => [begin(asked, &path, streamed), vec![Step::UntilGone]].concat(),
         _ if streamed => {
             let (text, end) = frames(&path);
             vec![Step::Send(head(asked)), Step::Send(text.concat()), Step::Send(end.concat()), Step::Close]

@@ -1,6 +1,7 @@
 //! Every policy and every fault, what it does to a request, and what a caller must then see. The text of a cell is both the judgement and
 //! what the page shows.
 
+use crate::governed;
 use crate::rows::{Kind, Row, Sent, head};
 use crate::world::{BODY_BYTES_MAX, Seen, World, key_id, see};
 use tenon_testkit::TestKey;
@@ -53,6 +54,17 @@ fn broken(row: &Row, code: &str, outcome: &str) -> Option<String> {
 /// A session has no first token: it may be quiet as long as its other side is there.
 fn stalled(row: &Row) -> Option<String> {
     if row.has_body() { failed(row, "504 upstream_first_token_timeout", "timeout") } else { None }
+}
+
+/// A door whose engines tell no tokens uses none up.
+fn tokens_limit(row: &Row) -> Option<String> {
+    if row.usage == (0, 0) { None } else { refused_call(row, "429 tokens_limit_exceeded") }
+}
+
+/// What nothing bounds is refused on a hard budget whatever is left of it.
+fn budget_gone(row: &Row) -> Option<String> {
+    let unbounded = ["speech", "transcription", "image", "realtime"].contains(&row.operation);
+    refused_call(row, if unbounded { "400 unbounded_input" } else { "402 budget_exhausted" })
 }
 
 fn of_good(world: &World, row: &Row) -> Seen {
@@ -128,6 +140,11 @@ pub const POLICIES: &[Policy] = &[
     policy("an escaped key", |w, r| edited(w, r, |b| b.replacen("\"model\"", "\"mod\\u0065l\"", 1)), |r| refused_json(r, "400 escaped_key")),
     policy("absurdly deep", too_deep, |r| refused_json(r, "400 json_too_deep")),
     policy("bytes after the end", |w, r| edited(w, r, |b| b + "{}"), |r| refused_json(r, "400 invalid_json")),
+    policy("limit of requests reached", governed::requests_reached, |r| refused_call(r, "429 requests_limit_exceeded")),
+    policy("limit of tokens reached", governed::tokens_reached, tokens_limit),
+    policy("limit of calls at a time reached", governed::calls_reached, |r| refused_call(r, "429 concurrency_limit_exceeded")),
+    policy("hard budget spent", governed::budget_spent, budget_gone),
+    policy("hard budget, model without a price", governed::not_priced, |r| refused_call(r, "403 model_not_priced")),
     policy(
         "endpoint: unreachable",
         |w, r| fault(w, r, "dead"),

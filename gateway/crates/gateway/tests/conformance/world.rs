@@ -1,16 +1,16 @@
 //! One gateway, one control plane, one upstream with a bad address for each fault: what every cell of the table is run against.
 
-use crate::answers;
 use crate::rows::{ROWS, Row, Sent, head};
 use crate::support::told::{session_end, told};
 use crate::support::{TENANT, endpoint, model, setup, table};
+use crate::{answers, governed};
 use std::time::Duration;
 use tenon_contract::{Endpoint, KeyKind, KeyRecord, Model, Protocol};
 use tenon_testkit::{Client, Control, Gateway, Setup, TestKey, Upstream};
 
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Faults that the upstream acts by the endpoint's address.
-const FAULTS: [&str; 16] = [
+const FAULTS: [&str; 17] = [
     "good",
     "400",
     "401",
@@ -27,6 +27,7 @@ const FAULTS: [&str; 16] = [
     "stall",
     "hold",
     "leave",
+    "occupy",
 ];
 const SHORT_MS: u32 = 80;
 
@@ -87,6 +88,7 @@ impl World {
         control.put_key(key.record.clone());
         let (endpoints, models) = endpoints_and_models(&upstream);
         control.put_routing(table(endpoints, models));
+        control.put_governance(governed::governance(&control));
         let setup = setup(&control).with("TENON_GATEWAY_BODY_BYTES_MAX", BODY_BYTES_MAX).with("TENON_GATEWAY_BODY_READ_MS", 600);
         let gateway = setup.start();
         Self { control, upstream, _setup: setup, gateway, key }

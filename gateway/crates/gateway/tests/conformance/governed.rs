@@ -1,0 +1,89 @@
+//! Limits and budgets: one of each for each row's own key, so that what one cell uses up is no other's.
+
+use crate::rows::{ROWS, Row};
+use crate::support::TENANT;
+use crate::world::{Seen, World, key_id};
+use std::time::{Duration, Instant};
+use tenon_contract::{Budget, BudgetMode, Governance, Limit, Price, Subject};
+use tenon_testkit::Control;
+
+const CURRENCY: &str = "EUR";
+
+/// A limit of one key.
+fn limit(policy: &str, row: &Row) -> Limit {
+    let id = key_id(policy, row);
+    Limit { limit_id: format!("limit-{id}"), subject: Subject::Key as i32, subject_id: id, ..Limit::default() }
+}
+
+/// A hard budget of one key, of this much.
+fn budget(control: &Control, policy: &str, row: &Row, nano: i64) -> Budget {
+    let id = key_id(policy, row);
+    let budget_id = format!("budget-{id}");
+    control.set_budget(&budget_id, nano);
+    let mode = BudgetMode::Hard as i32;
+    Budget { budget_id, subject: Subject::Key as i32, subject_id: id, mode, currency: CURRENCY.into(), also_keys: Vec::new() }
+}
+
+fn price(model: &str) -> Price {
+    let nano = 1_000_000_000;
+    Price {
+        price_id: format!("price-{model}"),
+        model: model.into(),
+        currency: CURRENCY.into(),
+        input_nano_per_million: nano,
+        output_nano_per_million: nano,
+        request_nano: 1_000,
+        ..Price::default()
+    }
+}
+
+pub fn governance(control: &Control) -> Governance {
+    let calls = || ROWS.iter().filter(|row| row.is_call());
+    let limits = calls().flat_map(|row| {
+        [
+            Limit { requests_per_minute: 1, ..limit("limreqs", row) },
+            Limit { tokens_per_minute: 1, ..limit("limtoks", row) },
+            Limit { concurrency: 1, ..limit("limcall", row) },
+        ]
+    });
+    let budgets = calls().flat_map(|row| [budget(control, "budgone", row, 1), budget(control, "nopricy", row, 1 << 40)]);
+    let prices = ["good.openai", "good.anthropic"].map(price).to_vec();
+    Governance { tenant_id: TENANT.into(), limits: limits.collect(), budgets: budgets.collect(), prices, ..Governance::default() }
+}
+
+/// Calls until one is admitted, for a gateway may not hold its part of the limit yet; then once more.
+fn once_more(world: &World, row: &Row, policy: &str) -> Seen {
+    let key = world.make_key(&key_id(policy, row), |_| {});
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while world.call(row, &key.text, "good").told != row.begins() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    world.call(row, &key.text, "good")
+}
+
+pub fn requests_reached(world: &World, row: &Row) -> Seen {
+    once_more(world, row, "limreqs")
+}
+
+/// The first call has used more than the limit holds.
+pub fn tokens_reached(world: &World, row: &Row) -> Seen {
+    once_more(world, row, "limtoks")
+}
+
+pub fn calls_reached(world: &World, row: &Row) -> Seen {
+    let key = world.make_key(&key_id("limcall", row), |_| {});
+    let (running, _) = world.open_running(row, &key.text, "occupy");
+    let seen = world.call(row, &key.text, "good");
+    drop(running);
+    seen
+}
+
+pub fn budget_spent(world: &World, row: &Row) -> Seen {
+    let key = world.make_key(&key_id("budgone", row), |_| {});
+    world.call(row, &key.text, "good")
+}
+
+pub fn not_priced(world: &World, row: &Row) -> Seen {
+    let key = world.make_key(&key_id("nopricy", row), |_| {});
+    world.call(row, &key.text, "hold")
+}
