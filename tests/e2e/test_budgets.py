@@ -34,7 +34,7 @@ OUTPUT_MAX = 40
 # Nano-units a token: a call costs up to 7 × 1,000 + 40 × 5,000 + 1,000.
 INPUT, OUTPUT, CALL = 1_000, 5_000, 1_000
 AMOUNT = 300_000_000
-REFUSED = {402, 429}
+SPENT = 402
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Callers:
                     await asyncio.sleep(0.05)
                     continue
                 self.statuses[response.status_code] = self.statuses.get(response.status_code, 0) + 1
-                await asyncio.sleep(0.5 if response.status_code in REFUSED else 0.01)
+                await asyncio.sleep(0.01 if response.is_success else 0.1)
 
     async def _all(self) -> None:
         key = self.world.stack.keys["editor"]
@@ -176,8 +176,9 @@ def test_a_hard_budget_is_never_overspent(world: World) -> None:
     happened = _trouble(world, SECONDS)
     assert world.spent_upstream() <= AMOUNT, "spent in the middle of trouble"
     _wait("every gateway is ready again", lambda: all(gateway.readiness() == "ready" for gateway in world.gateways))
+    trouble, callers.statuses = callers.statuses, {}
     # What killed gateways held comes back when their logs are shipped; then the callers spend it, to the end.
-    _wait("the budget is spent to its end", lambda: world.state()["remaining_nano"] < AMOUNT // 20, 90)
+    _wait("the budget is spent to its end", lambda: callers.statuses.get(SPENT, 0) > 10 * GATEWAYS * CALLERS, 90)
     callers.stop.set()
     thread.join(20)
     for gateway in world.gateways:
@@ -186,7 +187,7 @@ def test_a_hard_budget_is_never_overspent(world: World) -> None:
         gateway.close()  # in good order: leases are given back
     _wait("every lease is closed", lambda: world.state()["leased_nano"] == 0)
     state, (charged, records) = world.state(), world.charged()
-    print(f"{happened} · answers by status {callers.statuses} · {records} records")
+    print(f"{happened} · answers by status: in trouble {trouble}, after it {callers.statuses} · {records} records")
     print(f"budget {AMOUNT:,}, charged {charged:,}, upstream {world.spent_upstream():,}, state {state}")
     assert charged <= AMOUNT
     assert world.spent_upstream() <= AMOUNT
@@ -194,4 +195,4 @@ def test_a_hard_budget_is_never_overspent(world: World) -> None:
     assert state["spent_nano"] == charged
     assert state["remaining_nano"] == AMOUNT - charged
     assert state["overdraft_nano"] == 0
-    assert set(callers.statuses) & REFUSED, "callers were told that it is spent"
+    assert state["remaining_nano"] < AMOUNT // 20
