@@ -89,7 +89,7 @@ impl World {
         let (endpoints, models) = endpoints_and_models(&upstream);
         control.put_routing(table(endpoints, models));
         control.put_governance(governed::governance(&control));
-        let setup = setup(&control).with("TENON_GATEWAY_BODY_BYTES_MAX", BODY_BYTES_MAX).with("TENON_GATEWAY_BODY_READ_MS", 600);
+        let setup = setup(&control).with("TENON_GATEWAY_BODY_BYTES_MAX", BODY_BYTES_MAX).with("TENON_GATEWAY_BODY_READ_MS", 250);
         let gateway = setup.start();
         Self { control, upstream, _setup: setup, gateway, key }
     }
