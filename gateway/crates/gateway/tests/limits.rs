@@ -96,7 +96,6 @@ fn a_session_and_a_principal_and_a_project_are_limited_together() {
 
 /// Four processes, one control plane, everybody asks as fast as they can for some seconds.
 #[test]
-#[ignore = "until a process tells what it has used of the last minute"]
 fn four_gateways_together_admit_the_limit_and_no_more() {
     const LIMIT: u64 = 120;
     let mut house = House::new();

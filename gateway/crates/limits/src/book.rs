@@ -67,7 +67,7 @@ impl Book {
             self.sent_us.push_back(now_us);
         }
         let mut request = wire::LeaseRequest { process_id: self.process_id.clone(), applied_number: self.applied, ..Default::default() };
-        request.demands = self.registry.limits().iter().filter_map(|limit| limit.take_demand()).collect();
+        request.demands = self.registry.limits().iter().filter_map(|limit| limit.take_demand(now_us)).collect();
         for budget in self.registry.budgets() {
             let idle = budget.is_idle(now_us, IDLE_US);
             for lease in budget.leases().iter() {

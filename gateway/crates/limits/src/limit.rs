@@ -107,21 +107,25 @@ impl Limit {
         self.shared.load(Ordering::Acquire)
     }
 
-    /// What was wanted since the last time; `None` = nothing, and that was told.
-    pub fn take_demand(&self) -> Option<wire::ShareDemand> {
+    /// What was wanted since the last time, and what is used now; `None` = nothing, and that was told.
+    pub fn take_demand(&self, now_us: u64) -> Option<wire::ShareDemand> {
         let requests = self.demand.requests.swap(0, Relaxed);
         let tokens = self.demand.tokens.swap(0, Relaxed);
         let running = self.running.load(Relaxed);
         let concurrency = self.demand.concurrency.swap(running, Relaxed).max(running);
-        let wanted = requests + tokens + concurrency > 0;
-        let before = self.told.swap(wanted, Relaxed);
-        let concurrency = u32::try_from(concurrency).unwrap_or(u32::MAX);
-        (wanted || before).then(|| wire::ShareDemand {
+        let used = |window: &OnceLock<Box<Window>>| window.get().map_or(0, |window| window.used(now_us));
+        let (used_requests, used_tokens) = (used(&self.requests), used(&self.tokens));
+        let says_something = requests + tokens + concurrency + used_requests + used_tokens > 0;
+        let before = self.told.swap(says_something, Relaxed);
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        (says_something || before).then(|| wire::ShareDemand {
             limit_id: self.id.to_string(),
             requests,
             tokens,
-            concurrency,
-            running: u32::try_from(running).unwrap_or(u32::MAX),
+            concurrency: small(concurrency),
+            running: small(running),
+            used_requests,
+            used_tokens,
         })
     }
 

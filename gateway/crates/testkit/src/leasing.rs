@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use tenon_contract::{Governance, Lease, LeaseDenied, LeaseRequest, LeaseResponse, Limit, Share, UsageRecord};
+use tenon_contract::{Governance, Lease, LeaseDenied, LeaseRequest, LeaseResponse, Limit, Share, ShareDemand, UsageRecord};
 
 const LEASE_VALID: Duration = Duration::from_secs(60);
 const SHARE_VALID: Duration = Duration::from_secs(5);
@@ -82,8 +82,8 @@ impl Leasing {
         }
         let limits: Vec<Limit> = governance.flat_map(|table| table.limits.clone()).collect();
         for limit in &limits {
-            let is_named = request.demands.iter().any(|demand| demand.limit_id == limit.limit_id);
-            response.shares.extend(self.share(limit, request, number, is_named));
+            let demand = request.demands.iter().find(|demand| demand.limit_id == limit.limit_id);
+            response.shares.extend(self.share(limit, request, number, demand));
         }
         response
     }
@@ -112,17 +112,18 @@ impl Leasing {
     }
 
     /// Equal parts of those that were heard lately; a part grows only into what nobody holds.
-    fn share(&mut self, limit: &Limit, request: &LeaseRequest, number: u64, is_named: bool) -> Option<Share> {
+    fn share(&mut self, limit: &Limit, request: &LeaseRequest, number: u64, demand: Option<&ShareDemand>) -> Option<Share> {
         let parts = self.parts.entry(limit.limit_id.clone()).or_default();
         parts.retain(|process_id, part| *process_id == request.process_id || part.heard.elapsed() < SHARE_VALID);
-        if !is_named && !parts.contains_key(&request.process_id) {
+        if demand.is_none() && !parts.contains_key(&request.process_id) {
             return None;
         }
         let whole = [limit.requests_per_minute, limit.tokens_per_minute, u64::from(limit.concurrency)];
         let part = parts.entry(request.process_id.clone()).or_insert(Part { told: [0; 3], number: 0, held: [0; 3], heard: Instant::now() });
         part.heard = Instant::now();
         if request.applied_number >= part.number {
-            part.held = part.told;
+            let used = demand.map_or([0; 3], |demand| [demand.used_requests, demand.used_tokens, u64::from(demand.running)]);
+            part.held = std::array::from_fn(|place| part.told[place].max(part.held[place].min(used[place])));
         }
         let count = parts.len() as u64;
         let mut told = [0; 3];

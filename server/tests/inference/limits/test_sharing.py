@@ -139,6 +139,20 @@ def _turn(store: dict[UUID, Part], process: UUID, stream: UUID, number: int, now
     return store[process]
 
 
+def test_what_was_used_of_the_last_minute_is_not_given_to_another() -> None:
+    """A process alone has used all of it when a second one comes: that one gets what the first has not used, and the rest as it grows old."""
+    store: dict[UUID, Part] = {}
+    first, second, streams = uuid4(), uuid4(), (uuid4(), uuid4())
+    now = START
+    _turn(store, first, streams[0], 1, now, (100, 0, 0), requests=80)
+    for number, used in ((2, 80), (3, 80), (4, 80), (5, 30), (6, 0)):
+        now += timedelta(seconds=1)
+        kept = _turn(store, first, streams[0], number, now, (100, 0, 0), requests=1, used_requests=used)
+        got = _turn(store, second, streams[1], number - 1, now, (100, 0, 0), requests=90)
+        assert max(kept.told[0], used) + got.told[0] <= 100
+    assert got.told[0] > 50
+
+
 def test_a_process_alone_has_the_whole_limit_at_once() -> None:
     assert _turn({}, uuid4(), uuid4(), 1, START, (60, 1_000, 4)).told == (60, 1_000, 4)
 

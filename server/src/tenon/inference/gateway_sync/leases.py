@@ -65,7 +65,15 @@ class LeaseStream:
 
     async def _shares(self, request: wire.LeaseRequest, process: UUID, shipped: list[UUID]) -> list[Share]:
         demands = [
-            Demand(_id(demand.limit_id, "limit_id"), demand.requests, demand.tokens, demand.concurrency, demand.running)
+            Demand(
+                _id(demand.limit_id, "limit_id"),
+                demand.requests,
+                demand.tokens,
+                demand.concurrency,
+                demand.running,
+                demand.used_requests,
+                demand.used_tokens,
+            )
             for demand in request.demands
         ]
         asking = Asking(self._gateway, process, self._id, self._number, request.applied_number)

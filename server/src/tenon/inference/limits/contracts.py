@@ -63,13 +63,16 @@ class Governed:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a process wanted of a limit since its last message, refused calls included; `running` = calls that run now."""
+    """What a process wanted of a limit since its last message, refused calls included; `running` = calls that run now; `used_*` = what it has
+    used of the last minute."""
 
     limit: UUID
     requests: int = 0
     tokens: int = 0
     concurrency: int = 0
     running: int = 0
+    used_requests: int = 0
+    used_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

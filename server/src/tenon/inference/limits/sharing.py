@@ -5,7 +5,8 @@ still go by. The sum of `held` never exceeds the limit:
 - a part grows only into what nobody holds;
 - a part that is made smaller stays held as it was until its process has applied the smaller one and written again, or until the larger
   one has run out by itself (`valid_ms`, counted by the process from before it was answered, so never later than we count it);
-- concurrency stays held for the calls that run above the smaller part;
+- what a process has used of the last minute above its smaller part stays held until it is a minute old, and concurrency for the calls that
+  still run: a part that moves is not used twice;
 - a process that is silent for longer than `valid_ms` goes by nothing any more: its part lapses. (Calls that it still runs are not counted.)
 While a smaller part waits to be confirmed it is told again unchanged, so there is only one thing to confirm at a time.
 
@@ -27,11 +28,9 @@ VALID_MS = 5_000
 IDLE_VALID_MS = 60_000  # thousands of limits that nobody uses must not be written every second
 FLOOR_DIVISOR = 4
 SMOOTHING_SECONDS = 4.0
-# A part is made smaller only for at least this fraction of the limit: shares that follow every wave cost accuracy, for a part that moves
-# within a minute may be used twice in it.
+# A part is made smaller only for at least this fraction of the limit: shares that follow every wave have everybody write all the time.
 MOVED_LEAST = 20
 IDLE_BELOW = 0.01  # wanted a minute
-CONCURRENCY = 2  # its place in Amounts
 Amounts = tuple[int, int, int]  # requests a minute, tokens a minute, calls at a time
 NOTHING: Amounts = (0, 0, 0)
 
@@ -74,10 +73,11 @@ def heard(part: Part, demand: Demand | None, asking: Asking, now: datetime) -> P
     if larger_until is not None:
         applied = asking.stream == part.stream and asking.applied >= part.told_number
         if applied or now >= larger_until:
-            larger_until, held = None, (part.told[0], part.told[1], part.held[2])
+            larger_until = None
     if larger_until is None:
-        running = demand.running if demand else 0
-        held = (held[0], held[1], max(part.told[CONCURRENCY], min(held[CONCURRENCY], running)))
+        used = (demand.used_requests, demand.used_tokens, demand.running) if demand else NOTHING
+        requests, tokens, calls = (max(told, min(had, use)) for told, had, use in zip(part.told, held, used, strict=True))
+        held = (requests, tokens, calls)
     return replace(part, held=held, larger_until=larger_until, wanted=_wanted(part, demand, now), heard_at=now)
 
 

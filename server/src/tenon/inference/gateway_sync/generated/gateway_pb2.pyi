@@ -956,6 +956,8 @@ class ShareDemand(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
+    USED_REQUESTS_FIELD_NUMBER: _builtins.int
+    USED_TOKENS_FIELD_NUMBER: _builtins.int
     limit_id: _builtins.str
     requests: _builtins.int
     """wanted since the last message, refused ones included"""
@@ -964,6 +966,10 @@ class ShareDemand(_message.Message):
     """highest wanted at one moment since the last message, refused ones included"""
     running: _builtins.int
     """calls that run now: those above a share that was made smaller stay counted until they end"""
+    used_requests: _builtins.int
+    """in the last minute, as the process counts it: what is above a share that was made smaller stays"""
+    used_tokens: _builtins.int
+    """counted until it is a minute old, so that a part which moves cannot be used twice in one"""
     def __init__(
         self,
         *,
@@ -972,10 +978,12 @@ class ShareDemand(_message.Message):
         tokens: _builtins.int = ...,
         concurrency: _builtins.int = ...,
         running: _builtins.int = ...,
+        used_requests: _builtins.int = ...,
+        used_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "limit_id", b"limit_id", "requests", b"requests", "running", b"running", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "limit_id", b"limit_id", "requests", b"requests", "running", b"running", "tokens", b"tokens", "used_requests", b"used_requests", "used_tokens", b"used_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
