@@ -39,6 +39,7 @@ pub struct Config {
     pub settings: Settings,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
+    pub grpc_listen: Option<SocketAddr>,
     pub control_url: String,
     pub control_authority_pem: Option<Vec<u8>>,
     pub control_identity_pem: Option<IdentityPem>,
@@ -65,6 +66,7 @@ pub struct Config {
 pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_LISTEN", "127.0.0.1:8090", "address for callers"),
     ("TENON_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8091", "address for /livez, /readyz and /metrics"),
+    ("TENON_GATEWAY_GRPC_LISTEN", "", "address for callers of the Open Inference Protocol over gRPC (HTTP/2); without it there is no such listener"),
     ("TENON_GATEWAY_CONTROL_URL", "http://127.0.0.1:8082", "the control plane's gRPC address (http:// or https://)"),
     ("TENON_GATEWAY_CONTROL_CA_FILE", "", "PEM of an authority to trust for it, beside the public ones"),
     ("TENON_GATEWAY_CONTROL_CERT_FILE", "", "PEM of a certificate to show to it, where it asks for one"),
@@ -269,6 +271,11 @@ impl Source {
         Ok(Config {
             settings: VARIABLES.iter().map(|(name, ..)| (*name, self.text(name).unwrap_or_default())).collect(),
             listen: self.parse("TENON_GATEWAY_LISTEN", "an address (host:port)")?,
+            grpc_listen: self
+                .0
+                .contains_key("TENON_GATEWAY_GRPC_LISTEN")
+                .then(|| self.parse("TENON_GATEWAY_GRPC_LISTEN", "an address (host:port)"))
+                .transpose()?,
             admin_listen: self.parse("TENON_GATEWAY_ADMIN_LISTEN", "an address (host:port)")?,
             control_url: self.text("TENON_GATEWAY_CONTROL_URL")?,
             control_authority_pem: self.file("TENON_GATEWAY_CONTROL_CA_FILE")?,

@@ -82,8 +82,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mut predecessor = Predecessor::ask(&config.data_dir).map_err(StartError::HandOver)?;
     let mut inherited = |role, address| predecessor.as_mut().map_or_else(Vec::new, |predecessor| predecessor.take(role, address));
     let listeners = listen(config.listen, config.threads, inherited(Role::Callers, config.listen))?;
+    let grpc = config.grpc_listen.map_or(Ok(Vec::new()), |address| listen(address, config.threads, inherited(Role::Grpc, address)))?;
     let admin = admin_listener(config.admin_listen, inherited(Role::Admin, config.admin_listen).pop())?;
-    let sockets = clones(&listeners, &admin);
+    let sockets = clones(&listeners, &grpc, &admin);
     let tls = client_config(config.upstream_authority_pem.as_deref())?;
     let tls_listener = config.tls.clone().map(|files| TlsListener::open(files, config.tls_handshake)).transpose()?.map(Arc::new);
     let exporter = config.otlp_endpoint.as_deref().map(|endpoint| Exporter::start(endpoint, config.trace_sample_ratio, tls.clone())).transpose()?;
@@ -118,7 +119,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if predecessor.is_some() {
         wait_until_known(&shared)?;
     }
-    let servers = Servers::start(&shared, listeners)?;
+    let servers = Servers::start(&shared, listeners, grpc)?;
     let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
     let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin);
     if let Some(Err(error)) = predecessor.map(Predecessor::ready) {
@@ -182,9 +183,10 @@ fn admin_listener(address: SocketAddr, inherited: Option<std::net::TcpListener>)
     Ok(listener)
 }
 
-fn clones(callers: &[std::net::TcpListener], admin: &std::net::TcpListener) -> io::Result<Sockets> {
+fn clones(callers: &[std::net::TcpListener], grpc: &[std::net::TcpListener], admin: &std::net::TcpListener) -> io::Result<Sockets> {
     let callers = callers.iter().map(|socket| (Role::Callers, socket));
-    callers.chain([(Role::Admin, admin)]).map(|(role, socket)| Ok((role, socket.try_clone()?))).collect()
+    let grpc = grpc.iter().map(|socket| (Role::Grpc, socket));
+    callers.chain(grpc).chain([(Role::Admin, admin)]).map(|(role, socket)| Ok((role, socket.try_clone()?))).collect()
 }
 
 /// A process that knows nothing would refuse what its predecessor serves.

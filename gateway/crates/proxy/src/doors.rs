@@ -24,6 +24,8 @@ pub enum Task {
     Call(Form),
     /// A session over a WebSocket.
     Realtime,
+    /// A call over gRPC.
+    Infer,
     /// The list of models; no upstream is called.
     Models,
     /// Why a call that ended went as it went; no upstream is called.
@@ -74,6 +76,15 @@ pub fn explained(path: &str) -> Option<&str> {
     path.strip_prefix("/v1/requests/")?.strip_suffix("/explain").filter(|id| !id.contains('/'))
 }
 
+const fn infer(path: &'static str) -> Door {
+    Door { method: Method::POST, path, operation: Operation::Infer, dialect: Dialect::OpenAi, task: Task::Infer, span: names::INFER }
+}
+
+/// Those of the gRPC listener; another reads them, none of them is reached by a path here.
+pub static INFER: Door = infer("/inference.GRPCInferenceService/ModelInfer");
+pub static STREAM_INFER: Door = infer("/inference.GRPCInferenceService/ModelStreamInfer");
+pub static METADATA: Door = infer("/inference.GRPCInferenceService/ModelMetadata");
+
 impl Door {
     /// # Errors
     /// 404 for another path, 405 for another method.
@@ -89,7 +100,7 @@ impl Door {
     /// Index into the metrics' operations.
     pub fn metric(&self) -> usize {
         match self.task {
-            Task::Call(_) | Task::Realtime => self.operation as usize,
+            Task::Call(_) | Task::Realtime | Task::Infer => self.operation as usize,
             Task::Models => crate::metrics::MODELS,
             Task::Explain => 0,
         }

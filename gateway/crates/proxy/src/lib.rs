@@ -17,6 +17,7 @@ mod doors;
 mod explain;
 mod failover;
 mod journal;
+mod kserve;
 mod limits;
 mod live;
 pub mod metrics;

@@ -7,6 +7,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
 use tenon_snapshot::Target;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -16,6 +17,7 @@ pub type Sender = SendRequest<Outgoing>;
 pub struct Pools {
     idle: RefCell<Vec<Vec<Sender>>>,
     tls: TlsConnector,
+    tls_http2: TlsConnector,
     /// For every connection to an upstream, pooled or not.
     pub resolver: Resolver,
     idle_max: usize,
@@ -23,7 +25,10 @@ pub struct Pools {
 
 impl Pools {
     pub fn new(tls: TlsConnector, idle_max: usize) -> Self {
-        Self { idle: RefCell::default(), tls, resolver: Resolver::default(), idle_max }
+        let mut http2 = (**tls.config()).clone();
+        http2.alpn_protocols = vec![b"h2".to_vec()];
+        let tls_http2 = TlsConnector::from(Arc::new(http2));
+        Self { idle: RefCell::default(), tls, tls_http2, resolver: Resolver::default(), idle_max }
     }
 
     /// A connection that was used before and still seems alive.
@@ -55,13 +60,14 @@ impl Pools {
     }
 
     /// A connection that is not pooled.
-    pub async fn dial(&self, target: &Target) -> io::Result<Box<dyn Wire>> {
+    pub async fn dial(&self, target: &Target, http2: bool) -> io::Result<Box<dyn Wire>> {
         let stream = self.resolver.connect(&target.origin).await?;
         if !target.origin.tls {
             return Ok(Box::new(stream));
         }
         let name = ServerName::try_from(target.origin.host.clone()).map_err(io::Error::other)?;
-        Ok(Box::new(self.tls.connect(name, stream).await?))
+        let tls = if http2 { &self.tls_http2 } else { &self.tls };
+        Ok(Box::new(tls.connect(name, stream).await?))
     }
 
     pub async fn connect(&self, target: &Target) -> io::Result<Sender> {

@@ -181,6 +181,17 @@ impl Problem {
         self.with_api_error(|error| error_frame(dialect, error, &id.text()))
     }
 
+    /// What a person reads.
+    pub fn sentence(&self) -> String {
+        self.with_api_error(|error| error.message.to_owned())
+    }
+
+    /// When trying again may help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let told = self.retry_after_s.map(|seconds| Duration::from_secs(seconds.into()));
+        told.or((self.should_retry && self.status == 503).then_some(Duration::from_secs(1)))
+    }
+
     /// In the shape of the dialect, without a frame around it.
     pub fn body(&self, id: RecordId, dialect: Dialect) -> Bytes {
         self.with_api_error(|error| error_body(dialect, error, &id.text()))

@@ -73,6 +73,8 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
         Ok((_, Task::Explain)) => explain(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok((door, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, door, &told)).await,
         Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, (door, form), &told)).await,
+        // No path leads there: they have a listener of their own.
+        Ok((_, Task::Infer)) => Err(Problem::NOT_FOUND),
         Err(problem) => {
             tell_refused(&worker, &arrival, &problem);
             Err(problem)

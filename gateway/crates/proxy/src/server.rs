@@ -44,6 +44,13 @@ pub enum ServerError {
     Thread(io::Error),
 }
 
+/// What is spoken on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    Http1,
+    Grpc,
+}
+
 /// Reactors stop accepting and finish what runs until the instant.
 #[derive(Clone, Copy, Debug)]
 struct Draining {
@@ -102,13 +109,15 @@ pub(crate) fn watch_for_death(socket: &impl AsFd) -> io::Result<()> {
 impl Servers {
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Self, ServerError> {
+    pub fn start(shared: &Shared, listeners: Vec<TcpListener>, grpc: Vec<TcpListener>) -> Result<Self, ServerError> {
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::new();
         let count = shared.metrics.len();
         // More sockets than threads come from a predecessor that had more: each must be listened to.
-        let mut shares: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-        listeners.into_iter().enumerate().for_each(|(index, listener)| shares[index % count].push(listener));
+        let mut shares: Vec<Vec<(Speech, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
+        for (speech, listeners) in [(Speech::Http1, listeners), (Speech::Grpc, grpc)] {
+            listeners.into_iter().enumerate().for_each(|(index, listener)| shares[index % count].push((speech, listener)));
+        }
         for (index, listeners) in shares.into_iter().enumerate() {
             let (shared, draining) = (shared.clone(), draining.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
@@ -135,12 +144,12 @@ impl Servers {
     }
 }
 
-async fn serve(worker: Rc<Worker>, listeners: Vec<TcpListener>, draining: watch::Receiver<Option<Draining>>) {
+async fn serve(worker: Rc<Worker>, listeners: Vec<(Speech, TcpListener)>, draining: watch::Receiver<Option<Draining>>) {
     tokio::task::spawn_local(sweep_for_ever(worker.clone()));
     let mut accepting = JoinSet::new();
-    for listener in listeners {
+    for (speech, listener) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(accepting.spawn_local(accept_until_drained(worker.clone(), listener, draining.clone()))),
+            Ok(listener) => drop(accepting.spawn_local(accept_until_drained(worker.clone(), speech, listener, draining.clone()))),
             Err(error) => tracing::error!("a reactor cannot listen: {error}"),
         }
     }
@@ -162,13 +171,18 @@ async fn until_gone(worker: &Worker, deadline: Instant) {
     }
 }
 
-async fn accept_until_drained(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut draining: watch::Receiver<Option<Draining>>) {
+async fn accept_until_drained(
+    worker: Rc<Worker>,
+    speech: Speech,
+    listener: tokio::net::TcpListener,
+    mut draining: watch::Receiver<Option<Draining>>,
+) {
     loop {
         tokio::select! {
             biased;
             _ = draining.changed() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => accept(&worker, stream, Peer::plain(address.ip())).await,
+                Ok((stream, address)) => accept(&worker, speech, stream, Peer::plain(address.ip())).await,
                 Err(error) => {
                     // Out of descriptors, mostly: trying again at once would spin.
                     tracing::error!("a connection could not be accepted: {error}");
@@ -182,19 +196,23 @@ async fn accept_until_drained(worker: Rc<Worker>, listener: tokio::net::TcpListe
     }
     // What waits in the queue would be reset when the socket closes: take it in first.
     while let Ok(Ok((stream, address))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        accept(&worker, stream, Peer::plain(address.ip())).await;
+        accept(&worker, speech, stream, Peer::plain(address.ip())).await;
     }
 }
 
-async fn accept(worker: &Rc<Worker>, stream: TcpStream, peer: Peer) {
+async fn accept(worker: &Rc<Worker>, speech: Speech, stream: TcpStream, peer: Peer) {
     if worker.connections.len() >= worker.limits.connections_max_per_thread {
-        return refuse(worker, stream);
+        return refuse(worker, speech, stream);
     }
     if stream.set_nodelay(true).is_ok() {
         // Registered here, not in the task: a drain must not miss a connection whose task has not run yet.
         let watch = Rc::new(Watch::new(worker.clock()));
         let place = worker.connections.insert(watch.clone());
         let worker = worker.clone();
+        if speech == Speech::Grpc {
+            tokio::task::spawn_local(crate::kserve::greet(worker, stream, peer, watch, place));
+            return;
+        }
         match worker.tls_listener.clone() {
             None => drop(tokio::task::spawn_local(converse(worker, stream, peer, watch, place))),
             Some(tls) => drop(tokio::task::spawn_local(converse_secretly(worker, tls, stream, peer, watch, place))),
@@ -203,9 +221,9 @@ async fn accept(worker: &Rc<Worker>, stream: TcpStream, peer: Peer) {
 }
 
 /// One connection too many is told so, where it can be told in plain words, instead of waiting for what may never come.
-fn refuse(worker: &Rc<Worker>, stream: TcpStream) {
+fn refuse(worker: &Rc<Worker>, speech: Speech, stream: TcpStream) {
     bump(&worker.metrics().connections_refused, 1);
-    if worker.tls_listener.is_some() || worker.refusing.get() >= REFUSALS_MAX {
+    if speech == Speech::Grpc || worker.tls_listener.is_some() || worker.refusing.get() >= REFUSALS_MAX {
         return;
     }
     worker.refusing.set(worker.refusing.get() + 1);

@@ -2,6 +2,7 @@
 
 use crate::connection::Watch;
 use crate::journal::{Journal, Line};
+use crate::kserve::Connections;
 use crate::limits::Limits;
 use crate::live::{Live, Registry as Places};
 use crate::metrics::{Metrics, ThreadMetrics};
@@ -57,6 +58,7 @@ pub struct Worker {
     pub pools: Pools,
     pub live: Places<Live>,
     pub connections: Places<Watch>,
+    pub grpc: Connections,
     pub spans: Option<Spans>,
     pub trusted_proxies: Arc<[Network]>,
     pub verified_tokens: RefCell<VerifiedTokens>,
@@ -86,6 +88,7 @@ impl Worker {
             registry: shared.registry.clone(),
             limits: shared.limits,
             body_memory: shared.body_memory.clone(),
+            grpc: Connections::default(),
             pools: Pools::new(TlsConnector::from(shared.tls.clone()), shared.limits.pool_idle_max),
             live: Places::default(),
             connections: Places::default(),

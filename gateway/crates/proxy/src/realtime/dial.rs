@@ -51,7 +51,7 @@ pub async fn dial(worker: &Worker, call: &Call, beta: bool) -> Result<Dialed, Fa
     let live = &call.live;
     live.limit(worker.limits.timeouts(&chosen.endpoint().timeouts));
     live.enter(Phase::Connect, worker.clock());
-    let stream = match live.race(worker.pools.dial(target)).await {
+    let stream = match live.race(worker.pools.dial(target, false)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Failed::Unsent(Problem::CONNECT, Some(error.to_string()))),
         Err(cut) if cut.problem.code == Problem::CONNECT_TIMEOUT.code => {
