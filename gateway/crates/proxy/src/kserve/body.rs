@@ -44,6 +44,9 @@ pub struct Withheld;
 pub struct Objection {
     problem: Cell<Option<Problem>>,
     waker: RefCell<Option<Waker>>,
+    /// The answer is over: nothing more goes up.
+    over: Cell<bool>,
+    upgoing: RefCell<Option<Waker>>,
 }
 
 impl Objection {
@@ -52,6 +55,23 @@ impl Objection {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+    }
+
+    /// The answer has ended, or was left: without this the caller's side would hold the endpoint's stream open.
+    pub fn close(&self) {
+        self.over.set(true);
+        if let Some(waker) = self.upgoing.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn is_over(&self, cx: &Context<'_>) -> bool {
+        *self.upgoing.borrow_mut() = Some(cx.waker().clone());
+        self.over.get()
+    }
+
+    pub fn raised(&self) -> Option<Problem> {
+        self.problem.get()
     }
 
     pub fn poll(&self, cx: &Context<'_>) -> Option<Problem> {
@@ -144,6 +164,7 @@ impl Body for Upgoing {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Withheld>>> {
         match self.get_mut() {
             Self::Whole(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
+            Self::Stream(stream) if stream.objection.is_over(cx) => Poll::Ready(Some(Err(Withheld))),
             Self::Stream(stream) => match ready!(stream.poll(cx)) {
                 Ok(piece) => Poll::Ready(piece.map(|piece| Ok(Frame::data(piece)))),
                 Err(problem) => {

@@ -152,7 +152,7 @@ async fn unary(worker: &Rc<Worker>, request: Request<Incoming>, arrival: Arrival
     };
     let (key, message, name) = read.await.inspect_err(|problem| tell_refused(worker, &arrival, problem))?;
     let make = |upstream_model: Option<&str>| Some(Upgoing::Whole(framed(&message, upstream_model).into_iter()));
-    let wish = Wish { headers: &parts.headers, timeout: status::timeout(&parts.headers), body: &make, take_back: &drop };
+    let wish = Wish { headers: &parts.headers, timeout: status::timeout(&parts.headers), body: &make, objection: None, take_back: &drop };
     let (call, answering) = admitted_call(worker, &key, (&name, &message), arrival, (door, false), &wish).await?;
     relay(worker, call, answering, None)
 }
@@ -178,7 +178,8 @@ async fn stream(worker: &Rc<Worker>, request: Request<Incoming>, arrival: Arriva
             *held.borrow_mut() = Some(stream);
         }
     };
-    let wish = Wish { headers: &parts.headers, timeout: status::timeout(&parts.headers), body: &make, take_back: &take_back };
+    let wish =
+        Wish { headers: &parts.headers, timeout: status::timeout(&parts.headers), body: &make, objection: Some(&objection), take_back: &take_back };
     let (call, answering) = admitted_call(worker, &key, (&name, &first), arrival, (&STREAM_INFER, true), &wish).await?;
     relay(worker, call, answering, Some(objection))
 }

@@ -152,7 +152,14 @@ impl Relay {
         self.settle(outcome);
         // Dropped unread, its stream is reset: that is the cancel.
         self.body = None;
+        self.close();
         self.ending = Some(trailers(problem, self.call.subject.id));
+    }
+
+    fn close(&self) {
+        if let Some(objection) = &self.objection {
+            objection.close();
+        }
     }
 
     fn settle(&mut self, outcome: Outcome) {
@@ -178,6 +185,7 @@ impl Drop for Relay {
         if self.body.is_some() {
             self.settle(Outcome::ClientGone);
         }
+        self.close();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Calls of endpoints that speak gRPC: connections of HTTP/2, shared by the calls of one thread.
 
-use super::body::Upgoing;
+use super::body::{Objection, Upgoing};
 use super::relay::Running;
 use super::status::{GRPC, TIMEOUT};
 use crate::answer::header_of;
@@ -92,6 +92,8 @@ pub struct Wish<'a> {
     pub timeout: Option<Duration>,
     /// Makes the body for a route. `None` = the caller's stream has been taken by an attempt before.
     pub body: &'a dyn Fn(Option<&str>) -> Option<Upgoing>,
+    /// What is wrong with the rest of the caller's stream: it was reset for that.
+    pub objection: Option<&'a Objection>,
     /// Takes back what was not sent.
     pub take_back: &'a dyn Fn(Upgoing),
 }
@@ -136,7 +138,7 @@ pub async fn attempt(worker: &Worker, call: &Call, wish: &Wish<'_>) -> Result<An
                     (wish.take_back)(unsent.into_body());
                     return Err(Failed::Unsent(Problem::CONNECT, None));
                 }
-                None => return Err(failed),
+                None => return Err(wish.objection.and_then(Objection::raised).map_or(failed, |problem| Failed::Final(problem, Outcome::Cut))),
             },
         }
     }

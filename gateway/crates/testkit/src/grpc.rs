@@ -1,0 +1,251 @@
+//! gRPC in bytes: an endpoint that answers each message as a script says, and a caller.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+type Piece = Result<Frame<Bytes>, Infallible>;
+
+/// What the gateway sent, up to one message.
+#[derive(Clone, Debug)]
+pub struct GrpcAsked {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub message: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub enum GrpcStep {
+    Say(Vec<u8>),
+    /// The end: a status.
+    End(u8),
+    /// The stream breaks off.
+    Cut,
+    /// Nothing more, for ever.
+    Stall,
+}
+
+pub type GrpcAnswer = Vec<GrpcStep>;
+type Script = dyn Fn(&GrpcAsked) -> GrpcAnswer + Send + Sync;
+
+#[derive(Clone)]
+pub struct GrpcUpstream {
+    pub address: SocketAddr,
+    pub asked: Arc<Mutex<Vec<GrpcAsked>>>,
+    /// Calls that ended before their answer did.
+    pub cancelled: Arc<AtomicUsize>,
+    script: Arc<Script>,
+}
+
+impl GrpcUpstream {
+    /// `script` says what follows each message; a stream that the caller has ended ends well.
+    pub fn start(script: impl Fn(&GrpcAsked) -> GrpcAnswer + Send + Sync + 'static) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let upstream = Self { address, asked: Arc::default(), cancelled: Arc::default(), script: Arc::new(script) };
+        let serving = upstream.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serving.serve(listener));
+        });
+        upstream
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn serve(self, listener: std::net::TcpListener) {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        while let Ok((stream, _)) = listener.accept().await {
+            let serving = self.clone();
+            let service = hyper::service::service_fn(move |request| {
+                let serving = serving.clone();
+                async move { Ok::<_, Infallible>(serving.answer(request)) }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    }
+
+    fn answer(&self, request: Request<Incoming>) -> Response<StreamBody<UnboundedReceiverStream<Piece>>> {
+        let (parts, body) = request.into_parts();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let serving = self.clone();
+        tokio::spawn(async move {
+            let running = Running(serving.cancelled.clone());
+            let path = parts.uri.path().to_owned();
+            let whole = serving.converse(path, parts.headers, body, &sender).await;
+            if whole { running.well() } else { sender.closed().await }
+        });
+        let mut response = Response::new(StreamBody::new(UnboundedReceiverStream::new(receiver)));
+        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        response
+    }
+
+    /// True when the answer has its end.
+    async fn converse(&self, path: String, headers: HeaderMap, mut body: Incoming, sender: &mpsc::UnboundedSender<Piece>) -> bool {
+        let mut held = BytesMut::new();
+        loop {
+            while let Some(message) = next_message(&mut held) {
+                let asked = GrpcAsked { path: path.clone(), headers: headers.clone(), message };
+                self.asked.lock().unwrap().push(asked.clone());
+                for step in (self.script)(&asked) {
+                    match step {
+                        GrpcStep::Say(message) => drop(sender.send(Ok(Frame::data(frame(&message))))),
+                        GrpcStep::End(status) => return sender.send(Ok(Frame::trailers(status_trailers(status)))).is_ok(),
+                        GrpcStep::Cut => return true, // the body ends without a status
+                        GrpcStep::Stall => return false,
+                    }
+                }
+            }
+            match body.frame().await {
+                Some(Ok(frame)) => held.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Some(Err(_)) => return false,
+                None => return sender.send(Ok(Frame::trailers(status_trailers(0)))).is_ok(),
+            }
+        }
+    }
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn well(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn status_trailers(status: u8) -> HeaderMap {
+    HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), u16::from(status).into())])
+}
+
+fn frame(message: &[u8]) -> Bytes {
+    [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat().into()
+}
+
+fn next_message(held: &mut BytesMut) -> Option<Bytes> {
+    let length = u32::from_be_bytes(held.get(1..5)?.try_into().ok()?) as usize;
+    if held.len() < 5 + length {
+        return None;
+    }
+    held.advance(5);
+    Some(held.split_to(length).freeze())
+}
+
+/// What a caller saw.
+#[derive(Debug, Default)]
+pub struct GrpcSeen {
+    pub headers: HeaderMap,
+    pub messages: Vec<Bytes>,
+    pub trailers: HeaderMap,
+}
+
+impl GrpcSeen {
+    fn end(&self, name: &str) -> &str {
+        let value = self.trailers.get(name).or_else(|| self.headers.get(name));
+        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// `None` = the answer broke off.
+    pub fn status(&self) -> Option<u8> {
+        self.end("grpc-status").parse().ok()
+    }
+
+    pub fn code(&self) -> String {
+        self.end("tenon-code").to_owned()
+    }
+
+    pub fn request_id(&self) -> String {
+        self.end("x-request-id").to_owned()
+    }
+
+    pub fn details(&self) -> String {
+        self.end("grpc-status-details-bin").to_owned()
+    }
+}
+
+/// A caller with one connection.
+pub struct GrpcCaller {
+    runtime: tokio::runtime::Runtime,
+    sender: hyper::client::conn::http2::SendRequest<StreamBody<UnboundedReceiverStream<Piece>>>,
+    address: SocketAddr,
+}
+
+impl GrpcCaller {
+    pub fn connect(address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sender = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender
+        });
+        Self { runtime, sender, address }
+    }
+
+    /// Calls a method of the service with these messages and reads to the end, or until `leave_after` messages have come.
+    pub fn call(&mut self, method: &str, headers: &[(&str, &str)], messages: &[Vec<u8>], leave_after: Option<usize>) -> GrpcSeen {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        messages.iter().for_each(|message| drop(sender.send(Ok(Frame::data(frame(message))))));
+        let mut request = Request::builder()
+            .method("POST")
+            .uri(format!("http://{}/inference.GRPCInferenceService/{method}", self.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(StreamBody::new(UnboundedReceiverStream::new(receiver))).unwrap();
+        // A caller who stays to the end has said all it has to say.
+        let held = leave_after.map(|_| sender);
+        let answered = self.sender.send_request(request);
+        let seen = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), read(answered, leave_after)).await });
+        let leaves = held.is_some();
+        drop(held);
+        if leaves {
+            // Its leaving must be written.
+            self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+        }
+        seen.expect("an answer in time")
+    }
+}
+
+async fn read(answered: impl Future<Output = hyper::Result<Response<Incoming>>>, leave_after: Option<usize>) -> GrpcSeen {
+    let mut seen = GrpcSeen::default();
+    let Ok(response) = answered.await else {
+        return seen;
+    };
+    let (parts, mut body) = response.into_parts();
+    seen.headers = parts.headers;
+    let mut held = BytesMut::new();
+    while leave_after.is_none_or(|most| seen.messages.len() < most) {
+        match body.frame().await {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => held.extend_from_slice(&data),
+                Err(frame) => seen.trailers = frame.into_trailers().unwrap_or_default(),
+            },
+            Some(Err(_)) | None => return seen,
+        }
+        while let Some(message) = next_message(&mut held) {
+            seen.messages.push(message);
+        }
+    }
+    seen
+}
