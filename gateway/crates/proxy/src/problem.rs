@@ -188,8 +188,11 @@ impl Problem {
 
     /// When trying again may help.
     pub fn retry_after(&self) -> Option<Duration> {
-        let told = self.retry_after_s.map(|seconds| Duration::from_secs(seconds.into()));
-        told.or((self.should_retry && self.status == 503).then_some(Duration::from_secs(1)))
+        match &self.message {
+            _ if !self.should_retry => None,
+            Message::Limit(exceeded) => Some(Duration::from_secs(seconds(exceeded))),
+            _ => (self.status == 503).then_some(Duration::from_secs(1)),
+        }
     }
 
     /// In the shape of the dialect, without a frame around it.
