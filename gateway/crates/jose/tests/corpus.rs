@@ -69,6 +69,21 @@ fn an_issuer_that_could_check_nothing_is_refused() {
     }
 }
 
+/// `cargo test --release -p tenon-jose --test corpus -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement, not a check"]
+fn what_verification_costs() {
+    let corpus = corpus();
+    for case in corpus.cases.iter().take(10) {
+        let (token, issuer) = (token(case), &corpus.issuers[case["issuer"].as_str().unwrap()]);
+        let begun = std::time::Instant::now();
+        for _ in 0..2_000 {
+            assert_eq!(verdict(&token, issuer, corpus.now_unix_ms), "accept");
+        }
+        println!("{}: {:.1} µs", case["name"], begun.elapsed().as_secs_f64() / 2_000.0 * 1e6);
+    }
+}
+
 proptest! {
     /// Whatever byte of a good token is changed, it is no longer good: its text is the proof, all of it.
     #[test]
