@@ -5,21 +5,21 @@ use loom::sync::Arc;
 use loom::thread;
 use tenon_limits::{Lease, SLOT_US, SLOTS, Window};
 
-#[test]
-fn two_calls_and_a_closing_never_spend_more_than_the_lease_nor_lose_a_charge() {
-    loom::model(|| {
+/// Two calls that each reserve `reserved` and turn out to cost `charges`, and a closing, of a lease of ten.
+fn two_calls_and_a_closing(reserved: i64, charges: [i64; 2]) {
+    loom::model(move || {
         let lease = Arc::new(Lease::new("l", 10, u64::MAX));
         let call = |charge: i64| {
             let lease = lease.clone();
             thread::spawn(move || {
-                let reserved = lease.reserve(6, 0);
-                if reserved {
-                    lease.settle(6, charge);
+                let taken = lease.reserve(reserved, 0);
+                if taken {
+                    lease.settle(reserved, charge);
                 }
-                if reserved { charge } else { 0 }
+                if taken { charge } else { 0 }
             })
         };
-        let calls = [call(6), call(3)];
+        let calls = charges.map(call);
         let closed = lease.close();
         let spent: i64 = calls.into_iter().map(|call| call.join().unwrap()).sum();
         assert!(spent <= 10);
@@ -29,6 +29,16 @@ fn two_calls_and_a_closing_never_spend_more_than_the_lease_nor_lose_a_charge() {
             None => assert_eq!((lease.spent(), lease.left(0)), (spent, 10 - spent)),
         }
     });
+}
+
+#[test]
+fn two_calls_that_do_not_fit_together_are_not_both_let_in() {
+    two_calls_and_a_closing(6, [6, 6]);
+}
+
+#[test]
+fn a_call_above_its_bound_does_not_make_a_lease_look_idle() {
+    two_calls_and_a_closing(4, [8, 2]);
 }
 
 #[test]
