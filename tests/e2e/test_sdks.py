@@ -43,8 +43,10 @@ class Place:
 def offer(client: httpx2.Client, stack: Stack, protocol: str) -> str:
     """A model of the embedded engine under an endpoint of this protocol."""
     name = f"sdk-{protocol}-{uuid.uuid4().hex[:8]}"
-    endpoint = {"name": name, "base_url": f"http://{stack.settings.engine_listen}/v1", "protocol": protocol, "private_network_allowed": True}
+    endpoint = {"name": name, "base_url": f"http://{stack.settings.engine_listen}/v1", "protocol": protocol}
     made = client.post("/v1/inference/endpoints", json=endpoint, headers={"Idempotency-Key": str(uuid.uuid4())})
+    if made.status_code == 422 and protocol != "openai":
+        pytest.skip(f"this control plane does not know endpoints of the protocol {protocol}: {made.text}")
     routes = {"routes": [{"endpoint": answer(made)["id"]}]}
     answer(client.put(f"/v1/inference/models/{name}", json=routes, headers={"Idempotency-Key": str(uuid.uuid4())}))
     return name
