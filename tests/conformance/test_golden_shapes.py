@@ -54,9 +54,9 @@ def test_chunks_are_read_by_openais_client() -> None:
 
 def test_events_are_read_by_anthropics_client() -> None:
     http = httpx2.Client(transport=answering("stream_to_events.expected.txt"))
-    with anthropic.Anthropic(api_key="x", base_url="http://gateway", http_client=http) as client:
-        with client.messages.stream(model="x", messages=[], max_tokens=1) as stream:
-            final = stream.get_final_message()
+    client = anthropic.Anthropic(api_key="x", base_url="http://gateway", http_client=http)
+    with client, client.messages.stream(model="x", messages=[], max_tokens=1) as stream:
+        final = stream.get_final_message()
     thought, text, one, two = final.content
     assert (thought.type, text.type, one.type, two.type) == ("thinking", "text", "tool_use", "tool_use")
     assert text.text == 'Grüße "x"\n'
