@@ -112,8 +112,8 @@ fn what_cannot_be_said_is_refused_by_name_and_never_sent() {
     let told = answer.json();
     assert_eq!((answer.status, answer.header("x-should-retry")), (400, Some("false")));
     assert_eq!((&told["error"]["code"], &told["error"]["param"]), (&json!("untranslatable_parameter"), &json!("messages[0].content[0].type")));
-    for path in ["/v1/embeddings", "/v1/responses", "/v1/completions", "/v1/rerank"] {
-        let answer = post(&house, path, &[], r#"{"model":"m","input":"a","prompt":"a"}"#);
+    for (path, member) in [("/v1/embeddings", "input"), ("/v1/responses", "input"), ("/v1/completions", "prompt"), ("/v1/rerank", "query")] {
+        let answer = post(&house, path, &[], &format!(r#"{{"model":"m","{member}":"a"}}"#));
         assert_eq!((answer.status, answer.code().as_str()), (400, "operation_not_served"), "{path}");
     }
     assert_eq!(house.upstream.count(), 0);
