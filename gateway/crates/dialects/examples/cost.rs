@@ -23,7 +23,7 @@ fn measure(name: &str, each: usize, mut work: impl FnMut()) {
 }
 
 fn main() {
-    let text = "lorem ipsum \\\"dolor\\\" sit amet ".repeat(28);
+    let text = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do.\\n".repeat(12);
     let chat = format!(
         r#"{{"model":"a","temperature":0.5,"max_tokens":64,"messages":[{{"role":"system","content":"be brief"}},{{"role":"user","content":"{text}"}}]}}"#
     );

@@ -9,16 +9,17 @@ use crate::usage::{Usage, openai_usage};
 pub(super) fn translate(body: &[u8]) -> Result<Vec<u8>, Malformed> {
     let text = std::str::from_utf8(body).map_err(|_| Malformed("the answer is not valid UTF-8"))?;
     let root = Node::parse(text).ok_or(Malformed("the answer is not valid JSON"))?;
-    let choice = root.get("choices").and_then(|choices| choices.items().next()).ok_or(Malformed("the answer has no choice"))?;
-    let message = choice.get("message").ok_or(Malformed("the answer has no message"))?;
+    let [id, model, choices, told] = root.pick(["id", "model", "choices", "usage"]);
+    let choice = choices.and_then(|choices| choices.items().next()).ok_or(Malformed("the answer has no choice"))?;
+    let [message, reason, met] = choice.pick(["message", "finish_reason", "stop_reason"]);
+    let message = message.ok_or(Malformed("the answer has no message"))?;
     let mut out = Writer::with_capacity(text.len() + 256);
-    out.open(b'{').member("id", root.get("id").map_or("\"\"", |id| id.0)).key("type").text("message").key("role").text("assistant");
-    out.member("model", root.get("model").map_or("\"\"", |model| model.0)).key("content").open(b'[');
-    let called = content(&mut out, message)?;
+    out.open(b'{').member("id", id.map_or("\"\"", |id| id.0)).key("type").text("message").key("role").text("assistant");
+    out.member("model", model.map_or("\"\"", |model| model.0)).key("content").open(b'[');
+    let (called, refused) = content(&mut out, message)?;
     out.close(b']');
-    let refused = message.get("refusal").is_some_and(|refusal| !refusal.is_neutral());
-    stop(&mut out, choice, called, refused);
-    let told = root.get("usage").and_then(|usage| openai_usage(usage.0.as_bytes())).unwrap_or_default();
+    stop(&mut out, reason, met, called, refused);
+    let told = told.and_then(|usage| openai_usage(usage.0.as_bytes())).unwrap_or_default();
     out.key("usage");
     usage(&mut out, &told);
     out.close(b'}');
@@ -26,9 +27,9 @@ pub(super) fn translate(body: &[u8]) -> Result<Vec<u8>, Malformed> {
 }
 
 /// `stop_reason` and `stop_sequence`. vLLM tells beside `finish_reason` which stop string it met.
-pub(super) fn stop(out: &mut Writer, choice: Node<'_>, called: bool, refused: bool) {
-    let met = choice.get("stop_reason").filter(|met| met.is_string());
-    let reason = match choice.get("finish_reason").and_then(Node::inner) {
+pub(super) fn stop(out: &mut Writer, reason: Option<Node<'_>>, met: Option<Node<'_>>, called: bool, refused: bool) {
+    let met = met.filter(|met| met.is_string());
+    let reason = match reason.and_then(Node::inner) {
         _ if refused => "refusal",
         Some("length") => "max_tokens",
         Some("tool_calls" | "function_call") => "tool_use",
@@ -53,31 +54,33 @@ pub(super) fn usage(out: &mut Writer, usage: &Usage) {
     out.close(b'}');
 }
 
-/// Engines disagree about the name.
-pub(super) fn thought(message: Node<'_>) -> Option<Node<'_>> {
-    let text = |name| message.get(name).filter(|text| text.is_string() && !text.is_neutral());
-    text("reasoning_content").or_else(|| text("reasoning"))
+/// What a message or a delta may hold. Engines disagree about the name of thoughts.
+pub(super) const PARTS: [&str; 5] = ["content", "refusal", "tool_calls", "reasoning_content", "reasoning"];
+
+pub(super) fn thought<'a>(one: Option<Node<'a>>, other: Option<Node<'a>>) -> Option<Node<'a>> {
+    let text = |text: &Node<'_>| text.is_string() && !text.is_neutral();
+    one.filter(text).or(other.filter(text))
 }
 
-/// True when a tool is called.
-fn content(out: &mut Writer, message: Node<'_>) -> Result<bool, Malformed> {
-    if let Some(thought) = thought(message) {
+/// Whether a tool is called, and whether the model refuses.
+fn content(out: &mut Writer, message: Node<'_>) -> Result<(bool, bool), Malformed> {
+    let [said, refusal, calls, reasoning_content, reasoning] = message.pick(PARTS);
+    if let Some(thought) = thought(reasoning_content, reasoning) {
         out.open(b'{').key("type").text("thinking").member("thinking", thought.0).key("signature").text("").close(b'}');
     }
-    for name in ["content", "refusal"] {
-        if let Some(text) = message.get(name).filter(|text| !text.is_neutral()) {
-            if !text.is_string() {
-                return Err(Malformed("the answer's content is not a string"));
-            }
-            out.open(b'{').key("type").text("text").member("text", text.0).close(b'}');
+    let refusal = refusal.filter(|refusal| !refusal.is_neutral());
+    for text in [said.filter(|said| !said.is_neutral()), refusal].into_iter().flatten() {
+        if !text.is_string() {
+            return Err(Malformed("the answer's content is not a string"));
         }
+        out.open(b'{').key("type").text("text").member("text", text.0).close(b'}');
     }
     let mut called = false;
-    for call in message.get("tool_calls").into_iter().flat_map(Node::items) {
+    for call in calls.into_iter().flat_map(Node::items) {
         called = true;
         tool_use(out, call)?;
     }
-    Ok(called)
+    Ok((called, refusal.is_some()))
 }
 
 fn tool_use(out: &mut Writer, call: Node<'_>) -> Result<(), Malformed> {

@@ -1,7 +1,7 @@
 //! OpenAI's chunks as Anthropic's events.
 
 use super::Direction;
-use super::answer_to_message::{stop, thought, usage};
+use super::answer_to_message::{PARTS, stop, thought, usage};
 use super::errors;
 use super::node::Node;
 use super::refused::Malformed;
@@ -41,23 +41,25 @@ impl ToEvents {
         }
         let chunk = Node::parse(data).ok_or(Malformed("a chunk of the stream is not valid JSON"))?;
         self.seen = *seen;
-        if let Some(error) = chunk.get("error") {
+        let [error, choices, id, model] = chunk.pick(["error", "choices", "id", "model"]);
+        if let Some(error) = error {
             event(out, "error", |writer| errors::write(writer, Direction::MessagesToChat, 500, Some(error), None));
             return Ok(());
         }
         if !self.started {
-            self.start(chunk, out);
+            self.start(id, model, out);
         }
-        for choice in chunk.get("choices").into_iter().flat_map(Node::items) {
-            if choice.get("index").is_some_and(|index| index.0 != "0") {
+        for choice in choices.into_iter().flat_map(Node::items) {
+            let [index, delta, reason, met] = choice.pick(["index", "delta", "finish_reason", "stop_reason"]);
+            if index.is_some_and(|index| index.0 != "0") {
                 return Err(Malformed("the stream has a second choice, which messages do not have"));
             }
-            if let Some(delta) = choice.get("delta") {
+            if let Some(delta) = delta {
                 self.delta(delta, out)?;
             }
-            if choice.get("finish_reason").is_some() {
+            if reason.is_some() {
                 let mut writer = Writer::default();
-                stop(&mut writer, choice, self.calls > 0, self.refused);
+                stop(&mut writer, reason, met, self.calls > 0, self.refused);
                 self.stopped = Some(String::from_utf8_lossy(&writer.0).into_owned());
             }
         }
@@ -65,38 +67,39 @@ impl ToEvents {
     }
 
     /// Numbers are not known yet: `message_delta` tells them.
-    fn start(&mut self, chunk: Node<'_>, out: &mut Vec<u8>) {
+    fn start(&mut self, id: Option<Node<'_>>, model: Option<Node<'_>>, out: &mut Vec<u8>) {
         self.started = true;
-        let member = |name| chunk.get(name).filter(|value| value.is_string()).map_or("\"\"", |value| value.0);
+        let quoted = |value: Option<Node<'_>>| value.filter(|value| value.is_string()).map_or_else(|| "\"\"".to_owned(), |value| value.0.to_owned());
         event(out, "message_start", |writer| {
-            writer.open(b'{').key("type").text("message_start").key("message").open(b'{').member("id", member("id"));
-            writer.key("type").text("message").key("role").text("assistant").member("model", member("model")).member("content", "[]");
+            writer.open(b'{').key("type").text("message_start").key("message").open(b'{').member("id", &quoted(id));
+            writer.key("type").text("message").key("role").text("assistant").member("model", &quoted(model)).member("content", "[]");
             writer.member("stop_reason", "null").member("stop_sequence", "null");
             writer.member("usage", r#"{"input_tokens":0,"output_tokens":0}"#).close(b'}').close(b'}');
         });
     }
 
     fn delta(&mut self, delta: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        if let Some(thought) = thought(delta) {
+        let [content, refusal, calls, reasoning_content, reasoning] = delta.pick(PARTS);
+        if let Some(thought) = thought(reasoning_content, reasoning) {
             self.enter(Block::Thinking, out, |block| {
                 block.key("type").text("thinking").key("thinking").text("").key("signature").text("");
             });
             self.piece(out, "thinking_delta", "thinking", thought.0);
         }
-        for name in ["content", "refusal"] {
-            let Some(text) = delta.get(name).filter(|text| !text.is_neutral()) else {
+        for (text, is_refusal) in [(content, false), (refusal, true)] {
+            let Some(text) = text.filter(|text| !text.is_neutral()) else {
                 continue;
             };
             if !text.is_string() {
                 return Err(Malformed("the stream's content is not a string"));
             }
-            self.refused |= name == "refusal";
+            self.refused |= is_refusal;
             self.enter(Block::Text, out, |block| {
                 block.key("type").text("text").key("text").text("");
             });
             self.piece(out, "text_delta", "text", text.0);
         }
-        for call in delta.get("tool_calls").into_iter().flat_map(Node::items) {
+        for call in calls.into_iter().flat_map(Node::items) {
             self.call(call, out)?;
         }
         Ok(())

@@ -34,10 +34,11 @@ impl ToChunks {
 
     pub fn event(&mut self, data: &str, seen: &Seen, out: &mut Vec<u8>) -> Result<(), Malformed> {
         let event = Node::parse(data).ok_or(Malformed("an event of the stream is not valid JSON"))?;
-        match event.get("type").and_then(Node::inner) {
+        let [kind, delta, block] = event.pick(["type", "delta", "content_block"]);
+        match kind.and_then(Node::inner) {
             Some("message_start") => self.start(event, out),
-            Some("content_block_start") => self.block_start(event.get("content_block").ok_or(INCOMPLETE)?, out)?,
-            Some("content_block_delta") => self.delta(event.get("delta").ok_or(INCOMPLETE)?, out)?,
+            Some("content_block_start") => self.block_start(block.ok_or(INCOMPLETE)?, out)?,
+            Some("content_block_delta") => self.delta(delta.ok_or(INCOMPLETE)?, out)?,
             Some("content_block_stop") => {
                 if self.block == (Block::Tool { has_arguments: false }) {
                     self.arguments(out, "\"{}\"");
@@ -45,7 +46,7 @@ impl ToChunks {
                 self.block = Block::Text;
             }
             Some("message_delta") => {
-                if let Some(reason) = event.get("delta").and_then(|delta| delta.get("stop_reason")) {
+                if let Some(reason) = delta.and_then(|delta| delta.get("stop_reason")) {
                     self.chunk(out, |_| {}, &format!("\"{}\"", finish_reason(Some(reason))));
                 }
             }

@@ -85,6 +85,17 @@ impl<'a> Node<'a> {
         self.members().filter(|(key, _)| *key == name).last().map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
+    /// Several members in one walk, each the last of its name; null counts as absent.
+    pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Self>; N] {
+        let mut found = [None; N];
+        for (key, value) in self.members() {
+            if let Some(at) = names.iter().position(|name| *name == key) {
+                found[at] = Some(value).filter(|value| !value.is_null());
+            }
+        }
+        found
+    }
+
     /// # Errors
     /// When it is no list.
     pub fn list(self, path: &Path<'_>) -> Result<Walk<'a>, Refused> {
