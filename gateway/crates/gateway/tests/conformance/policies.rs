@@ -130,7 +130,7 @@ pub const POLICIES: &[Policy] = &[
         |r| refused_call(r, "403 model_not_allowed"),
     ),
     policy("not cleared", not_cleared, |r| refused_call(r, "403 no_cleared_endpoint")),
-    policy("no endpoint serves the operation", |w, r| fault(w, r, "elsewhere"), |r| refused_call(r, "503 no_usable_endpoint")),
+    policy("no endpoint serves the operation", |w, r| fault(w, r, "elsewhere"), |r| refused_call(r, "400 operation_not_served")),
     policy("no usable endpoint", |w, r| fault(w, r, "broken"), |r| refused_call(r, "503 no_usable_endpoint")),
     policy("body too large, as its head says", too_large_told, |r| refused_body(r, "413 request_too_large")),
     policy("body too large, in chunks", too_large_chunked, |r| refused_body(r, "413 request_too_large")),
