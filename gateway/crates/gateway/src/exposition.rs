@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use tenon_control::{DELAY_BUCKETS, Delays};
-use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, TOKENS, ThreadMetrics};
+use tenon_balance::State;
+use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, RETRIES, TOKENS, ThreadMetrics};
 
 struct Page(String);
 
@@ -32,6 +33,9 @@ pub fn exposition(world: &World) -> String {
     calls(&mut page, threads);
     histogram(&mut page, threads, "tenon_gateway_call_duration_seconds", "From arrival to settlement of a call.", |t| &t.duration);
     histogram(&mut page, threads, "tenon_gateway_first_token_seconds", "From arrival to the first byte of the answer's body.", |t| &t.first_token);
+    let help = "Time that calls waited for a saturated endpoint, of those that did.";
+    histogram(&mut page, threads, "tenon_gateway_queue_wait_seconds", help, |t| &t.queue_wait);
+    endpoints(&mut page, world);
     state(&mut page, world);
     limits(&mut page, world);
     delays(&mut page, &world.control.delays);
@@ -67,6 +71,7 @@ fn calls(page: &mut Page, threads: &[ThreadMetrics]) {
     page.one("tenon_gateway_aborts_drained_total", "counter", help, sum(threads, |t| &t.drained));
     let help = "Callers let go because they did not read their answer.";
     page.one("tenon_gateway_callers_stalled_total", "counter", help, sum(threads, |t| &t.callers_stalled));
+    labelled(page, threads, "tenon_gateway_retries_total", "Attempts that followed a failed one, by why.", "reason", &RETRIES, |t| &t.retries);
     page.one("tenon_gateway_connections", "gauge", "Callers' connections.", sum(threads, |t| &t.connections));
     page.one("tenon_gateway_calls_running", "gauge", "Calls that run.", sum(threads, |t| &t.calls));
 }
@@ -181,4 +186,25 @@ fn telemetry(page: &mut Page, world: &World) {
     page.head(name, "counter", "Spans that were given up, by why.");
     page.line(name, "reason=\"queue_full\"", spans.counts.dropped_queue_full.load(Relaxed));
     page.line(name, "reason=\"send_failed\"", spans.counts.dropped_send_failed.load(Relaxed));
+}
+
+/// Endpoints that are told of: more would be more than a scrape should carry.
+const ENDPOINTS_MAX: usize = 200;
+
+fn endpoints(page: &mut Page, world: &World) {
+    let balance = &world.shared.balance;
+    let now = balance.ms(std::time::Instant::now());
+    let mut all = balance.endpoints();
+    all.truncate(ENDPOINTS_MAX);
+    let states = [State::Closed, State::HalfOpen, State::Open, State::Paused, State::Down];
+    let number = |state: State| states.iter().position(|known| *known == state).unwrap_or(0);
+    let name = "tenon_gateway_endpoint_state";
+    page.head(name, "gauge", "Health of an endpoint: 0 well, 1 on trial, 2 breaker open, 3 paused by its own wish or for its credential, 4 down.");
+    all.iter().for_each(|e| page.line(name, &format!("endpoint_id=\"{}\"", e.id), number(e.state(now))));
+    let name = "tenon_gateway_endpoint_calls_running";
+    page.head(name, "gauge", "Calls that run at the endpoint's server, of all endpoints that share it.");
+    all.iter().for_each(|e| page.line(name, &format!("endpoint_id=\"{}\"", e.id), e.capacity.running()));
+    let name = "tenon_gateway_endpoint_queue_length";
+    page.head(name, "gauge", "Calls that wait for the endpoint's server.");
+    all.iter().for_each(|e| page.line(name, &format!("endpoint_id=\"{}\"", e.id), e.capacity.waiting()));
 }

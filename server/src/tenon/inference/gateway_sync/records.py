@@ -15,7 +15,7 @@ from tenon.inference.usage import Claim
 
 _KINDS = {"usr": wire.KEY_KIND_USER, "svc": wire.KEY_KIND_SERVICE, "agt": wire.KEY_KIND_AGENT, "ses": wire.KEY_KIND_SESSION}
 _PRIORITIES = {"low": wire.PRIORITY_LOW, "normal": wire.PRIORITY_NORMAL, "high": wire.PRIORITY_HIGH}
-_PROTOCOLS = {"openai": wire.PROTOCOL_OPENAI}
+_PROTOCOLS = {"openai": wire.PROTOCOL_OPENAI, "anthropic": wire.PROTOCOL_ANTHROPIC, "kserve_grpc": wire.PROTOCOL_KSERVE_GRPC}
 
 
 def key_record(row: RowMapping) -> wire.KeyRecord:
@@ -79,9 +79,22 @@ def routing_table(table: RoutingTable) -> wire.RoutingTable:
         wire.Model(
             name=model.name,
             routes=[
-                wire.Route(endpoint_id=str(route.endpoint), upstream_model=route.upstream_model, weight=route.weight)
+                wire.Route(
+                    endpoint_id=str(route.endpoint),
+                    upstream_model=route.upstream_model,
+                    weight=route.weight,
+                    tier=route.tier,
+                    input_cost_nano_per_million=route.input_cost_nano_per_million,
+                    output_cost_nano_per_million=route.output_cost_nano_per_million,
+                )
                 for route in model.routes
             ],
+            strategy=wire.Strategy.Value(f"STRATEGY_{model.balancing.strategy.upper()}"),
+            queue_timeout_ms=model.balancing.queue_timeout_ms,
+            context_tokens=model.balancing.context_tokens,
+            output_tokens_max=model.balancing.output_tokens_max,
+            affinity_header=model.balancing.affinity_header,
+            retries_max=model.balancing.retries_max,
         )
         for model in table.models
     ]
@@ -101,7 +114,13 @@ def _endpoint(endpoint: SealedEndpoint) -> wire.Endpoint:
         first_token_timeout_ms=endpoint.timeouts.first_token_ms,
         idle_timeout_ms=endpoint.timeouts.idle_ms,
         total_timeout_ms=endpoint.timeouts.total_ms,
-        private_network_allowed=is_written_as_private(endpoint.base_url),
+        private_network_allowed=endpoint.serving.private_network_allowed or is_written_as_private(endpoint.base_url),
+        concurrency_max=endpoint.serving.concurrency_max,
+        engine=wire.Engine.Value(f"ENGINE_{endpoint.serving.engine.upper() or 'UNSPECIFIED'}"),
+        metrics_url=endpoint.serving.metrics_url,
+        health_path=endpoint.serving.health_path,
+        abort_billing=wire.AbortBilling.Value(f"ABORT_BILLING_{endpoint.serving.abort_billing.upper() or 'UNSPECIFIED'}"),
+        operations=endpoint.serving.operations,
     )
 
 

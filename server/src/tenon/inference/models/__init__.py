@@ -6,7 +6,17 @@ one new revision. Needs: policy, audit, the sealing key's file.
 """
 
 from tenon.inference.models.addresses import is_written_as_private
-from tenon.inference.models.contracts import Endpoint, EndpointDraft, Model, Route, RoutingTable, SealedEndpoint, Timeouts
+from tenon.inference.models.contracts import (
+    Balancing,
+    Endpoint,
+    EndpointDraft,
+    Model,
+    Route,
+    RoutingTable,
+    SealedEndpoint,
+    Serving,
+    Timeouts,
+)
 from tenon.inference.models.service import (
     Upstreams,
     create_endpoint,
@@ -21,12 +31,14 @@ from tenon.inference.models.service import (
 )
 
 __all__ = [
+    "Balancing",
     "Endpoint",
     "EndpointDraft",
     "Model",
     "Route",
     "RoutingTable",
     "SealedEndpoint",
+    "Serving",
     "Timeouts",
     "Upstreams",
     "create_endpoint",

@@ -7,7 +7,10 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-Protocol = Literal["openai"]
+Protocol = Literal["openai", "anthropic", "kserve_grpc"]
+Engine = Literal["", "vllm", "sglang", "dynamo", "tensorrt_llm", "llama_cpp"]
+AbortBilling = Literal["", "stops", "continues", "continuous"]
+Strategy = Literal["weighted", "least_outstanding", "latency", "cost", "session", "prefix", "engine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,31 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """How an endpoint is filled and watched (contracts/gateway.proto, Endpoint). Empty and zero = not set."""
+
+    concurrency_max: int = 0
+    engine: Engine = ""
+    metrics_url: str = ""
+    health_path: str = ""
+    abort_billing: AbortBilling = ""
+    private_network_allowed: bool = False
+    operations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Balancing:
+    """How one of a model's routes is picked (contracts/gateway.proto, Model). Zero and empty = the gateway's default, or unknown."""
+
+    strategy: Strategy = "weighted"
+    queue_timeout_ms: int = 0
+    context_tokens: int = 0
+    output_tokens_max: int = 0
+    affinity_header: str = ""
+    retries_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointDraft:
     """What an operator says about an endpoint. `credential` None keeps what is there, "" removes it; it is sealed before it is stored."""
 
@@ -31,6 +59,7 @@ class EndpointDraft:
     credential: str | None = field(default=None, repr=False)
     cleared_markings: frozenset[str] = frozenset()
     timeouts: Timeouts = Timeouts()
+    serving: Serving = Serving()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +74,7 @@ class Endpoint:
     cleared_markings: frozenset[str]
     timeouts: Timeouts
     created_at: datetime
+    serving: Serving = Serving()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +84,9 @@ class Route:
     endpoint: UUID
     upstream_model: str = ""
     weight: int = 1
+    tier: int = 0
+    input_cost_nano_per_million: int = 0
+    output_cost_nano_per_million: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +95,7 @@ class Model:
 
     name: str
     routes: tuple[Route, ...]
+    balancing: Balancing = Balancing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +108,7 @@ class SealedEndpoint:
     sealed_credential: bytes
     cleared_markings: tuple[str, ...]
     timeouts: Timeouts
+    serving: Serving = Serving()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.engine import RowMapping
 
-from tenon.inference.models.contracts import EndpointDraft, Route
+from tenon.inference.models.contracts import Balancing, EndpointDraft, Route
 from tenon.kit.database import WriteSession
 
 _VISIBLE = (
     "id, name, base_url, protocol, has_credential, cleared_markings, connect_timeout_ms, headers_timeout_ms, first_token_timeout_ms,"
-    " idle_timeout_ms, total_timeout_ms, created_at"
+    " idle_timeout_ms, total_timeout_ms, created_at, serving"
 )
 
 
@@ -40,8 +42,9 @@ async def endpoint_id_named(session: WriteSession, tenant: UUID, name: str) -> U
 async def insert_endpoint(session: WriteSession, tenant: UUID, id: UUID, draft: EndpointDraft, sealed: bytes | None) -> None:
     await session.execute(
         "insert into tenon.endpoint (tenant_id, id, name, base_url, protocol, sealed_credential, cleared_markings, connect_timeout_ms,"
-        " headers_timeout_ms, first_token_timeout_ms, idle_timeout_ms, total_timeout_ms)"
-        " values (:tenant, :id, :name, :base_url, :protocol, :sealed, :markings, :connect, :headers, :first_token, :idle, :total)",
+        " headers_timeout_ms, first_token_timeout_ms, idle_timeout_ms, total_timeout_ms, serving)"
+        " values (:tenant, :id, :name, :base_url, :protocol, :sealed, :markings, :connect, :headers, :first_token, :idle, :total,"
+        " cast(:serving as jsonb))",
         _values(tenant, id, draft) | {"sealed": sealed},
     )
 
@@ -51,7 +54,7 @@ async def update_endpoint(session: WriteSession, tenant: UUID, id: UUID, draft: 
     return await session.execute(
         "update tenon.endpoint set name = :name, base_url = :base_url, protocol = :protocol, cleared_markings = :markings,"
         " connect_timeout_ms = :connect, headers_timeout_ms = :headers, first_token_timeout_ms = :first_token, idle_timeout_ms = :idle,"
-        " total_timeout_ms = :total where tenant_id = :tenant and id = :id",
+        " total_timeout_ms = :total, serving = cast(:serving as jsonb) where tenant_id = :tenant and id = :id",
         _values(tenant, id, draft),
     )
 
@@ -84,25 +87,34 @@ async def known_endpoints(session: WriteSession, tenant: UUID, ids: list[UUID]) 
 async def models(session: WriteSession, tenant: UUID) -> list[RowMapping]:
     """One row a route, in order."""
     return await session.rows(
-        "select model, endpoint_id, upstream_model, weight from tenon.model_route where tenant_id = :tenant order by model, position",
+        "select r.model, r.endpoint_id, r.upstream_model, r.weight, r.tier, r.input_cost_nano_per_million, r.output_cost_nano_per_million,"
+        " m.balancing from tenon.model_route r join tenon.model m on m.tenant_id = r.tenant_id and m.name = r.model"
+        " where r.tenant_id = :tenant order by r.model, r.position",
         {"tenant": tenant},
     )
 
 
-async def replace_routes(session: WriteSession, tenant: UUID, model: str, routes: tuple[Route, ...]) -> None:
+async def replace_routes(session: WriteSession, tenant: UUID, model: str, routes: tuple[Route, ...], balancing: Balancing) -> None:
     """The model with exactly these routes."""
     await session.execute(
-        "insert into tenon.model (tenant_id, name) values (:tenant, :model) on conflict do nothing", {"tenant": tenant, "model": model}
+        "insert into tenon.model (tenant_id, name, balancing) values (:tenant, :model, cast(:balancing as jsonb))"
+        " on conflict (tenant_id, name) do update set balancing = excluded.balancing",
+        {"tenant": tenant, "model": model, "balancing": json.dumps(asdict(balancing))},
     )
     await session.execute("delete from tenon.model_route where tenant_id = :tenant and model = :model", {"tenant": tenant, "model": model})
     await session.execute(
-        "insert into tenon.model_route (tenant_id, model, position, endpoint_id, upstream_model, weight)"
-        " select :tenant, :model, r.position, r.endpoint_id, r.upstream_model, r.weight"
-        " from unnest(cast(:endpoints as uuid[]), cast(:upstream as text[]), cast(:weights as int[]))"
-        " with ordinality as r(endpoint_id, upstream_model, weight, position)",
+        "insert into tenon.model_route (tenant_id, model, position, endpoint_id, upstream_model, weight, tier,"
+        " input_cost_nano_per_million, output_cost_nano_per_million)"
+        " select :tenant, :model, r.position, r.endpoint_id, r.upstream_model, r.weight, r.tier, r.input_cost, r.output_cost"
+        " from unnest(cast(:endpoints as uuid[]), cast(:upstream as text[]), cast(:weights as int[]), cast(:tiers as int[]),"
+        " cast(:input_costs as bigint[]), cast(:output_costs as bigint[]))"
+        " with ordinality as r(endpoint_id, upstream_model, weight, tier, input_cost, output_cost, position)",
         {
             "tenant": tenant, "model": model, "endpoints": [route.endpoint for route in routes],
             "upstream": [route.upstream_model for route in routes], "weights": [route.weight for route in routes],
+            "tiers": [route.tier for route in routes],
+            "input_costs": [route.input_cost_nano_per_million for route in routes],
+            "output_costs": [route.output_cost_nano_per_million for route in routes],
         },
     )  # fmt: skip
 
@@ -125,11 +137,13 @@ select r.tenant_id, r.revision, r.changed_at,
        coalesce((select jsonb_agg(jsonb_build_object(
                      'id', e.id, 'base_url', e.base_url, 'protocol', e.protocol,
                      'sealed', coalesce(encode(e.sealed_credential, 'hex'), ''), 'markings', e.cleared_markings,
-                     'timeouts', jsonb_build_array(e.connect_timeout_ms, e.headers_timeout_ms, e.first_token_timeout_ms,
+                     'serving', e.serving, 'timeouts', jsonb_build_array(e.connect_timeout_ms, e.headers_timeout_ms, e.first_token_timeout_ms,
                                                    e.idle_timeout_ms, e.total_timeout_ms)) order by e.id)
                  from tenon.endpoint e where e.tenant_id = r.tenant_id), '[]') as endpoints,
-       coalesce((select jsonb_agg(jsonb_build_array(m.model, m.endpoint_id, m.upstream_model, m.weight) order by m.model, m.position)
-                 from tenon.model_route m where m.tenant_id = r.tenant_id), '[]') as routes
+       coalesce((select jsonb_agg(jsonb_build_array(m.model, m.endpoint_id, m.upstream_model, m.weight, m.tier,
+                         m.input_cost_nano_per_million, m.output_cost_nano_per_million, o.balancing) order by m.model, m.position)
+                 from tenon.model_route m join tenon.model o on o.tenant_id = m.tenant_id and o.name = m.model
+                 where m.tenant_id = r.tenant_id), '[]') as routes
 from tenon.routing r
 where r.revision > :after and r.revision <= :upto
 order by r.revision
@@ -145,5 +159,5 @@ def _values(tenant: UUID, id: UUID, draft: EndpointDraft) -> dict[str, Any]:
     return {
         "tenant": tenant, "id": id, "name": draft.name, "base_url": draft.base_url, "protocol": draft.protocol,
         "markings": sorted(draft.cleared_markings), "connect": timeouts.connect_ms, "headers": timeouts.headers_ms,
-        "first_token": timeouts.first_token_ms, "idle": timeouts.idle_ms, "total": timeouts.total_ms,
+        "first_token": timeouts.first_token_ms, "idle": timeouts.idle_ms, "total": timeouts.total_ms, "serving": json.dumps(asdict(draft.serving)),
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -14,7 +14,19 @@ from tenon.core.audit import AuditEvent
 from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
 from tenon.core.context import context_of
 from tenon.inference.models import service
-from tenon.inference.models.contracts import Endpoint, EndpointDraft, Model, Route, Timeouts
+from tenon.inference.models.contracts import (
+    AbortBilling,
+    Balancing,
+    Endpoint,
+    EndpointDraft,
+    Engine,
+    Model,
+    Protocol,
+    Route,
+    Serving,
+    Strategy,
+    Timeouts,
+)
 from tenon.kit.database import WriteSession
 
 router = APIRouter(prefix="/v1/inference", tags=["models"])
@@ -39,10 +51,34 @@ class EndpointBody(_Body):
 
     name: str = Field(max_length=63)
     base_url: str = Field(max_length=500)
-    protocol: Literal["openai"] = "openai"
+    protocol: Protocol = "openai"
     credential: SecretStr | None = Field(default=None, max_length=4_096)
     cleared_markings: list[str] = Field(default_factory=list, max_length=64)
     timeouts: TimeoutsBody = TimeoutsBody()
+    serving: ServingBody = Field(default_factory=lambda: ServingBody())
+
+
+class ServingBody(_Body):
+    """How the endpoint is filled and watched; what is absent is not set."""
+
+    concurrency_max: int = 0
+    engine: Engine = ""
+    metrics_url: str = Field(default="", max_length=500)
+    health_path: str = Field(default="", max_length=200)
+    abort_billing: AbortBilling = ""
+    private_network_allowed: bool = False
+    operations: list[str] = Field(default_factory=list, max_length=16)
+
+
+class BalancingBody(_Body):
+    """How one of the routes is picked; zero = the gateway's default, or unknown."""
+
+    strategy: Strategy = "weighted"
+    queue_timeout_ms: int = 0
+    context_tokens: int = 0
+    output_tokens_max: int = 0
+    affinity_header: str = Field(default="", max_length=64)
+    retries_max: int = 0
 
 
 class RouteBody(_Body):
@@ -51,12 +87,16 @@ class RouteBody(_Body):
     endpoint: UUID
     upstream_model: str = Field(default="", max_length=200)
     weight: int = 1
+    tier: int = 0
+    input_cost_nano_per_million: int = 0
+    output_cost_nano_per_million: int = 0
 
 
 class ModelBody(_Body):
     """All routes of a model."""
 
     routes: list[RouteBody] = Field(min_length=1, max_length=16)
+    balancing: BalancingBody = BalancingBody()
 
 
 @router.get("/endpoints")
@@ -122,7 +162,7 @@ async def list_models(request: Request) -> dict[str, Any]:
 async def put_model(request: Request, name: str, body: ModelBody, idempotency_key: IdempotencyKey) -> Response:
     """Set all routes of a model, new or not; gateways use them within a second."""
     ctx = context_of(request.scope)
-    model = Model(name, tuple(Route(route.endpoint, route.upstream_model, route.weight) for route in body.routes))
+    model = Model(name, tuple(Route(**route.model_dump()) for route in body.routes), Balancing(**body.balancing.model_dump()))
 
     async def put(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 200, asdict(await service.put_model(session, ctx, model))
@@ -146,6 +186,7 @@ def _draft(body: EndpointBody) -> EndpointDraft:
     return EndpointDraft(
         body.name, body.base_url, body.protocol, body.credential.get_secret_value() if body.credential is not None else None,
         frozenset(body.cleared_markings), Timeouts(**body.timeouts.model_dump()),
+        Serving(**body.serving.model_dump() | {"operations": tuple(body.serving.operations)}),
     )  # fmt: skip
 
 

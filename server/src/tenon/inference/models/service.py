@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,18 @@ from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.inference.models import errors, repository
 from tenon.inference.models.addresses import safe_base_url
-from tenon.inference.models.contracts import Endpoint, EndpointDraft, Model, Route, RoutingTable, SealedEndpoint, Timeouts
+from tenon.inference.models.contracts import (
+    Balancing,
+    Endpoint,
+    EndpointDraft,
+    Model,
+    Route,
+    RoutingTable,
+    SealedEndpoint,
+    Serving,
+    Timeouts,
+)
+from tenon.inference.models.placing import check_balancing, checked_serving
 from tenon.inference.models.sealing import SealingKey
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import Invalid
@@ -110,9 +121,9 @@ async def put_model(session: WriteSession, ctx: Context, model: Model) -> Model:
     for position, route in enumerate(model.routes):
         if route.endpoint not in known:
             raise Invalid("unknown_endpoint", "There is no such endpoint.", path=f"routes.{position}.endpoint")
-    await repository.replace_routes(session, ctx.tenant, model.name, model.routes)
-    routes = [{"endpoint": route.endpoint, "upstream_model": route.upstream_model, "weight": route.weight} for route in model.routes]
-    await _tell(session, ctx, "model.put", "Model", model.name, {"routes": routes})
+    await repository.replace_routes(session, ctx.tenant, model.name, model.routes, model.balancing)
+    routes = [asdict(route) for route in model.routes]
+    await _tell(session, ctx, "model.put", "Model", model.name, {"routes": routes, "balancing": asdict(model.balancing)})
     return model
 
 
@@ -128,7 +139,7 @@ async def list_models(session: WriteSession, ctx: Context) -> list[Model]:
     """The tenant's models by name, with their routes in order."""
     _authorize(ctx)
     rows = await repository.models(session, ctx.tenant)
-    return _models([(row["model"], row["endpoint_id"], row["upstream_model"], row["weight"]) for row in rows])
+    return _models([tuple(row.values()) for row in rows])
 
 
 async def routing_between(session: WriteSession, after: int, upto: int) -> list[RoutingTable]:
@@ -159,6 +170,7 @@ def _checked(draft: EndpointDraft, upstreams: Upstreams) -> EndpointDraft:
     for field in fields(Timeouts):
         if not 0 <= getattr(draft.timeouts, field.name) <= TIMEOUT_MS_MAX:
             raise Invalid("invalid_timeout", f"A timeout is 0 to {TIMEOUT_MS_MAX} milliseconds.", path=f"timeouts.{field.name}")
+    draft = replace(draft, serving=checked_serving(draft.serving, loopback_allowed=upstreams.loopback_allowed))
     credential = draft.credential or ""
     # It becomes a header at the gateway: a line break in it would be a second header.
     if len(credential) > CREDENTIAL_LENGTH_MAX or not credential.isascii() or not credential.isprintable():
@@ -172,6 +184,7 @@ def _check_model(model: Model) -> None:
         raise Invalid("invalid_name", _MODEL_NAME_RULE, path="name")
     if not 1 <= len(model.routes) <= ROUTES_MAX:
         raise Invalid("invalid_routes", f"A model has 1 to {ROUTES_MAX} routes.", path="routes")
+    check_balancing(model)
     for position, route in enumerate(model.routes):
         if not 1 <= route.weight <= WEIGHT_MAX:
             raise Invalid("invalid_routes", f"A weight is 1 to {WEIGHT_MAX}.", path=f"routes.{position}.weight")
@@ -193,20 +206,33 @@ def _endpoint(row: RowMapping) -> Endpoint:
     return Endpoint(
         row["id"], row["name"], row["base_url"], row["protocol"], row["has_credential"], frozenset(row["cleared_markings"]),
         Timeouts(*(row[f"{name}_timeout_ms"] for name in ("connect", "headers", "first_token", "idle", "total"))), row["created_at"],
+        _serving(row["serving"]),
     )  # fmt: skip
 
 
-def _models(routes: list[tuple[str, UUID, str, int]]) -> list[Model]:
-    by_name = groupby(routes, key=lambda route: route[0])
-    return [Model(name, tuple(Route(endpoint, upstream, weight) for _, endpoint, upstream, weight in group)) for name, group in by_name]
+def _models(rows: list[tuple[Any, ...]]) -> list[Model]:
+    """Rows of model, endpoint, upstream model, weight, tier, two costs and the model's balancing."""
+    by_name = groupby(rows, key=lambda row: row[0])
+    groups = [(name, list(group)) for name, group in by_name]
+    return [Model(name, tuple(Route(*row[1:7]) for row in group), Balancing(**group[0][7])) for name, group in groups]
+
+
+def _serving(stored: dict[str, Any]) -> Serving:
+    return Serving(**stored | {"operations": tuple(stored.get("operations", ()))})
 
 
 def _routing(row: RowMapping) -> RoutingTable:
     endpoints = tuple(
         SealedEndpoint(
-            UUID(e["id"]), e["base_url"], e["protocol"], bytes.fromhex(e["sealed"]), tuple(e["markings"]), Timeouts(*e["timeouts"])
+            UUID(e["id"]),
+            e["base_url"],
+            e["protocol"],
+            bytes.fromhex(e["sealed"]),
+            tuple(e["markings"]),
+            Timeouts(*e["timeouts"]),
+            _serving(e["serving"]),
         )
         for e in row["endpoints"]
     )
-    routes = [(name, UUID(endpoint), upstream, weight) for name, endpoint, upstream, weight in row["routes"]]
+    routes = [(name, UUID(endpoint), *rest) for name, endpoint, *rest in row["routes"]]
     return RoutingTable(row["tenant_id"], row["revision"], endpoints, tuple(_models(routes)), row["changed_at"])

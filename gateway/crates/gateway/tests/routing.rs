@@ -1,0 +1,130 @@
+//! Which endpoint gets a call: weights, failover, breaker, sessions, saturation.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::{ANSWER, BODY, CHAT, House, TENANT, endpoint, table};
+use tenon_contract::{Endpoint, Model, Route, Strategy};
+use tenon_testkit::{Answer, Client, Step, Upstream, json_answer, wait_for};
+
+fn routed(endpoints: &[Endpoint], change: impl FnOnce(&mut Model)) -> Model {
+    let routes = endpoints.iter().map(|e| Route { endpoint_id: e.endpoint_id.clone(), weight: 1, ..Route::default() }).collect();
+    let mut model = Model { name: "m".into(), routes, ..Model::default() };
+    change(&mut model);
+    model
+}
+
+fn good() -> Upstream {
+    Upstream::start(|_| vec![Step::Send(json_answer(200, ANSWER))])
+}
+
+fn answering(status: u16, headers: &'static str) -> Upstream {
+    Upstream::start(move |_| {
+        vec![Step::Send(format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{headers}content-length: 2\r\n\r\n{{}}").into_bytes())]
+    })
+}
+
+fn endpoints(upstreams: &[&Upstream]) -> Vec<Endpoint> {
+    upstreams.iter().enumerate().map(|(i, upstream)| endpoint(&format!("e{i}"), &upstream.url())).collect()
+}
+
+fn serve(house: &House, endpoints: Vec<Endpoint>, change: impl FnOnce(&mut Model)) {
+    let model = routed(&endpoints, change);
+    let revision = house.control.put_routing(table(endpoints, vec![model]));
+    house.gateway.wait_revision(revision);
+}
+
+fn call(house: &House, session: &str) -> Answer {
+    let headers = [("authorization", &*format!("Bearer {}", house.key.text)), ("x-session-id", session)];
+    Client::post(house.gateway.address, CHAT, &headers, BODY).finish()
+}
+
+#[test]
+fn a_call_that_one_endpoint_cannot_take_goes_to_another() {
+    let house = House::new();
+    let (busy, ill, well) = (answering(429, "retry-after: 30\r\n"), answering(503, ""), good());
+    let mut tiers = endpoints(&[&busy, &ill, &well]);
+    tiers.push(endpoint("nobody", "http://127.0.0.1:9/v1"));
+    serve(&house, tiers, |model| (0..4).for_each(|i| model.routes[i].tier = [1, 2, 3, 0][i]));
+    let first = call(&house, "a");
+    assert_eq!(first.status, 503, "two retries by default: nobody, then the busy one, then the ill one, and no more: {}", first.text());
+    assert_eq!(well.count(), 0);
+    serve(&house, endpoints(&[&busy, &well]), |model| model.routes[1].tier = 1);
+    let before = busy.count();
+    assert_eq!(call(&house, "a").status, 200);
+    assert_eq!(busy.count(), before, "it asked for a pause and gets it");
+    assert!(house.gateway.metric("tenon_gateway_retries_total{reason=\"connect\"}") >= 1.0);
+}
+
+#[test]
+fn what_may_have_been_worked_on_is_repeated_only_where_the_operator_says_so() {
+    let house = House::new();
+    let (ill, well) = (answering(500, ""), good());
+    let set = |retries_max| {
+        serve(&house, endpoints(&[&ill, &well]), |model| {
+            model.routes[1].tier = 1;
+            model.retries_max = retries_max;
+        });
+    };
+    set(0);
+    assert_eq!((call(&house, "a").status, well.count()), (502, 0));
+    set(1);
+    assert_eq!((call(&house, "a").status, well.count()), (200, 1));
+}
+
+#[test]
+fn a_callers_fault_opens_no_breaker_and_a_dead_endpoint_is_left_alone() {
+    let house = House::new();
+    let (strict, dead, well) = (answering(400, ""), answering(500, ""), good());
+    serve(&house, endpoints(&[&strict]), |_| ());
+    (0..30).for_each(|_| assert_eq!(call(&house, "a").status, 400));
+    assert_eq!(strict.count(), 30);
+    serve(&house, endpoints(&[&dead, &well]), |model| {
+        model.retries_max = 1;
+        model.routes[1].tier = 1;
+    });
+    (0..40).for_each(|_| assert_eq!(call(&house, "a").status, 200));
+    assert!(dead.count() <= 12, "its breaker opened: {}", dead.count());
+}
+
+#[test]
+fn sessions_stay_where_they_are() {
+    let house = House::new();
+    let upstreams = [good(), good(), good()];
+    serve(&house, endpoints(&upstreams.each_ref()), |model| model.set_strategy(Strategy::Session));
+    for session in 0..6 {
+        let before = upstreams.each_ref().map(Upstream::count);
+        (0..5).for_each(|_| assert_eq!(call(&house, &session.to_string()).status, 200));
+        let homes = upstreams.iter().zip(before).filter(|(upstream, before)| upstream.count() > *before).count();
+        assert_eq!(homes, 1);
+    }
+}
+
+#[test]
+fn a_saturated_endpoint_has_a_queue_with_a_deadline() {
+    let house = House::new();
+    let slow = Upstream::start(|_| vec![Step::Wait(Duration::from_millis(300)), Step::Send(json_answer(200, ANSWER))]);
+    let one_at_a_time = |timeout| {
+        let mut only = endpoints(&[&slow]);
+        only[0].concurrency_max = 1;
+        serve(&house, only, |model| model.queue_timeout_ms = timeout);
+    };
+    one_at_a_time(20_000);
+    let since = Instant::now();
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..4).map(|_| scope.spawn(|| call(&house, "a").status)).collect();
+        assert!(calls.into_iter().all(|call| call.join().unwrap() == 200));
+    });
+    assert!(since.elapsed() >= Duration::from_millis(1_200), "one after the other");
+    one_at_a_time(100);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| call(&house, "a").status);
+        wait_for("the first call runs", || slow.count() == 5);
+        let late = call(&house, "a");
+        assert_eq!((late.status, late.code()), (503, "queue_timeout".into()));
+        assert!(late.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+        assert_eq!(first.join().unwrap(), 200);
+    });
+    assert_eq!(call(&house, "a").status, 200, "its place is free again: {TENANT}");
+}
