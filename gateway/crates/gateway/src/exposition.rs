@@ -4,8 +4,8 @@ use crate::admin::World;
 use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use tenon_control::{DELAY_BUCKETS, Delays};
 use tenon_balance::State;
+use tenon_control::{DELAY_BUCKETS, Delays};
 use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, RETRIES, TOKENS, ThreadMetrics};
 
 struct Page(String);
