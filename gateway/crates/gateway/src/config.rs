@@ -22,6 +22,12 @@ pub enum ConfigError {
     Argument(String),
 }
 
+pub struct RequestLogWanted {
+    pub file: PathBuf,
+    pub ratio: f64,
+    pub bodies: bool,
+}
+
 /// Certificate and key.
 pub type IdentityPem = (Vec<u8>, Vec<u8>);
 
@@ -57,6 +63,7 @@ pub struct Config {
     pub log: LogOptions,
     /// Of each thread.
     pub explain_calls: usize,
+    pub request_log: Option<RequestLogWanted>,
     pub otlp_endpoint: Option<String>,
     pub trace_sample_ratio: f64,
     pub trusted_proxies: Vec<Network>,
@@ -109,6 +116,9 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_WAL_STRICT", "false", "true: the end of an answer waits until its usage record is on the disk"),
     ("TENON_GATEWAY_WAL_SYNC_MS", "50", "a power failure may take the records of this long"),
     ("TENON_GATEWAY_EXPLAIN_CALLS", "1024", "calls that ended and can still be explained, for each thread; 0 = none"),
+    ("TENON_GATEWAY_REQUEST_LOG_RATIO", "0", "share of calls that leave a JSON line, from 0 (off) to 1"),
+    ("TENON_GATEWAY_REQUEST_LOG_FILE", "", "where to; needed with a ratio"),
+    ("TENON_GATEWAY_REQUEST_LOG_BODIES", "none", "none, or redacted: of a body its shape, every text replaced by its length and a mark"),
     ("TENON_OTLP_ENDPOINT", "", "OpenTelemetry collector for spans (OTLP over HTTP, {endpoint}/v1/traces); without it there are none"),
     ("TENON_TRACE_SAMPLE_RATIO", "0.01", "share of calls with a span, from 0 to 1, where the caller's traceparent does not decide"),
     ("TENON_LOG", "info", "log filter: error, warn, info, debug"),
@@ -243,6 +253,15 @@ impl Source {
         networks.ok_or_else(|| ConfigError::Malformed(name, "networks such as 10.0.0.0/8, by commas", text.to_owned()))
     }
 
+    fn request_log(&self) -> Result<Option<RequestLogWanted>, ConfigError> {
+        let ratio = self.ratio("TENON_GATEWAY_REQUEST_LOG_RATIO")?;
+        let bodies = self.one_of("TENON_GATEWAY_REQUEST_LOG_BODIES", [("none", false), ("redacted", true)])?;
+        if ratio == 0.0 {
+            return Ok(None);
+        }
+        Ok(Some(RequestLogWanted { file: self.text("TENON_GATEWAY_REQUEST_LOG_FILE")?.into(), ratio, bodies }))
+    }
+
     fn threads(&self) -> Result<usize, ConfigError> {
         match self.text("TENON_GATEWAY_THREADS")?.as_str() {
             "cores" => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
@@ -292,6 +311,7 @@ impl Source {
             limits: self.limits()?,
             log,
             explain_calls: self.parse("TENON_GATEWAY_EXPLAIN_CALLS", "a number")?,
+            request_log: self.request_log()?,
             otlp_endpoint: self.0.get("TENON_OTLP_ENDPOINT").cloned(),
             trace_sample_ratio: self.ratio("TENON_TRACE_SAMPLE_RATIO")?,
             trusted_proxies: self.networks("TENON_GATEWAY_TRUSTED_PROXIES")?,

@@ -39,6 +39,7 @@ pub fn exposition(world: &World) -> String {
     state(&mut page, world);
     limits(&mut page, world);
     delays(&mut page, &world.control.delays);
+    request_log(&mut page, world);
     tls(&mut page, world);
     telemetry(&mut page, world);
     page.0
@@ -139,6 +140,15 @@ fn delays(page: &mut Page, delays: &Delays) {
     #[allow(clippy::cast_precision_loss)] // a sum of milliseconds: the last digits do not matter
     page.line(&format!("{name}_sum"), "", delays.sum_ms.load(Relaxed) as f64 / 1e3);
     page.line(&format!("{name}_count"), "", count);
+}
+
+fn request_log(page: &mut Page, world: &World) {
+    let Some(log) = &world.shared.request_log else {
+        return;
+    };
+    page.one("tenon_gateway_request_log_written_total", "counter", "Lines of the request log.", log.counts.written.load(Relaxed));
+    let help = "Lines that found the queue full or the disk unwilling.";
+    page.one("tenon_gateway_request_log_dropped_total", "counter", help, log.counts.dropped.load(Relaxed));
 }
 
 fn tls(page: &mut Page, world: &World) {

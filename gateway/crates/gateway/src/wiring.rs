@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tenon_control::{Control, ControlError, Parts};
 use tenon_limits::Registry;
 use tenon_proxy::metrics::{Metrics, ThreadMetrics};
+use tenon_proxy::request_log::RequestLog;
 use tenon_proxy::tls::{TlsError, client_config};
 use tenon_proxy::tls_listener::TlsListener;
 use tenon_proxy::{BodyMemory, ServerError, Servers, Shared, Trails, listen};
@@ -49,6 +50,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("the gateway that runs on this data directory did not hand over its sockets: {0}")]
     HandOver(io::Error),
+    #[error("TENON_GATEWAY_REQUEST_LOG_FILE cannot be written: {0}")]
+    RequestLog(io::Error),
     #[error("nothing was heard from the control plane in time, so the gateway that runs goes on")]
     NotReady,
     #[error("the main runtime could not be started: {0}")]
@@ -62,7 +65,7 @@ impl StartError {
         match self {
             Self::Server(ServerError::Listen(..)) | Self::Admin(..) => 3,
             Self::DataDir(..) | Self::Log(_) | Self::Seal(_) => 4,
-            Self::Control(_) | Self::Tls(_) | Self::Telemetry(TelemetryError::Endpoint(_)) => 2,
+            Self::RequestLog(_) | Self::Control(_) | Self::Tls(_) | Self::Telemetry(TelemetryError::Endpoint(_)) => 2,
             Self::HandOver(_)
             | Self::NotReady
             | Self::Server(ServerError::Thread(_))
@@ -100,6 +103,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
     let trusted_proxies = config.trusted_proxies.as_slice().into();
+    let request_log = config.request_log.as_ref().map(|log| RequestLog::start(&log.file, log.ratio, log.bodies));
+    let request_log = request_log.transpose().map_err(StartError::RequestLog)?;
     let shared = Shared {
         snapshots,
         freshness,
@@ -115,6 +120,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         trusted_proxies,
         tls_listener: tls_listener.clone(),
         trails: Trails::new(config.threads, config.explain_calls),
+        request_log,
     };
     if predecessor.is_some() {
         wait_until_known(&shared)?;

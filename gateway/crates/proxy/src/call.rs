@@ -9,6 +9,7 @@ use crate::problem::Problem;
 use crate::trace::Trace;
 use crate::trail::{Past, Trail};
 use crate::worker::Worker;
+use bytes::Bytes;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tenon_balance::{Ask, Strategy, Verdict};
@@ -16,7 +17,7 @@ use tenon_dialects::{Source, Usage};
 use tenon_limits::{End as Money, Grant, Tokens};
 use tenon_policy::Chosen;
 use tenon_telemetry::Span;
-use tenon_usage::{Full, Mark, Opened, Operation, Outcome, RecordId, Settled, Ticket, UsageSource, Use};
+use tenon_usage::{Full, Mark, Opened, Operation, Outcome, RecordId, Settled, Ticket, UsageSource, Use, random};
 
 /// What does not change from attempt to attempt.
 pub struct Subject {
@@ -59,6 +60,8 @@ pub struct Call {
     pub trail: Trail,
     /// What is known of the call that decides between routes.
     pub wish: Ask,
+    /// Its body, when the call is one of the sample for the request log.
+    sampled: Option<Bytes>,
     end: Option<End>,
 }
 
@@ -119,6 +122,7 @@ impl Call {
             trouble: None,
             trail: Trail::default(),
             wish: Ask::default(),
+            sampled: None,
             end: None,
         }
     }
@@ -231,6 +235,12 @@ impl Call {
             }
             self.worker.metrics().first_token.observe(took);
         }
+    }
+
+    /// Whether the call is one of the sample is decided here.
+    pub fn sample(&mut self, body: &Bytes) {
+        let sampled = self.worker.request_log.as_ref().is_some_and(|log| log.samples(random()));
+        self.sampled = sampled.then(|| body.clone());
     }
 
     pub fn is_settled(&self) -> bool {
@@ -354,10 +364,11 @@ impl Call {
     }
 
     fn leave_trail(&mut self) {
-        if !self.worker.trails.are_kept() {
+        let (kept, sampled) = (self.worker.trails.are_kept(), self.sampled.take());
+        if !kept && sampled.is_none() {
             return;
         }
-        self.worker.leave_trail(Past {
+        let past = Past {
             id: self.subject.id,
             key: self.live.key.clone(),
             model: self.chosen.as_ref().map(|chosen| chosen.model.clone()),
@@ -371,7 +382,13 @@ impl Call {
             code: self.trouble.as_ref().map(|trouble| trouble.code),
             usage: self.end.and_then(|end| end.usage),
             trail: std::mem::take(&mut self.trail),
-        });
+        };
+        if let (Some(body), Some(log)) = (sampled, &self.worker.request_log) {
+            log.leave(past.clone(), body);
+        }
+        if kept {
+            self.worker.leave_trail(past);
+        }
     }
 
     fn leave_span(&mut self) {

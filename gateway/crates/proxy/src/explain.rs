@@ -22,7 +22,7 @@ impl Trails {
     }
 }
 
-fn told(past: &Past) -> Value {
+pub(crate) fn told(past: &Past) -> Value {
     let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let record = &past.key.record;
     json!({

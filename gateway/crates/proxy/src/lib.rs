@@ -28,6 +28,7 @@ mod problem;
 mod realtime;
 mod receive;
 mod relay;
+pub mod request_log;
 mod road;
 mod server;
 mod sweep;

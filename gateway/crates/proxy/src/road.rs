@@ -173,6 +173,7 @@ async fn admitted_call(
     told: &Told,
 ) -> Result<(Call, Answering), Problem> {
     let mut guard = Call::new(worker, Live::new(key.clone(), subject.started), subject);
+    guard.sample(prepared.body);
     let wanted =
         Wanted { model: &prepared.head.model, operation: prepared.door.operation, body: prepared.body, read: Some((prepared.form, prepared.head)) };
     let admitted = admitted(worker, key, &wanted, told).await.inspect_err(|problem| guard.refuse(problem))?;

@@ -8,6 +8,7 @@ use crate::live::{Live, Registry as Places};
 use crate::metrics::{Metrics, ThreadMetrics};
 use crate::pool::Pools;
 use crate::receive::BodyMemory;
+use crate::request_log::RequestLog;
 use crate::tls_listener::TlsListener;
 use crate::trail::{Past, Trails};
 use std::cell::{Cell, RefCell};
@@ -43,6 +44,8 @@ pub struct Shared {
     pub trusted_proxies: Arc<[Network]>,
     /// The last calls, for `explain`.
     pub trails: Trails,
+    /// `None` = nobody wants a sample.
+    pub request_log: Option<RequestLog>,
     /// `None` = callers speak plain HTTP.
     pub tls_listener: Option<Arc<TlsListener>>,
 }
@@ -63,6 +66,7 @@ pub struct Worker {
     pub trusted_proxies: Arc<[Network]>,
     pub verified_tokens: RefCell<VerifiedTokens>,
     pub trails: Trails,
+    pub request_log: Option<RequestLog>,
     pub tls_listener: Option<Arc<TlsListener>>,
     /// Answers that are read on after their caller left.
     pub drains: Cell<usize>,
@@ -96,6 +100,7 @@ impl Worker {
             trusted_proxies: shared.trusted_proxies.clone(),
             verified_tokens: RefCell::default(),
             trails: shared.trails.clone(),
+            request_log: shared.request_log.clone(),
             tls_listener: shared.tls_listener.clone(),
             drains: Cell::new(0),
             refusing: Cell::new(0),
