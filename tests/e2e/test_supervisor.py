@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,31 @@ def test_a_killed_process_is_started_again(bare: Stack) -> None:
             except httpx2.TransportError:
                 time.sleep(0.2)
     pytest.fail("the worker did not come back")
+
+
+def test_the_gateway_is_restarted_without_a_refused_connection(bare: Stack) -> None:
+    bare.tenon("up", "--detach", "--no-demo")
+    assert "well" in bare.tenon("gateway", "check").stdout
+    assert "nothing would change" in bare.tenon("gateway", "diff").stdout
+    failed: list[Exception] = []
+    stop = threading.Event()
+
+    def call() -> None:
+        while not stop.is_set():
+            try:
+                assert httpx2.get(f"http://{bare.settings.gateway_listen}/v1/models").status_code == 401
+            except Exception as error:
+                failed.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    for _ in range(2):
+        assert "finishes what it began" in bare.tenon("gateway", "restart").stdout
+    stop.set()
+    caller.join()
+    assert not failed
+    bare.tenon("down")
+    assert gone(bare)
 
 
 def test_an_external_postgres_is_used_and_left_running(bare: Stack) -> None:

@@ -12,6 +12,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 ontology = typer.Typer(no_args_is_help=True, help="Plan and apply ontologies.")
 audit = typer.Typer(no_args_is_help=True, help="Verify evidence.")
 tenant = typer.Typer(no_args_is_help=True, help="Tenants and their first keys.")
+gateway = typer.Typer(no_args_is_help=True, help="Look before a gateway starts, and restart it.")
+app.add_typer(gateway, name="gateway")
 app.add_typer(ontology, name="ontology")
 app.add_typer(audit, name="audit")
 app.add_typer(tenant, name="tenant")
@@ -54,6 +56,30 @@ def load(
     from tenon.entrypoints.cli import operate
 
     sys.exit(operate.load(mapping, tenant_name, data, again=again))
+
+
+@gateway.command("check")
+def gateway_check() -> None:
+    """Say what a gateway's start would stumble over; starts nothing."""
+    from tenon.entrypoints.cli import gateway
+
+    sys.exit(gateway.ask("check"))
+
+
+@gateway.command("diff")
+def gateway_diff() -> None:
+    """Say what a restart would change in the gateway that runs."""
+    from tenon.entrypoints.cli import gateway
+
+    sys.exit(gateway.ask("diff"))
+
+
+@gateway.command("restart")
+def gateway_restart() -> None:
+    """Start a successor that takes the sockets over; no call is lost."""
+    from tenon.entrypoints.cli import gateway
+
+    sys.exit(gateway.restart())
 
 
 @ontology.command("plan")

@@ -18,6 +18,7 @@ from tenon.kit.errors import Conflict, Unavailable
 
 STOP_SECONDS_MAX = 15
 READY_SECONDS_MAX = 60
+SUCCESSION_SECONDS_MAX = 45  # the gateway itself gives up after 30
 _PR_SET_PDEATHSIG = 1
 
 
@@ -32,6 +33,23 @@ class Child:
     log_file: Path
     process: subprocess.Popen[bytes] | None = None
     starts: list[float] = field(default_factory=list)
+    leaving: list[subprocess.Popen[bytes]] = field(default_factory=list)  # succeeded, and finishing what they began
+
+    def succeed(self, serves: Callable[[int], bool]) -> bool:
+        """Start a successor beside it, which takes its sockets over; whether it did. The old one goes on when the new one fails."""
+        old, deadline = self.process, time.monotonic() + SUCCESSION_SECONDS_MAX
+        self.start()
+        new = self.process
+        while new is not None and new.poll() is None and time.monotonic() < deadline:
+            if serves(new.pid):
+                self.leaving = [process for process in [*self.leaving, *([old] if old else [])] if process.poll() is None]
+                return True
+            time.sleep(0.05)
+        if new is not None:
+            new.kill()
+            new.wait()
+        self.process = old
+        return False
 
     def start(self) -> None:
         """Start it; its output goes to its log file, appended."""
@@ -60,6 +78,8 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to finish; kill it when it does not."""
+        for process in self.leaving:
+            process.terminate()
         if self.process is None or self.exited():
             return
         self.process.terminate()

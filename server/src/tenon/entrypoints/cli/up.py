@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,7 @@ def _run(place: Installation, lock: IO[str], demo: bool) -> int:
     stop = threading.Event()
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: stop.set())
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is no gateway yet that could have a successor
     started = time.monotonic()
     _require_disk(place)
     settings = installations.configure(place)
@@ -126,7 +128,7 @@ def _run(place: Installation, lock: IO[str], demo: bool) -> int:
             _start_all(children, settings, stop)
         if not stop.is_set():
             print_summary(console, settings, keys, time.monotonic() - started)
-            _watch(children, server, stop)
+            _watch(children, server, stop, settings)
         return 0
     finally:
         _stop_all(children, server)
@@ -179,7 +181,7 @@ def _children(place: Installation, settings: Settings) -> list[Child]:
         Child("api", [*python, "tenon.entrypoints.api"], config, answers(f"http://{settings.api_listen}/readyz"), place.logs / "api.log"),
         Child("worker", [*python, "tenon.entrypoints.worker"], config, answers(f"http://{settings.worker_listen}/livez"),
               place.logs / "worker.log"),
-        Child("gateway", [str(gateway)], _gateway_environment(place, settings), answers(f"http://{settings.gateway_admin_listen}/readyz"),
+        Child("gateway", [str(gateway)], gateway_environment(place, settings), answers(f"http://{settings.gateway_admin_listen}/readyz"),
               place.logs / "gateway.log"),
     ]  # fmt: skip
 
@@ -194,7 +196,8 @@ def gateway_binary() -> Path:
     return binary
 
 
-def _gateway_environment(place: Installation, settings: Settings) -> dict[str, str]:
+def gateway_environment(place: Installation, settings: Settings) -> dict[str, str]:
+    """What the gateway of this installation is configured with."""
     data = place.directory / "gateway"
     data.mkdir(exist_ok=True)
     environment = {
@@ -208,6 +211,17 @@ def _gateway_environment(place: Installation, settings: Settings) -> dict[str, s
         "TENON_TRACE_SAMPLE_RATIO": str(settings.trace_sample_ratio),
     }
     return environment | ({"TENON_OTLP_ENDPOINT": settings.otlp_endpoint} if settings.otlp_endpoint else {})
+
+
+def gateway_process(settings: Settings) -> int | None:
+    """The process that answers at the gateway's admin address; None = none does."""
+    try:
+        with urllib.request.urlopen(f"http://{settings.gateway_admin_listen}/metrics", timeout=2) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return None
+    found = [line.rpartition(" ")[2] for line in lines if line.startswith("tenon_gateway_process_id ")]
+    return int(found[0]) if found else None
 
 
 def _start_all(children: list[Child], settings: Settings, stop: threading.Event) -> None:
@@ -227,9 +241,16 @@ def _start_all(children: list[Child], settings: Settings, stop: threading.Event)
     console.print(f"[green]✓[/] {', '.join(child.name for child in children)} are ready", highlight=False)
 
 
-def _watch(children: list[Child], server: embedded.Embedded | None, stop: threading.Event) -> None:
-    """Restart what dies, a few times; give up with the reason when it keeps dying."""
+def _watch(children: list[Child], server: embedded.Embedded | None, stop: threading.Event, settings: Settings) -> None:
+    """Restart what dies, a few times; give up with the reason when it keeps dying. SIGUSR1 = a successor for the gateway."""
+    wanted = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: wanted.set())
     while not stop.wait(0.5):
+        if wanted.is_set():
+            wanted.clear()
+            gateway = next(child for child in children if child.name == "gateway")
+            succeeded = gateway.succeed(lambda pid: gateway_process(settings) == pid)
+            console.print("The gateway has a successor." if succeeded else f"[yellow]![/] the gateway's successor failed; see {gateway.log_file}")
         if server and server.process.poll() is not None:
             raise Unavailable(
                 "postgres_died", "PostgreSQL stopped by itself.", repair="Look at postgres/postgres.log; `make up` starts again."
