@@ -38,15 +38,22 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Gateway:
-        """Start it, and wait until it is ready."""
+        """Start it, and wait until it has heard the control plane."""
+        return self._start("ready")
+
+    def start_stale(self) -> Gateway:
+        """Start it without a control plane, on what it knew last."""
+        return self._start("stale")
+
+    def _start(self, state: str) -> Gateway:
         self.process = subprocess.Popen([str(gateway_binary())], env=self._environment, stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            if self.readiness() == "ready":
+            if self.readiness() == state:
                 return self
             assert self.process.poll() is None, f"the gateway exited at start\n{self.log()}"
             time.sleep(0.01)
-        pytest.fail(f"the gateway did not become ready\n{self.log()}")
+        pytest.fail(f"the gateway did not become {state}\n{self.log()}")
 
     def readiness(self) -> str:
         """First word of /readyz, or nothing where nobody answers."""
@@ -77,7 +84,7 @@ class Gateway:
             self.process.kill()
             self.process.wait()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Ask it to stop; it ships what it has."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
@@ -86,6 +93,10 @@ class Gateway:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+    def close(self) -> None:
+        """Stop it for good."""
+        self.stop()
         self._log.close()
 
     def client(self, key: str) -> httpx2.Client:

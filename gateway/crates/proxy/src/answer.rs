@@ -79,6 +79,8 @@ pub mod header_of {
     use tenon_usage::RecordId;
 
     pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    /// Where Anthropic's SDKs look for it.
+    pub const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
     pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
     pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
     pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");

@@ -26,7 +26,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tenon_dialects::{Form, IncludeUsage, model_list_in};
+use tenon_dialects::{Dialect, Form, IncludeUsage, model_list_in};
 use tenon_limits::Applies;
 use tenon_policy::Refusal;
 use tenon_snapshot::Key;
@@ -85,6 +85,9 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
         problem.response(id, dialect)
     });
     told.add_headers(&worker, response.headers_mut());
+    if dialect == Dialect::Anthropic {
+        response.headers_mut().insert(header_of::ANTHROPIC_REQUEST_ID, header_of::request_id(id));
+    }
     worker.metrics().request(index, response.status().as_u16());
     response
 }
