@@ -1,6 +1,6 @@
 """The control plane goes silent: the gateway serves on and keeps what it must tell; when it is heard again everything is stored, once.
 
-TENON_DOWN_SECONDS sets for how long; half a minute by default, an hour says the same by the log's size (`docs/reference/faults.md`).
+TENON_DOWN_SECONDS sets for how long; half a minute by default, longer is the same with a larger log.
 """
 
 from __future__ import annotations
@@ -30,16 +30,15 @@ def upstream() -> Iterator[Canned]:
         yield running
 
 
+def _key() -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid.uuid4())}
+
+
 def _offer(stack: Stack, name: str, upstream: Canned) -> None:
     with stack.client(stack.keys["operator"]) as operator:
-        key = {"Idempotency-Key": str(uuid.uuid4())}
         body = {"name": name, "base_url": f"http://{upstream.address}/v1"}
-        endpoint = answer(operator.post("/v1/inference/endpoints", json=body, headers=key))["id"]
-        answer(
-            operator.put(
-                f"/v1/inference/models/{name}", json={"routes": [{"endpoint": endpoint}]}, headers={"Idempotency-Key": str(uuid.uuid4())}
-            )
-        )
+        endpoint = answer(operator.post("/v1/inference/endpoints", json=body, headers=_key()))["id"]
+        answer(operator.put(f"/v1/inference/models/{name}", json={"routes": [{"endpoint": endpoint}]}, headers=_key()))
 
 
 def _stored(stack: Stack, model: str) -> dict[str, int]:
