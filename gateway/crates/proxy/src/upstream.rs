@@ -164,6 +164,10 @@ async fn begin(
 ) -> Result<Answering, Failed> {
     let length = response.body().size_hint().exact();
     live.enter(Phase::FirstToken, worker.clock());
+    // A page for people is some other server's: a proxy that says it is well, a portal that wants a log-in.
+    if response.status().is_success() && response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        return Err(Failed::Unanswered(Problem::PROTOCOL, Outcome::UpstreamError));
+    }
     let first = if response.status().is_success() { Some(first_bytes(live, response.body_mut()).await?) } else { None };
     Ok(Answering { response, first, length, sender, pool, kept_connection, direction })
 }

@@ -102,11 +102,11 @@ fn cell(ran: &Ran, records: &[UsageRecord], asked: (usize, usize)) -> String {
     cell
 }
 
-/// A connection that ends while the request is on its way: whether it was written already is chance, and so is what may be done about it.
+/// A connection that ends while the request is on its way: whether it was written already is chance, and so is what it is called.
 fn raced(ran: &Ran) -> String {
     match (&*ran.told, COLUMNS[ran.column]) {
         ("502 upstream_error" | "502 upstream_unreachable", (_, false)) => "502 upstream_error or upstream_unreachable; billed nothing".into(),
-        ("502 upstream_error" | "200" | "200 stream", (_, true)) => "**rerouted** while nothing was written, else 502 upstream_error".into(),
+        (told @ ("200" | "200 stream"), (_, true)) => format!("{told}, **rerouted**"),
         (told, _) => told.to_owned(),
     }
 }
@@ -146,7 +146,8 @@ const HEAD: &str = "# What a failing endpoint does to a call
 
 Written by the fault suite (`gateway/crates/gateway/tests/faults`): a TCP fault proxy or a malformed answer between a gateway process and an
 endpoint, called on `POST /v1/chat/completions`. Each cell: what the caller saw; what was billed (input + output tokens, and whose numbers they
-are) and the outcome recorded. *Rerouted* calls were answered by the other endpoint. Deadlines of the failing endpoint: 500 ms to connect,
+are) and the outcome recorded. *Rerouted* calls were answered by the other endpoint, on a model with
+`retries_max` 2; without it only what was surely not worked on (no connection, 429, 503) goes elsewhere. Deadlines of the failing endpoint: 500 ms to connect,
 1.5 s each for headers, first token and idle, 4 s in all. Whatever the fault: one call has one record, nobody is asked twice for one attempt, an
 answer that did not arrive whole never looks whole and is never recorded as completed.
 

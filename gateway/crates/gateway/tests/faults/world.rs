@@ -57,6 +57,7 @@ fn models(case: usize, streamed: bool) -> [Model; 2] {
     [(false, vec![spoiled.clone()]), (true, vec![spoiled, healthy])].map(|(another, routes)| Model {
         name: model_name(case, streamed, another),
         routes,
+        retries_max: if another { 2 } else { 0 },
         ..Model::default()
     })
 }
