@@ -1,4 +1,4 @@
-"""What the gateway's translation writes is read by the official SDKs: the golden files of its Rust tests, answers and streams, through their clients."""
+"""What the gateway's translation writes is read by the official SDKs: the golden answers and streams of its Rust tests, through their clients."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,13 +103,13 @@ def test_chat_streamed(gpt: openai.OpenAI, model: str) -> None:
 def test_chat_by_the_stream_helper(gpt: openai.OpenAI, model: str) -> None:
     """The SDK's own accumulation of chunks into a completion."""
     kinds: set[str] = set()
-    try:
-        with gpt.chat.completions.stream(model=model, messages=SAY, max_tokens=100) as stream:
-            kinds = {event.type for event in stream}
-    except openai.LengthFinishReasonError as long:  # a small model rambles; the SDK will not parse what was cut
-        assert long.completion.choices[0].message.content
-    else:
-        assert "content.done" in kinds
+    with (
+        suppress(openai.LengthFinishReasonError),  # a small model rambles; the SDK will not parse what was cut
+        gpt.chat.completions.stream(model=model, messages=SAY, max_tokens=100) as stream,
+    ):
+        for event in stream:
+            kinds.add(event.type)
+    assert "content.delta" in kinds
 
 
 def test_chat_with_tools(gpt: openai.OpenAI, model: str) -> None:
@@ -218,8 +219,8 @@ def test_errors_in_anthropics_shape(claude: anthropic.Anthropic, place: Place) -
         claude.messages.count_tokens(model=place.models["openai"], messages=SAY)
     unserved_body: Any = unserved.value.body
     assert unserved_body["error"]["code"] == "operation_not_served"
+    search: Any = {"type": "web_search_20250305", "name": "web_search"}
     with pytest.raises(anthropic.BadRequestError) as hosted:
-        search: Any = {"type": "web_search_20250305", "name": "web_search"}
         claude.messages.create(model=place.models["anthropic"], messages=SAY, max_tokens=5, tools=[search])
     hosted_body: Any = hosted.value.body
     assert hosted_body["error"]["code"] == "hosted_tool_not_served"

@@ -250,7 +250,9 @@ def _watch(children: list[Child], server: embedded.Embedded | None, stop: thread
             wanted.clear()
             gateway = next(child for child in children if child.name == "gateway")
             succeeded = gateway.succeed(lambda pid: gateway_process(settings) == pid)
-            console.print("The gateway has a successor." if succeeded else f"[yellow]![/] the gateway's successor failed; see {gateway.log_file}")
+            console.print(
+                "The gateway has a successor." if succeeded else f"[yellow]![/] the gateway's successor failed; see {gateway.log_file}"
+            )
         if server and server.process.poll() is not None:
             raise Unavailable(
                 "postgres_died", "PostgreSQL stopped by itself.", repair="Look at postgres/postgres.log; `make up` starts again."
