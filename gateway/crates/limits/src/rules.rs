@@ -20,6 +20,8 @@ pub struct Rules {
     pub(crate) budgets: Box<[Arc<Budget>]>,
     /// `RateLimit-Policy`, ready to be sent; `None` = no limits.
     policy: Option<HeaderValue>,
+    /// Names of each limit's policies, in the order of [`KINDS`].
+    pub(crate) names: Box<[[Box<str>; 3]]>,
 }
 
 /// A model's own rules and what it costs.
@@ -131,7 +133,12 @@ impl Rules {
         let limits: Box<[_]> = all().filter_map(|rule| if let Rule::Limit(limit) = rule { Some(limit.clone()) } else { None }).collect();
         let budgets: Box<[_]> = all().filter_map(|rule| if let Rule::Budget(budget) = rule { Some(budget.clone()) } else { None }).collect();
         let policy = policy(&limits);
-        (!limits.is_empty() || !budgets.is_empty()).then_some(Self { limits, budgets, policy })
+        (!limits.is_empty() || !budgets.is_empty()).then(|| Self {
+            names: (0..limits.len()).map(|index| names_of(&limits, index)).collect(),
+            limits,
+            budgets,
+            policy,
+        })
     }
 
     #[must_use]
@@ -148,7 +155,7 @@ impl Rules {
 pub(crate) const KINDS: [Kind; 3] = [Kind::Requests, Kind::Tokens, Kind::Concurrency];
 
 /// Name of a policy: whose, and of what. `nth` tells apart two limits of one subject.
-pub(crate) fn name_of(limit: &Limit, kind: Kind, nth: usize, out: &mut String) {
+fn name_of(limit: &Limit, kind: Kind, nth: usize, out: &mut String) {
     let subject = match limit.subject() {
         Subject::Tenant | Subject::Unspecified => "tenant",
         Subject::Project => "project",
@@ -165,8 +172,16 @@ pub(crate) fn name_of(limit: &Limit, kind: Kind, nth: usize, out: &mut String) {
     let _ = if nth == 0 { write!(out, "\"{subject}-{unit}\"") } else { write!(out, "\"{subject}-{unit}-{}\"", nth + 1) };
 }
 
+fn names_of(limits: &[Arc<Limit>], index: usize) -> [Box<str>; 3] {
+    KINDS.map(|kind| {
+        let mut name = String::new();
+        name_of(&limits[index], kind, nth_of(limits, index), &mut name);
+        name.into()
+    })
+}
+
 /// How many limits of the same subject stand before this one.
-pub(crate) fn nth_of(limits: &[Arc<Limit>], index: usize) -> usize {
+fn nth_of(limits: &[Arc<Limit>], index: usize) -> usize {
     limits[..index].iter().filter(|other| other.subject() == limits[index].subject()).count()
 }
 

@@ -5,10 +5,9 @@
 
 use crate::admission::Applies;
 use crate::limit::{Kind, Limit};
-use crate::rules::{KINDS, name_of, nth_of};
+use crate::rules::KINDS;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::fmt::Write;
-use std::sync::Arc;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -23,67 +22,86 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// Of one limit, in one respect.
-struct Standing {
-    of_fleet: u64,
+/// The limit that has the least left, in one respect.
+struct Tightest<'a> {
+    limit: &'a Limit,
+    name: &'a str,
     remaining: u64,
-    whole_in_us: u64,
 }
 
 impl Applies {
-    /// Adds the headers of every limit that applies. Costs nothing where none does.
+    /// Adds the headers: of all limits that apply, the policies; of those that have the least left in each respect, how they stand. Costs
+    /// nothing where none does.
     pub fn tell(&self, headers: &mut HeaderMap, now_us: u64) {
-        let mut line = String::new();
-        let mut tightest: [Option<Standing>; 3] = [const { None }; 3];
+        let mut tightest: [Option<Tightest<'_>>; 3] = [const { None }; 3];
+        let mut some = false;
         for rules in self.rules().filter(|rules| !rules.limits.is_empty()) {
+            some = true;
             if let Some(policy) = rules.policy() {
                 headers.append(POLICY, policy.clone());
             }
-            for index in 0..rules.limits.len() {
-                tell_limit(&rules.limits, index, now_us, &mut line, &mut tightest);
+            for (limit, names) in rules.limits.iter().zip(&rules.names) {
+                look(limit, names, now_us, &mut tightest);
             }
         }
-        if let Some(value) = HeaderValue::from_str(&line).ok().filter(|value| !value.is_empty()) {
-            headers.insert(RATE_LIMIT, value);
-        }
-        for (names, standing) in [REQUESTS, TOKENS].into_iter().zip(&tightest) {
-            if let Some(standing) = standing {
-                tell_openai(headers, names, standing);
-            }
+        if some {
+            tell_tightest(headers, &tightest, now_us);
         }
     }
 }
 
-fn tell_limit(limits: &[Arc<Limit>], index: usize, now_us: u64, line: &mut String, tightest: &mut [Option<Standing>; 3]) {
-    let limit = &limits[index];
-    for (kind, tightest) in KINDS.into_iter().zip(tightest) {
-        let of_fleet = limit.of_fleet(kind);
-        if of_fleet == 0 {
+fn look<'a>(limit: &'a Limit, names: &'a [Box<str>; 3], now_us: u64, tightest: &mut [Option<Tightest<'a>>; 3]) {
+    for ((kind, name), tightest) in KINDS.into_iter().zip(names).zip(tightest) {
+        if limit.of_fleet(kind) == 0 {
             continue;
         }
-        let standing = Standing { of_fleet, remaining: limit.remaining(kind, now_us), whole_in_us: limit.whole_in_us(kind, now_us) };
-        if !line.is_empty() {
-            line.push_str(", ");
-        }
-        name_of(limit, kind, nth_of(limits, index), line);
-        // Writing to a string does not fail.
-        let _ = write!(line, ";r={}", standing.remaining);
-        if kind != Kind::Concurrency {
-            let _ = write!(line, ";t={}", standing.whole_in_us.div_ceil(1_000_000));
-        }
-        if tightest.as_ref().is_none_or(|other| standing.remaining < other.remaining) {
-            *tightest = Some(standing);
+        let remaining = limit.remaining(kind, now_us);
+        if tightest.as_ref().is_none_or(|other| remaining < other.remaining) {
+            *tightest = Some(Tightest { limit, name, remaining });
         }
     }
 }
 
-fn tell_openai(headers: &mut HeaderMap, [limit, remaining, reset]: [HeaderName; 3], standing: &Standing) {
-    headers.insert(limit, standing.of_fleet.into());
-    headers.insert(remaining, standing.remaining.into());
-    // As theirs: a duration in the notation of Go.
-    let seconds = standing.whole_in_us.div_ceil(1_000_000);
-    let text = if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) };
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        headers.insert(reset, value);
+/// Written by hand: this runs with every call, and formatting took as long as all the limits.
+fn tell_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], now_us: u64) {
+    let mut line = Vec::with_capacity(160);
+    let mut digits = itoa::Buffer::new();
+    for (kind, tightest) in KINDS.into_iter().zip(tightest) {
+        let Some(Tightest { limit, name, remaining }) = tightest else {
+            continue;
+        };
+        let separator: &[u8] = if line.is_empty() { b"" } else { b", " };
+        for part in [separator, name.as_bytes(), b";r=", digits.format(*remaining).as_bytes()] {
+            line.extend_from_slice(part);
+        }
+        let names = match kind {
+            Kind::Requests => REQUESTS,
+            Kind::Tokens => TOKENS,
+            Kind::Concurrency => continue,
+        };
+        let whole_in = limit.whole_in_us(kind, now_us).div_ceil(1_000_000);
+        line.extend_from_slice(b";t=");
+        line.extend_from_slice(digits.format(whole_in).as_bytes());
+        let [of_fleet, left, reset] = names;
+        headers.insert(of_fleet, limit.of_fleet(kind).into());
+        headers.insert(left, (*remaining).into());
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(go_duration(whole_in, &mut digits))) {
+            headers.insert(reset, value);
+        }
     }
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(line)) {
+        headers.insert(RATE_LIMIT, value);
+    }
+}
+
+/// As OpenAI tells it: a duration in the notation of Go.
+fn go_duration(seconds: u64, digits: &mut itoa::Buffer) -> Vec<u8> {
+    let mut text = Vec::with_capacity(24);
+    if seconds >= 60 {
+        text.extend_from_slice(digits.format(seconds / 60).as_bytes());
+        text.push(b'm');
+    }
+    text.extend_from_slice(digits.format(if seconds >= 60 { seconds % 60 } else { seconds }).as_bytes());
+    text.push(b's');
+    text
 }

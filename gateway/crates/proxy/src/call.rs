@@ -101,11 +101,11 @@ impl From<(Usage, Source)> for Measured {
 }
 
 impl Call {
-    /// Registers the call for the sweep. Nothing is metered yet.
-    pub fn new(worker: &Rc<Worker>, live: Live, subject: Subject) -> Self {
+    /// Registers the call for the sweep. Nothing is metered yet. Boxed: it is handed on several times, and its notes are some hundred bytes.
+    pub fn new(worker: &Rc<Worker>, live: Live, subject: Subject) -> Box<Self> {
         let live = Rc::new(live);
         let place = worker.live.insert(live.clone());
-        Self {
+        Box::new(Self {
             worker: worker.clone(),
             live,
             place,
@@ -124,7 +124,7 @@ impl Call {
             wish: Ask::default(),
             sampled: None,
             end: None,
-        }
+        })
     }
 
     /// What the call has taken stays with it to its end.

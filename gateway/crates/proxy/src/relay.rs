@@ -46,7 +46,7 @@ enum Kind {
 
 pub struct Relay {
     worker: Rc<Worker>,
-    call: Call,
+    call: Box<Call>,
     body: Incoming,
     /// Goes back to the pool when the answer has been read to its end; dropped before that, the connection is closed: that is the cancel.
     sender: Option<Sender>,
@@ -60,21 +60,21 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn events(worker: &Rc<Worker>, call: Call, answering: Answering, form: Form, take_usage_out: bool) -> Self {
+    pub fn events(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form, take_usage_out: bool) -> Self {
         Self::new(worker, call, answering, Kind::Events(Box::new(Observer::of(form, take_usage_out))))
     }
 
-    pub fn translated(worker: &Rc<Worker>, call: Call, answering: Answering, direction: Direction, include_usage: bool) -> Self {
+    pub fn translated(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, direction: Direction, include_usage: bool) -> Self {
         let translator = Translator::new(direction, include_usage, call.subject.started_unix_seconds());
         Self::new(worker, call, answering, Kind::Translated(Box::new(translator)))
     }
 
-    pub fn media(worker: &Rc<Worker>, call: Call, answering: Answering, form: Form, events: bool) -> Self {
+    pub fn media(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form, events: bool) -> Self {
         let kind = Kind::Media { watch: Box::new(Watch::new(events)), events, images: form.makes_images() };
         Self::new(worker, call, answering, kind)
     }
 
-    pub fn whole(worker: &Rc<Worker>, call: Call, answering: Answering, form: Form) -> Self {
+    pub fn whole(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form) -> Self {
         let refused = !answering.response.status().is_success();
         let kind = if refused { Kind::Refused } else { Kind::Whole { pieces: Vec::new(), bytes: 0, form } };
         let mut relay = Self::new(worker, call, answering, kind);
@@ -85,7 +85,7 @@ impl Relay {
         relay
     }
 
-    fn new(worker: &Rc<Worker>, call: Call, answering: Answering, kind: Kind) -> Self {
+    fn new(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, kind: Kind) -> Self {
         let Answering { response, first, length, sender, pool, .. } = answering;
         let body = response.into_body();
         let mut relay = Self {

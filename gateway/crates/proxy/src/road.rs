@@ -174,7 +174,7 @@ async fn admitted_call(
     subject: Subject,
     prepared: &Prepared<'_>,
     told: &Told,
-) -> Result<(Call, Answering), Problem> {
+) -> Result<(Box<Call>, Answering), Problem> {
     let mut guard = Call::new(worker, Live::new(key.clone(), subject.started), subject);
     guard.sample(prepared.body);
     let wanted =
@@ -226,7 +226,7 @@ fn check_head(call: &mut Call, answering: &Answering) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn answer(worker: &Rc<Worker>, mut call: Call, answering: Answering, reading: &Reading) -> Result<Response<Reply>, Problem> {
+async fn answer(worker: &Rc<Worker>, mut call: Box<Call>, answering: Answering, reading: &Reading) -> Result<Response<Reply>, Problem> {
     check_head(&mut call, &answering)?;
     let events = answering.is_good_stream();
     match answering.direction {
@@ -235,7 +235,7 @@ async fn answer(worker: &Rc<Worker>, mut call: Call, answering: Answering, readi
     }
 }
 
-fn relay(worker: &Rc<Worker>, call: Call, answering: Answering, reading: &Reading, events: bool) -> Response<Reply> {
+fn relay(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, reading: &Reading, events: bool) -> Response<Reply> {
     let (id, status) = (call.subject.id, answering.response.status());
     let headers = answering.response.headers();
     let content_type = headers.get(CONTENT_TYPE).cloned();

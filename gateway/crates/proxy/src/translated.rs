@@ -19,7 +19,7 @@ use tenon_usage::Outcome;
 
 /// # Errors
 /// When the answer breaks off, is not of the endpoint's dialect, or holds what the caller's has no words for.
-pub async fn answer(worker: &Worker, mut call: Call, mut answering: Answering, direction: Direction) -> Result<Response<Reply>, Problem> {
+pub async fn answer(worker: &Worker, mut call: Box<Call>, mut answering: Answering, direction: Direction) -> Result<Response<Reply>, Problem> {
     let status = answering.response.status();
     let retry_after = answering.response.headers().get(RETRY_AFTER).cloned();
     let body = match collect(worker, &call, &mut answering).await {

@@ -196,7 +196,7 @@ async fn admitted_call(
     arrival: Arrival,
     (door, streamed): (&'static Door, bool),
     wish: &Wish<'_>,
-) -> Result<(Call, Answering), Problem> {
+) -> Result<(Box<Call>, Answering), Problem> {
     let subject = arrival.subject(worker, door, streamed);
     let mut call = Call::new(worker, Live::new(key.clone(), subject.started), subject);
     let admitted = admitted(worker, key, &wanted(model, first), &Told::default()).await.inspect_err(|problem| call.refuse(problem))?;
@@ -205,7 +205,7 @@ async fn admitted_call(
 }
 
 /// The head of the answer. What the caller must not see of the endpoint's refusals is told in our own words.
-fn relay(worker: &Rc<Worker>, mut call: Call, answering: Answering, objection: Option<Rc<body::Objection>>) -> Result<Response<Reply>, Problem> {
+fn relay(worker: &Rc<Worker>, mut call: Box<Call>, answering: Answering, objection: Option<Rc<body::Objection>>) -> Result<Response<Reply>, Problem> {
     let headers = answering.response.headers();
     let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let is_plain = headers.get(ENCODING).is_none_or(|encoding| encoding == "identity");

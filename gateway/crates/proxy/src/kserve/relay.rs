@@ -61,7 +61,7 @@ impl Counted {
 
 pub struct Relay {
     worker: Rc<Worker>,
-    call: Call,
+    call: Box<Call>,
     body: Option<Incoming>,
     objection: Option<Rc<Objection>>,
     onlooker: Onlooker,
@@ -89,7 +89,7 @@ impl Drop for Running {
 }
 
 impl Relay {
-    pub fn new(worker: &Rc<Worker>, call: Call, answering: Answering, objection: Option<Rc<Objection>>) -> Self {
+    pub fn new(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, objection: Option<Rc<Objection>>) -> Self {
         call.live.enter(Phase::FirstToken, worker.clock());
         Self {
             worker: worker.clone(),

@@ -86,7 +86,7 @@ fn switching(call: &Call, asked: Opening) -> Response<Reply> {
 }
 
 /// An endpoint that does not open the session. Its refusals of the caller are passed on, those of us are told in our own words.
-async fn refused(worker: &Worker, mut call: Call, response: Response<Incoming>) -> Result<Response<Reply>, Problem> {
+async fn refused(worker: &Worker, mut call: Box<Call>, response: Response<Incoming>) -> Result<Response<Reply>, Problem> {
     let status = response.status();
     let hidden = match status.as_u16() {
         401 | 403 | 407 => Some(Problem::CREDENTIAL),

@@ -60,7 +60,7 @@ const CUT: Ending = Ending::Ours(Problem::CUT, CloseCode::Error, Outcome::Cut);
 struct Session {
     worker: Rc<Worker>,
     live: Rc<Live>,
-    call: RefCell<Call>,
+    call: RefCell<Box<Call>>,
     names: Names,
     tally: RefCell<Tally>,
     to_caller: Sink,
@@ -71,7 +71,7 @@ struct Session {
 }
 
 /// Runs the session to its end.
-pub async fn converse(worker: Rc<Worker>, call: Call, caller: Upgraded, endpoint: Upgraded) {
+pub async fn converse(worker: Rc<Worker>, call: Box<Call>, caller: Upgraded, endpoint: Upgraded) {
     let Some(chosen) = call.chosen().map(Chosen::unheld) else {
         return;
     };

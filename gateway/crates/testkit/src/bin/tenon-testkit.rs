@@ -45,6 +45,7 @@ fn main() {
     control.put_routing(routing(&options, &base_url));
     if options.has("--limits") || options.has("--budget") {
         control.put_governance(governance(&options, &key));
+        control.set_budget("budget", i64::MAX / 4);
     }
     control.put_key(key.record);
     println!("{}", key.text);
