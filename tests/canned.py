@@ -86,6 +86,16 @@ def _stream(body: dict[str, Any], used: Tokens) -> bytes:
     return head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
 
 
+async def _end(server: asyncio.Server) -> None:
+    """No connection outlives the upstream."""
+    server.close()
+    serving = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
+    await asyncio.sleep(0)  # transports close in the next round
+
+
 @contextmanager
 def canned_upstream() -> Iterator[Canned]:
     """One that runs, in a thread of its own."""
@@ -97,7 +107,7 @@ def canned_upstream() -> Iterator[Canned]:
     try:
         yield upstream
     finally:
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(_end(server), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
