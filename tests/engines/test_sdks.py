@@ -1,7 +1,8 @@
 """OpenAI's and Anthropic's own SDKs through the gateway, at every door they know, streamed and not, sync and async.
 
 Text comes from llama.cpp with a real small model, in both dialects and translated both ways; speech, transcripts and images from cans, since
-no engine for them runs on such a machine. What an SDK understood is compared with what was recorded.
+no engine for them runs on such a machine. What an SDK understood is compared with what was recorded. (tests/e2e/test_sdks.py looks closer at the
+shapes.) Temperature 0: with an emoji split between tokens, llama.cpp's own stream of messages loses its beginning or its connection.
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ def into(usage: anthropic.types.Usage) -> int:
 
 
 def test_chat(sdk: openai.OpenAI, operator: Operator, model: str) -> None:
-    whole = sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST)
+    whole = sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0)
     options: Any = {"include_usage": True}
-    chunks = list(sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, stream=True, stream_options=options))
+    chunks = list(
+        sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0, stream=True, stream_options=options)
+    )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     last = next(chunk.usage for chunk in reversed(chunks) if chunk.usage)
     assert whole.usage is not None
@@ -87,8 +90,8 @@ def test_chat(sdk: openai.OpenAI, operator: Operator, model: str) -> None:
 
 async def test_chat_async(async_sdk: openai.AsyncOpenAI, operator: Operator, model: str) -> None:
     whole, stream = await asyncio.gather(
-        async_sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST),
-        async_sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, stream=True),
+        async_sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0),
+        async_sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0, stream=True),
     )
     assert whole.choices[0].message.content
     assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
@@ -96,8 +99,8 @@ async def test_chat_async(async_sdk: openai.AsyncOpenAI, operator: Operator, mod
 
 
 def test_messages(claude: anthropic.Anthropic, operator: Operator, model: str) -> None:
-    whole = claude.messages.create(model=model, messages=ASKED, max_tokens=MOST)
-    with claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST) as stream:
+    whole = claude.messages.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0)
+    with claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST, temperature=0) as stream:
         text = "".join(stream.text_stream)
         last = stream.get_final_message()
     assert whole.content[0].type == "text"
@@ -107,8 +110,8 @@ def test_messages(claude: anthropic.Anthropic, operator: Operator, model: str) -
 
 
 async def test_messages_async(async_claude: anthropic.AsyncAnthropic, operator: Operator, model: str) -> None:
-    whole = await async_claude.messages.create(model=model, messages=ASKED, max_tokens=MOST)
-    async with async_claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST) as stream:
+    whole = await async_claude.messages.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0)
+    async with async_claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST, temperature=0) as stream:
         text = "".join([piece async for piece in stream.text_stream])
     assert whole.content
     assert text
