@@ -24,9 +24,9 @@ from load import Rival, burst, chat_body, lua_script
 from stage import CHAT, Gateway, Stage, binary, free_port, memory_mb, wait_listening
 
 SAMPLE_SECONDS = 5.0
-GROWTH_MB_MAX = 1.0
+GROWTH_MB_MAX = 2.0
 LOG_GROWTH_MB_MAX = 64.0
-FILES_MAX = 8
+FILES_MAX = 128  # connections to the engine are kept for the next call
 COOL_SECONDS = 12
 
 
