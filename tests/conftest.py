@@ -21,7 +21,7 @@ from tests.collector import Collector
 
 ROOT = Path(__file__).parents[1]
 TENON = ROOT / ".venv" / "bin" / "tenon"
-LISTEN = ("API", "SYNC", "WORKER", "GATEWAY", "GATEWAY_ADMIN", "ENGINE")
+LISTEN = ("API", "SYNC", "WORKER", "GATEWAY", "GATEWAY_GRPC", "GATEWAY_ADMIN", "ENGINE")
 
 
 @dataclass

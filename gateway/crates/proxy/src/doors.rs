@@ -24,12 +24,30 @@ pub enum Task {
     Call(Form),
     /// A session over a WebSocket.
     Realtime,
-    /// A call over gRPC.
-    Infer,
+    /// A method of the gRPC listener.
+    Grpc(Rpc),
     /// The list of models; no upstream is called.
     Models,
     /// Why a call that ended went as it went; no upstream is called.
     Explain,
+}
+
+/// Methods of `inference.GRPCInferenceService`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rpc {
+    ServerLive,
+    ServerReady,
+    ServerMetadata,
+    ModelReady,
+    ModelMetadata,
+    ModelInfer,
+    ModelStreamInfer,
+}
+
+impl Rpc {
+    const fn calls_upstream(self) -> bool {
+        matches!(self, Self::ModelMetadata | Self::ModelInfer | Self::ModelStreamInfer)
+    }
 }
 
 const fn call(path: &'static str, operation: Operation, form: Form, span: &'static str) -> Door {
@@ -76,14 +94,20 @@ pub fn explained(path: &str) -> Option<&str> {
     path.strip_prefix("/v1/requests/")?.strip_suffix("/explain").filter(|id| !id.contains('/'))
 }
 
-const fn infer(path: &'static str) -> Door {
-    Door { method: Method::POST, path, operation: Operation::Infer, dialect: Dialect::OpenAi, task: Task::Infer, span: names::INFER }
+const fn grpc(path: &'static str, rpc: Rpc) -> Door {
+    Door { method: Method::POST, path, operation: Operation::Infer, dialect: Dialect::OpenAi, task: Task::Grpc(rpc), span: names::INFER }
 }
 
-/// Those of the gRPC listener; another reads them, none of them is reached by a path here.
-pub static INFER: Door = infer("/inference.GRPCInferenceService/ModelInfer");
-pub static STREAM_INFER: Door = infer("/inference.GRPCInferenceService/ModelStreamInfer");
-pub static METADATA: Door = infer("/inference.GRPCInferenceService/ModelMetadata");
+/// Those of the gRPC listener; another reads them, none of them is reached by a path of the others.
+pub static GRPC_DOORS: [Door; 7] = [
+    grpc("/inference.GRPCInferenceService/ModelInfer", Rpc::ModelInfer),
+    grpc("/inference.GRPCInferenceService/ModelStreamInfer", Rpc::ModelStreamInfer),
+    grpc("/inference.GRPCInferenceService/ModelMetadata", Rpc::ModelMetadata),
+    grpc("/inference.GRPCInferenceService/ModelReady", Rpc::ModelReady),
+    grpc("/inference.GRPCInferenceService/ServerLive", Rpc::ServerLive),
+    grpc("/inference.GRPCInferenceService/ServerReady", Rpc::ServerReady),
+    grpc("/inference.GRPCInferenceService/ServerMetadata", Rpc::ServerMetadata),
+];
 
 impl Door {
     /// # Errors
@@ -100,7 +124,7 @@ impl Door {
     /// Index into the metrics' operations.
     pub fn metric(&self) -> usize {
         match self.task {
-            Task::Call(_) | Task::Realtime | Task::Infer => self.operation as usize,
+            Task::Call(_) | Task::Realtime | Task::Grpc(_) => self.operation as usize,
             Task::Models => crate::metrics::MODELS,
             Task::Explain => 0,
         }
@@ -113,13 +137,21 @@ pub fn doors_json() -> String {
     let doors: Vec<_> = DOORS
         .iter()
         .chain([&EXPLAIN])
+        .chain(&GRPC_DOORS)
         .map(|door| {
+            let (transport, calls_upstream) = match door.task {
+                Task::Call(_) => ("http", true),
+                Task::Realtime => ("websocket", true),
+                Task::Grpc(rpc) => ("grpc", rpc.calls_upstream()),
+                Task::Models | Task::Explain => ("http", false),
+            };
             serde_json::json!({
                 "method": door.method.as_str(),
                 "path": door.path,
                 "operation": door.operation.as_str_name().trim_start_matches("OPERATION_").to_ascii_lowercase(),
-                "dialect": door.dialect.name(),
-                "calls_upstream": matches!(door.task, Task::Call(_) | Task::Realtime),
+                "dialect": if transport == "grpc" { "open_inference" } else { door.dialect.name() },
+                "transport": transport,
+                "calls_upstream": calls_upstream,
             })
         })
         .collect();

@@ -74,7 +74,7 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
         Ok((door, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, door, &told)).await,
         Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, (door, form), &told)).await,
         // No path leads there: they have a listener of their own.
-        Ok((_, Task::Infer)) => Err(Problem::NOT_FOUND),
+        Ok((_, Task::Grpc(_))) => Err(Problem::NOT_FOUND),
         Err(problem) => {
             tell_refused(&worker, &arrival, &problem);
             Err(problem)

@@ -1,5 +1,6 @@
 //! Limits and budgets: one of each for each row's own key, so that what one cell uses up is no other's.
 
+use crate::grpc;
 use crate::rows::{ROWS, Row};
 use crate::support::TENANT;
 use crate::world::{Seen, World, key_id};
@@ -47,7 +48,7 @@ pub fn governance(control: &Control) -> Governance {
         ]
     });
     let budgets = calls().flat_map(|row| [budget(control, "budgone", row, 1), budget(control, "nopricy", row, 1 << 40)]);
-    let prices = ["good.openai", "good.anthropic"].map(price).to_vec();
+    let prices = ["good.openai", "good.anthropic", "good.open_inference"].map(price).to_vec();
     Governance { tenant_id: TENANT.into(), limits: limits.collect(), budgets: budgets.collect(), prices, ..Governance::default() }
 }
 
@@ -72,6 +73,9 @@ pub fn tokens_reached(world: &World, row: &Row) -> Seen {
 
 pub fn calls_reached(world: &World, row: &Row) -> Seen {
     let key = world.make_key(&key_id("limcall", row), |_| {});
+    if row.is_grpc() {
+        return grpc::beside_a_running_call(world, row, &key.text);
+    }
     let (running, _) = world.open_running(row, &key.text, "occupy");
     let seen = world.call(row, &key.text, "good");
     drop(running);

@@ -5,6 +5,7 @@
 
 mod answers;
 mod governed;
+mod grpc;
 mod page;
 mod policies;
 mod rows;
@@ -65,6 +66,15 @@ fn every_door_of_the_product_has_a_row() {
     doors.push(unwired);
     assert_eq!(untested(&doors, ROWS), ["POST /v1/backdoor (chat, openai) has no row"]);
     doors.pop();
+    let other = Door {
+        method: "POST".into(),
+        path: "/inference.GRPCInferenceService/ModelConfig".into(),
+        operation: "infer".into(),
+        dialect: "open_inference".into(),
+    };
+    doors.push(other);
+    assert_eq!(untested(&doors, ROWS).len(), 1);
+    doors.pop();
     // As one whose operation changed under its row.
     doors[0].operation = "embedding".into();
     assert_eq!(untested(&doors, ROWS).len(), 1);
@@ -92,7 +102,7 @@ fn every_policy_holds_at_every_door() {
 }
 
 fn act<'a>(world: &World, policy: &'a Policy, rows: &[&'a Row]) -> Vec<(&'a Policy, &'a Row, Seen)> {
-    let here = rows.iter().filter(|row| (policy.expect)(row).is_some());
+    let here = rows.iter().filter(|row| policy.expected(row).is_some());
     here.map(|row| (policy, *row, (policy.act)(world, row))).collect()
 }
 
@@ -126,6 +136,6 @@ fn record_text(row: &Row, records: &[UsageRecord]) -> String {
 }
 
 fn difference(cell: &Cell<'_>) -> Option<String> {
-    let expected = (cell.policy.expect)(cell.row)?;
+    let expected = cell.policy.expected(cell.row)?;
     (expected != cell.seen).then(|| format!("{} at {}\n  expected {expected}\n  saw      {}", cell.policy.name, cell.row.name(), cell.seen))
 }

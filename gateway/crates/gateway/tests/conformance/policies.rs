@@ -1,9 +1,9 @@
 //! Every policy and every fault, what it does to a request, and what a caller must then see. The text of a cell is both the judgement and
 //! what the page shows.
 
-use crate::governed;
 use crate::rows::{Kind, Row, Sent, head};
 use crate::world::{BODY_BYTES_MAX, Seen, World, key_id, see};
+use crate::{governed, grpc};
 use tenon_testkit::TestKey;
 
 pub struct Policy {
@@ -11,6 +11,13 @@ pub struct Policy {
     pub act: fn(&World, &Row) -> Seen,
     /// `None`: it cannot happen at this door.
     pub expect: fn(&Row) -> Option<String>,
+}
+
+impl Policy {
+    pub fn expected(&self, row: &Row) -> Option<String> {
+        let expected = (self.expect)(row);
+        if row.is_grpc() { grpc::expected(self.name, row, expected) } else { expected }
+    }
 }
 
 const fn policy(name: &'static str, act: fn(&World, &Row) -> Seen, expect: fn(&Row) -> Option<String>) -> Policy {
@@ -63,7 +70,7 @@ fn tokens_limit(row: &Row) -> Option<String> {
 
 /// What nothing bounds is refused on a hard budget whatever is left of it.
 fn budget_gone(row: &Row) -> Option<String> {
-    let unbounded = ["speech", "transcription", "image", "realtime"].contains(&row.operation);
+    let unbounded = ["speech", "transcription", "image", "realtime", "infer"].contains(&row.operation);
     refused_call(row, if unbounded { "400 unbounded_input" } else { "402 budget_exhausted" })
 }
 

@@ -11,6 +11,10 @@ pub enum Kind {
     Socket,
     /// No upstream is called and no model is named.
     Listing,
+    /// A method over gRPC, on a listener of its own.
+    Grpc,
+    /// One that is answered without an endpoint.
+    GrpcListing,
 }
 
 /// A door, in one of the ways in which it is used.
@@ -66,6 +70,14 @@ const fn multipart(of: Row) -> Row {
     Row { kind: Kind::Multipart, ..of }
 }
 
+const fn grpc(short: &'static str, path: &'static str) -> Row {
+    Row { short, path, dialect: "open_inference", protocol: Protocol::KserveGrpc, kind: Kind::Grpc, ..row(short, path, "infer", "") }
+}
+
+const fn listing(of: Row) -> Row {
+    Row { kind: Kind::GrpcListing, usage: (0, 0), ..of }
+}
+
 const CHAT: Row = row("chat", "/v1/chat/completions", "chat", MESSAGES);
 const COMPLETION: Row = row("compl", "/v1/completions", "completion", r#""max_tokens":16,"prompt":"hi""#);
 const RESPONSE: Row = row("resp", "/v1/responses", "response", r#""max_output_tokens":16,"input":"hi""#);
@@ -101,6 +113,13 @@ pub const ROWS: &[Row] = &[
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("models", "/v1/models", "unspecified", "") },
     // Asked for a request nobody made; tests/explain.rs asks for real ones.
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("explain", "/v1/requests/{id}/explain", "unspecified", "") },
+    grpc("infer", "/inference.GRPCInferenceService/ModelInfer"),
+    streamed("infer≈", grpc("infer≈", "/inference.GRPCInferenceService/ModelStreamInfer")),
+    usage(0, 0, grpc("meta", "/inference.GRPCInferenceService/ModelMetadata")),
+    listing(grpc("mready", "/inference.GRPCInferenceService/ModelReady")),
+    listing(grpc("live", "/inference.GRPCInferenceService/ServerLive")),
+    listing(grpc("ready", "/inference.GRPCInferenceService/ServerReady")),
+    listing(grpc("server", "/inference.GRPCInferenceService/ServerMetadata")),
 ];
 
 /// A request's body and its content type, which for a WebSocket is its query.
@@ -111,6 +130,9 @@ pub struct Sent {
 
 impl Row {
     pub fn name(&self) -> String {
+        if self.is_grpc() {
+            return format!("gRPC {}{}", &self.path[1..], if self.streamed { ", a stream" } else { "" });
+        }
         let over = match (self.dialect, self.protocol) {
             ("openai", Protocol::Anthropic) => ", endpoint speaks Anthropic",
             ("anthropic", Protocol::Openai) => ", endpoint speaks OpenAI",
@@ -120,17 +142,22 @@ impl Row {
     }
 
     pub fn is_call(&self) -> bool {
-        self.kind != Kind::Listing
+        !matches!(self.kind, Kind::Listing | Kind::GrpcListing)
+    }
+
+    pub fn is_grpc(&self) -> bool {
+        matches!(self.kind, Kind::Grpc | Kind::GrpcListing)
     }
 
     pub fn has_body(&self) -> bool {
-        !matches!(self.kind, Kind::Listing | Kind::Socket)
+        matches!(self.kind, Kind::Json | Kind::Multipart)
     }
 
     /// What a caller sees of an answer that begins.
     pub fn begins(&self) -> &'static str {
         match (self.kind, self.streamed) {
             (Kind::Socket, _) => "101 session",
+            (Kind::Grpc, _) => "OK",
             (_, true) => "200 stream",
             (_, false) => "200",
         }
@@ -142,7 +169,7 @@ impl Row {
     }
 
     pub fn protocol_name(&self) -> &'static str {
-        if self.protocol == Protocol::Anthropic { "anthropic" } else { "openai" }
+        spoken_name(self.protocol)
     }
 
     /// A good request for this model.
@@ -150,7 +177,7 @@ impl Row {
         match self.kind {
             Kind::Multipart => Sent { content_type: format!("multipart/form-data; boundary={BOUNDARY}"), body: self.form(&[model], b"RIFF....") },
             Kind::Socket => Sent { content_type: format!("model={model}"), body: Vec::new() },
-            Kind::Listing => Sent { content_type: "application/json".into(), body: Vec::new() },
+            Kind::Listing | Kind::Grpc | Kind::GrpcListing => Sent { content_type: "application/json".into(), body: Vec::new() },
             Kind::Json => {
                 let stream = if self.streamed { r#","stream":true"# } else { "" };
                 Sent { content_type: "application/json".into(), body: format!(r#"{{"model":"{model}"{stream},{}}}"#, self.members).into_bytes() }
@@ -171,6 +198,14 @@ impl Row {
         }
         body.extend(format!("--{BOUNDARY}--\r\n").into_bytes());
         body
+    }
+}
+
+pub fn spoken_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Anthropic => "anthropic",
+        Protocol::KserveGrpc => "open_inference",
+        _ => "openai",
     }
 }
 

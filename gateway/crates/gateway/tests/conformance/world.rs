@@ -1,12 +1,13 @@
 //! One gateway, one control plane, one upstream with a bad address for each fault: what every cell of the table is run against.
 
-use crate::rows::{ROWS, Row, Sent, head};
+use crate::rows::{ROWS, Row, Sent, head, spoken_name};
 use crate::support::told::{session_end, told};
 use crate::support::{TENANT, endpoint, model, setup, table};
-use crate::{answers, governed};
+use crate::{answers, governed, grpc};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tenon_contract::{Endpoint, KeyKind, KeyRecord, Model, Protocol};
-use tenon_testkit::{Client, Control, Gateway, Setup, TestKey, Upstream};
+use tenon_testkit::{Client, Control, Gateway, GrpcUpstream, Setup, TestKey, Upstream};
 
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Faults that the upstream acts by the endpoint's address.
@@ -34,10 +35,13 @@ const SHORT_MS: u32 = 80;
 pub struct World {
     pub control: Control,
     pub upstream: Upstream,
+    pub grpc_upstream: GrpcUpstream,
     /// Holds the data directory.
     _setup: Setup,
     pub gateway: Gateway,
     pub key: TestKey,
+    /// The gateway's other listener.
+    pub grpc: SocketAddr,
 }
 
 /// What a caller saw of one request.
@@ -47,19 +51,18 @@ pub struct Seen {
     pub told: String,
 }
 
-fn spoken(protocol: Protocol) -> &'static str {
-    if protocol == Protocol::Anthropic { "anthropic" } else { "openai" }
-}
+const SPOKEN: [Protocol; 3] = [Protocol::Openai, Protocol::Anthropic, Protocol::KserveGrpc];
 
 /// Endpoint and model of one fault, in one protocol.
 fn faulty(fault: &str, protocol: Protocol, url: &str) -> (Endpoint, Model) {
-    let name = format!("{fault}.{}", spoken(protocol));
+    let name = format!("{fault}.{}", spoken_name(protocol));
     let mut made = endpoint(&name, url);
     made.protocol = protocol as i32;
     match fault {
         "silent" => made.headers_timeout_ms = SHORT_MS,
         "stall-first" => made.first_token_timeout_ms = SHORT_MS,
         "stall" => made.idle_timeout_ms = SHORT_MS,
+        "occupy" if protocol == Protocol::KserveGrpc => made.total_timeout_ms = grpc::OCCUPY_MS,
         "silent-total" => made.total_timeout_ms = SHORT_MS,
         "uncleared" => made.cleared_markings.clear(),
         "elsewhere" => made.operations = vec!["nothing-it-knows".into()],
@@ -68,16 +71,17 @@ fn faulty(fault: &str, protocol: Protocol, url: &str) -> (Endpoint, Model) {
     (made, model(&name, &name))
 }
 
-fn endpoints_and_models(upstream: &Upstream) -> (Vec<Endpoint>, Vec<Model>) {
+fn endpoints_and_models(upstream: &Upstream, grpc: &GrpcUpstream) -> (Vec<Endpoint>, Vec<Model>) {
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let at = |fault: &str| match fault {
+    let at = |fault: &str, protocol: Protocol| match fault {
         "dead" => format!("http://{dead}/v1"),
         "broken" => "ftp://nowhere/v1".into(),
+        _ if protocol == Protocol::KserveGrpc => grpc.url(),
         _ => format!("http://{}/{fault}/v1", upstream.address),
     };
     let own = ["silent-total", "uncleared", "elsewhere", "dead", "broken"];
     let faults = FAULTS.into_iter().chain(own);
-    faults.flat_map(|fault| [Protocol::Openai, Protocol::Anthropic].map(|protocol| faulty(fault, protocol, &at(fault)))).unzip()
+    faults.flat_map(|fault| SPOKEN.map(|protocol| faulty(fault, protocol, &at(fault, protocol)))).unzip()
 }
 
 impl World {
@@ -86,12 +90,15 @@ impl World {
         let upstream = Upstream::start(answers::script);
         let key = TestKey::new("goodgoodk1", TENANT);
         control.put_key(key.record.clone());
-        let (endpoints, models) = endpoints_and_models(&upstream);
+        let grpc_upstream = GrpcUpstream::start(grpc::script);
+        let (endpoints, models) = endpoints_and_models(&upstream, &grpc_upstream);
         control.put_routing(table(endpoints, models));
         control.put_governance(governed::governance(&control));
         let setup = setup(&control).with("TENON_GATEWAY_BODY_BYTES_MAX", BODY_BYTES_MAX).with("TENON_GATEWAY_BODY_READ_MS", 250);
+        let grpc = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let setup = setup.with("TENON_GATEWAY_GRPC_LISTEN", grpc);
         let gateway = setup.start();
-        Self { control, upstream, _setup: setup, gateway, key }
+        Self { control, upstream, grpc_upstream, grpc, _setup: setup, gateway, key }
     }
 
     /// A key of its own, known to the gateway when this returns.
@@ -107,6 +114,9 @@ impl World {
 
     /// A good request with this key for this fault's model.
     pub fn call(&self, row: &Row, key: &str, fault: &str) -> Seen {
+        if row.is_grpc() {
+            return grpc::call(self, row, key, fault);
+        }
         self.send(row, key, &row.request(&format!("{fault}.{}", row.protocol_name())))
     }
 
@@ -144,7 +154,9 @@ impl World {
 
     /// How often the upstream was asked for this request.
     pub fn asked_for(&self, id: &str) -> usize {
-        self.upstream.asked.lock().unwrap().iter().filter(|asked| asked.header("x-request-id") == Some(id)).count()
+        let over_grpc = self.grpc_upstream.asked.lock().unwrap();
+        let over_grpc = over_grpc.iter().filter(|asked| asked.headers.get("x-request-id").is_some_and(|theirs| theirs == id)).count();
+        over_grpc + self.upstream.asked.lock().unwrap().iter().filter(|asked| asked.header("x-request-id") == Some(id)).count()
     }
 
     pub fn wait_shipped(&self) {

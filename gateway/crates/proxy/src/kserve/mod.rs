@@ -14,7 +14,7 @@ mod upstream;
 use crate::admit::{Told, Wanted, admitted};
 use crate::authenticate::authenticate;
 use crate::call::{Call, Measured};
-use crate::doors::{Door, INFER, METADATA, STREAM_INFER};
+use crate::doors::{Door, GRPC_DOORS, Rpc, Task};
 use crate::failover::try_routes;
 use crate::live::Live;
 use crate::peer::Peer;
@@ -42,7 +42,6 @@ use upstream::{Answering, Wish, attempt};
 pub use server::greet;
 pub use upstream::Connections;
 
-const SERVICE: &str = "/inference.GRPCInferenceService/";
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 impl Problem {
@@ -68,24 +67,22 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
 }
 
 async fn answer(worker: &Rc<Worker>, request: Request<Incoming>, arrival: Arrival) -> Result<Response<Reply>, Problem> {
-    let method = understood(&request).inspect_err(|problem| tell_refused(worker, &arrival, problem))?.to_owned();
-    match &*method {
+    let door = understood(&request).inspect_err(|problem| tell_refused(worker, &arrival, problem))?;
+    let Task::Grpc(rpc) = door.task else {
+        return Err(Problem::UNIMPLEMENTED);
+    };
+    match rpc {
         // Whoever can connect may know that it lives, as at `/livez`.
-        "ServerLive" => Ok(own(&[0x08, 1])),
-        "ServerReady" | "ServerMetadata" | "ModelReady" => {
-            local(worker, &method, request, &arrival).await.inspect_err(|problem| tell_refused(worker, &arrival, problem))
+        Rpc::ServerLive => Ok(own(&[0x08, 1])),
+        Rpc::ServerReady | Rpc::ServerMetadata | Rpc::ModelReady => {
+            local(worker, rpc, request, &arrival).await.inspect_err(|problem| tell_refused(worker, &arrival, problem))
         }
-        "ModelInfer" => Box::pin(unary(worker, request, arrival, &INFER)).await,
-        "ModelMetadata" => Box::pin(unary(worker, request, arrival, &METADATA)).await,
-        "ModelStreamInfer" => Box::pin(stream(worker, request, arrival)).await,
-        _ => {
-            tell_refused(worker, &arrival, &Problem::UNIMPLEMENTED);
-            Err(Problem::UNIMPLEMENTED)
-        }
+        Rpc::ModelInfer | Rpc::ModelMetadata => Box::pin(unary(worker, request, arrival, door)).await,
+        Rpc::ModelStreamInfer => Box::pin(stream(worker, request, arrival, door)).await,
     }
 }
 
-fn understood(request: &Request<Incoming>) -> Result<&str, Problem> {
+fn understood(request: &Request<Incoming>) -> Result<&'static Door, Problem> {
     let headers = request.headers();
     let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/grpc" || kind.as_bytes().starts_with(b"application/grpc+proto"));
     if *request.method() != Method::POST || !is_grpc {
@@ -94,7 +91,7 @@ fn understood(request: &Request<Incoming>) -> Result<&str, Problem> {
     if headers.get(ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(Problem::COMPRESSED);
     }
-    request.uri().path().strip_prefix(SERVICE).ok_or(Problem::UNIMPLEMENTED)
+    GRPC_DOORS.iter().find(|door| door.path == request.uri().path()).ok_or(Problem::UNIMPLEMENTED)
 }
 
 async fn caller(worker: &Worker, headers: &HeaderMap, arrival: &Arrival) -> Result<Arc<Key>, Problem> {
@@ -103,12 +100,12 @@ async fn caller(worker: &Worker, headers: &HeaderMap, arrival: &Arrival) -> Resu
 }
 
 /// What needs no endpoint.
-async fn local(worker: &Worker, method: &str, request: Request<Incoming>, arrival: &Arrival) -> Result<Response<Reply>, Problem> {
+async fn local(worker: &Worker, rpc: Rpc, request: Request<Incoming>, arrival: &Arrival) -> Result<Response<Reply>, Problem> {
     let (parts, body) = request.into_parts();
     let key = caller(worker, &parts.headers, arrival).await?;
-    match method {
-        "ServerReady" => Ok(own(&[0x08, 1])),
-        "ServerMetadata" => {
+    match rpc {
+        Rpc::ServerReady => Ok(own(&[0x08, 1])),
+        Rpc::ServerMetadata => {
             let mut metadata = Vec::new();
             put_bytes(1, b"tenon-gateway", &mut metadata);
             put_bytes(2, env!("CARGO_PKG_VERSION").as_bytes(), &mut metadata);
@@ -157,7 +154,7 @@ async fn unary(worker: &Rc<Worker>, request: Request<Incoming>, arrival: Arrival
     relay(worker, call, answering, None)
 }
 
-async fn stream(worker: &Rc<Worker>, request: Request<Incoming>, arrival: Arrival) -> Result<Response<Reply>, Problem> {
+async fn stream(worker: &Rc<Worker>, request: Request<Incoming>, arrival: Arrival, door: &'static Door) -> Result<Response<Reply>, Problem> {
     let (parts, body) = request.into_parts();
     let read = async {
         let key = caller(worker, &parts.headers, &arrival).await?;
@@ -180,7 +177,7 @@ async fn stream(worker: &Rc<Worker>, request: Request<Incoming>, arrival: Arriva
     };
     let wish =
         Wish { headers: &parts.headers, timeout: status::timeout(&parts.headers), body: &make, objection: Some(&objection), take_back: &take_back };
-    let (call, answering) = admitted_call(worker, &key, (&name, &first), arrival, (&STREAM_INFER, true), &wish).await?;
+    let (call, answering) = admitted_call(worker, &key, (&name, &first), arrival, (door, true), &wish).await?;
     relay(worker, call, answering, Some(objection))
 }
 
