@@ -24,6 +24,7 @@ from tests.engines.conftest import Operator
 Asked = list[dict[str, str]]
 ASKED: Any = [{"role": "user", "content": "Say hello."}]
 MOST = 12
+CALM = {"temperature": 0}
 
 
 @pytest.fixture(params=["openai", "anthropic"])
@@ -99,8 +100,8 @@ async def test_chat_async(async_sdk: openai.AsyncOpenAI, operator: Operator, mod
 
 
 def test_messages(claude: anthropic.Anthropic, operator: Operator, model: str) -> None:
-    whole = claude.messages.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0)
-    with claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST, temperature=0) as stream:
+    whole = claude.messages.create(model=model, messages=ASKED, max_tokens=MOST, extra_body=CALM)
+    with claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST, extra_body=CALM) as stream:
         text = "".join(stream.text_stream)
         last = stream.get_final_message()
     assert whole.content[0].type == "text"
@@ -110,8 +111,8 @@ def test_messages(claude: anthropic.Anthropic, operator: Operator, model: str) -
 
 
 async def test_messages_async(async_claude: anthropic.AsyncAnthropic, operator: Operator, model: str) -> None:
-    whole = await async_claude.messages.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0)
-    async with async_claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST, temperature=0) as stream:
+    whole = await async_claude.messages.create(model=model, messages=ASKED, max_tokens=MOST, extra_body=CALM)
+    async with async_claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST, extra_body=CALM) as stream:
         text = "".join([piece async for piece in stream.text_stream])
     assert whole.content
     assert text

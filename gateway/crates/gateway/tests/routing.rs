@@ -1,5 +1,5 @@
 //! Which endpoint gets a call: weights, failover, breaker, sessions, saturation.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
