@@ -92,8 +92,13 @@ test: check test-server test-gateway test-e2e ## Everything: checks, unit and pr
 test-server: $(INSTALLED)
 	cd server && ../$(RUN)pytest -n 2
 
+BENCH_BINARIES := cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
+
 test-gateway:
 	cargo test --manifest-path gateway/Cargo.toml --locked --workspace
+	@if command -v valgrind >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null; \
+	then $(BENCH_BINARIES) && $(PYTHON) tools/bench/gateway/instructions.py --check; \
+	else echo "valgrind or nginx is not here: the instructions of a request are not counted"; fi
 
 test-e2e: $(INSTALLED) $(GATEWAY)
 	$(RUN)pytest -c server/pyproject.toml --rootdir . tests
@@ -145,8 +150,6 @@ test-revocation: $(INSTALLED) $(GATEWAY) ## The delay of 1,000 revocations, from
 # --- measure ----------------------------------------------------------------------------------------------------------------------
 
 .PHONY: bench-gateway bench-instructions bench-peers bench-ontology bench-ingestion
-BENCH_BINARIES := cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
-
 bench-gateway: $(GATEWAY) ## The gateway beside nginx in the same run (needs nginx and wrk)
 	$(BENCH_BINARIES)
 	$(PYTHON) tools/bench/gateway/bench.py --page docs/performance.md
