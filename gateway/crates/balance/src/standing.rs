@@ -207,6 +207,10 @@ impl Health {
                 self.failed(now, row + 1 >= UNREACHABLE_IN_ROW_MAX);
             }
             Verdict::Failed => self.failed(now, false),
+            Verdict::BrokeOff => {
+                self.window.revoke(now);
+                self.look(now, false);
+            }
             Verdict::Busy(ms) => self.pause(now, ms.min(PAUSE_MS_MAX)),
             Verdict::Unauthorised => self.pause(now, CREDENTIAL_PAUSE_MS),
             Verdict::Forbidden => {
@@ -236,6 +240,11 @@ impl Health {
 
     fn failed(&self, now: u64, row_is_full: bool) {
         self.window.note(now, true);
+        self.look(now, row_is_full);
+    }
+
+    /// After a failure: is it enough?
+    fn look(&self, now: u64, row_is_full: bool) {
         let counts = self.window.counts(now);
         let too_many = counts.attempts >= VOLUME_MIN && counts.failures * 2 >= counts.attempts;
         let opened = self.change(now, |condition| {

@@ -8,6 +8,8 @@ pub enum Verdict {
     Unreachable,
     /// 5xx, silence beyond a deadline, an answer that cannot be read or broke off.
     Failed,
+    /// It was found to answer, and then broke off or fell silent in the middle.
+    BrokeOff,
     /// It asked for a pause (429 or 503 with `Retry-After`), in milliseconds.
     Busy(u64),
     /// It refused our credential (401) …
@@ -31,5 +33,24 @@ impl Verdict {
             (500.., _) => Self::Failed,
             _ => Self::Answered,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::standing::{Health, Standing};
+
+    #[test]
+    fn answers_that_break_off_count_as_failures_not_as_attempts() {
+        let health = Health::default();
+        for i in 1..=10 {
+            assert!(!matches!(health.standing(0), Standing::Out(_)), "after {i}");
+            health.judge(Verdict::Answered, 0);
+            if i % 2 == 0 {
+                health.judge(Verdict::BrokeOff, 0);
+            }
+        }
+        assert!(matches!(health.standing(0), Standing::Out(_)), "half of ten");
     }
 }

@@ -23,10 +23,18 @@ pub(crate) struct Counts {
 
 impl Window {
     pub fn note(&self, now_ms: u64, failed: bool) {
+        self.add(now_ms, 1 + (u64::from(failed) << FAILURES_AT));
+    }
+
+    /// An attempt that was noted as good was not.
+    pub fn revoke(&self, now_ms: u64) {
+        self.add(now_ms, 1 << FAILURES_AT);
+    }
+
+    fn add(&self, now_ms: u64, by: u64) {
         let number = now_ms / SLOT_MS;
         let epoch = number & EPOCH_MASK;
         let slot = &self.slots[(number % SLOTS) as usize];
-        let by = 1 + (u64::from(failed) << FAILURES_AT);
         let mut held = slot.load(Relaxed);
         loop {
             let base = if held >> EPOCH_AT == epoch { held } else { epoch << EPOCH_AT };

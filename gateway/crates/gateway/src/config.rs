@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tenon_control::Peer;
 use tenon_proxy::tls_listener::TlsFiles;
+use tenon_proxy::watcher::Pace;
 use tenon_proxy::{Limits, WhenLogFull};
 use tenon_snapshot::Network;
 use tenon_usage::Options as LogOptions;
@@ -60,6 +61,7 @@ pub struct Config {
     pub threads: usize,
     pub drain: Duration,
     pub limits: Limits,
+    pub watch: Pace,
     pub log: LogOptions,
     /// Of each thread.
     pub explain_calls: usize,
@@ -104,6 +106,9 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_FIRST_TOKEN_TIMEOUT_MS", "600000", "upstream: from there to the first byte of the body"),
     ("TENON_GATEWAY_IDLE_TIMEOUT_MS", "120000", "upstream: between two pieces of the body"),
     ("TENON_GATEWAY_TOTAL_TIMEOUT_MS", "3600000", "upstream: the whole call"),
+    ("TENON_GATEWAY_HEALTH_INTERVAL_MS", "5000", "between two looks at an endpoint's health_path; 0 = never"),
+    ("TENON_GATEWAY_METRICS_INTERVAL_MS", "1000", "between two looks at an engine's metrics_url; 0 = never"),
+    ("TENON_GATEWAY_WATCH_TIMEOUT_MS", "2000", "time for one such look"),
     ("TENON_GATEWAY_STALENESS_MAX_MS", "86400000", "how long keys are believed without a word from the control plane"),
     ("TENON_GATEWAY_DRAIN_MS", "30000", "on SIGTERM: time for answers to finish, then again for usage to ship (at most 10 s)"),
     ("TENON_GATEWAY_WAL_SEGMENT_BYTES", "8388608", "size of a segment of the usage log"),
@@ -235,6 +240,14 @@ impl Source {
         Ok(limits)
     }
 
+    fn watch(&self) -> Result<Pace, ConfigError> {
+        Ok(Pace {
+            health_every: self.ms("TENON_GATEWAY_HEALTH_INTERVAL_MS")?,
+            metrics_every: self.ms("TENON_GATEWAY_METRICS_INTERVAL_MS")?,
+            timeout: self.ms("TENON_GATEWAY_WATCH_TIMEOUT_MS")?,
+        })
+    }
+
     fn one_of<T, const N: usize>(&self, name: &'static str, words: [(&'static str, T); N]) -> Result<T, ConfigError> {
         let text = self.text(name)?;
         let found = words.into_iter().find(|(word, _)| *word == text).map(|(_, value)| value);
@@ -309,6 +322,7 @@ impl Source {
             threads,
             drain: self.ms("TENON_GATEWAY_DRAIN_MS")?,
             limits: self.limits()?,
+            watch: self.watch()?,
             log,
             explain_calls: self.parse("TENON_GATEWAY_EXPLAIN_CALLS", "a number")?,
             request_log: self.request_log()?,

@@ -16,6 +16,7 @@ use tenon_proxy::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::request_log::RequestLog;
 use tenon_proxy::tls::{TlsError, client_config};
 use tenon_proxy::tls_listener::TlsListener;
+use tenon_proxy::watcher::watch;
 use tenon_proxy::{BodyMemory, ServerError, Servers, Shared, Trails, listen};
 use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
 use tenon_telemetry::{Exporter, StartError as TelemetryError};
@@ -125,6 +126,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if predecessor.is_some() {
         wait_until_known(&shared)?;
     }
+    watch(shared.snapshots.clone(), shared.balance.clone(), shared.tls.clone(), config.watch).map_err(StartError::Runtime)?;
     let servers = Servers::start(&shared, listeners, grpc)?;
     let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
     let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin);

@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use support::{ANSWER, BODY, CHAT, House, TENANT, endpoint, table};
-use tenon_contract::{Endpoint, Model, Route, Strategy};
-use tenon_testkit::{Answer, Client, Step, Upstream, json_answer, wait_for};
+use support::{ANSWER, BODY, CHAT, House, STREAM_BODY, TENANT, endpoint, frame, table};
+use tenon_contract::{Endpoint, Engine, Model, Route, Strategy};
+use tenon_testkit::{Answer, Client, Step, Upstream, json_answer, sse_head, wait_for};
 
 fn routed(endpoints: &[Endpoint], change: impl FnOnce(&mut Model)) -> Model {
     let routes = endpoints.iter().map(|e| Route { endpoint_id: e.endpoint_id.clone(), weight: 1, ..Route::default() }).collect();
@@ -127,4 +129,111 @@ fn a_saturated_endpoint_has_a_queue_with_a_deadline() {
         assert_eq!(first.join().unwrap(), 200);
     });
     assert_eq!(call(&house, "a").status, 200, "its place is free again: {TENANT}");
+}
+
+/// Answers calls, and what is asked beside them by `page`: status and text.
+fn watched(page: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Upstream {
+    Upstream::start(move |asked| {
+        let path = asked.line.strip_prefix("GET ").and_then(|rest| rest.split(' ').next());
+        let (status, text) = path.map_or((200, ANSWER.to_owned()), &page);
+        assert!(path.is_none() || asked.header("authorization").is_none(), "no credential where no call is");
+        vec![Step::Send(json_answer(status, &text))]
+    })
+}
+
+fn calls(upstream: &Upstream) -> usize {
+    upstream.asked.lock().unwrap().iter().filter(|asked| asked.line.starts_with("POST ")).count()
+}
+
+fn looks(upstream: &Upstream) -> usize {
+    upstream.count() - calls(upstream)
+}
+
+fn hurried() -> House {
+    House::with(|setup| setup.with("TENON_GATEWAY_METRICS_INTERVAL_MS", 50).with("TENON_GATEWAY_HEALTH_INTERVAL_MS", 50))
+}
+
+#[test]
+fn the_engine_that_says_it_is_idle_gets_the_calls() {
+    let house = hurried();
+    let vllm = |running: u32, waiting: u32| {
+        format!(
+            "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{{engine=\"0\"}} {running}\nvllm:num_requests_waiting{{engine=\"0\"}} {waiting}\n"
+        )
+    };
+    let busy_now = Arc::new(AtomicUsize::new(0));
+    let upstreams = [0, 1].map(|index| {
+        let busy_now = busy_now.clone();
+        watched(move |_| (200, if busy_now.load(Relaxed) == index { vllm(30, 12) } else { vllm(1, 0) }))
+    });
+    let mut both = endpoints(&upstreams.each_ref());
+    for (endpoint, upstream) in both.iter_mut().zip(&upstreams) {
+        endpoint.set_engine(Engine::Vllm);
+        endpoint.metrics_url = format!("http://{}/metrics", upstream.address);
+    }
+    serve(&house, both.clone(), |model| model.set_strategy(Strategy::Engine));
+    for busy in [0, 1] {
+        busy_now.store(busy, Relaxed);
+        let before = upstreams.each_ref().map(looks);
+        wait_for("both were looked at", || upstreams.iter().zip(before).all(|(upstream, before)| looks(upstream) >= before + 3));
+        let before = upstreams.each_ref().map(calls);
+        (0..20).for_each(|_| assert_eq!(call(&house, "a").status, 200));
+        let got = [0, 1].map(|index| calls(&upstreams[index]) - before[index]);
+        assert_eq!((got[busy], got[1 - busy]), (0, 20), "{busy} is busy");
+    }
+    both.iter_mut().for_each(|endpoint| endpoint.metrics_url.clear());
+    serve(&house, both, |model| model.set_strategy(Strategy::Engine));
+    wait_for("nobody looks any more", || {
+        let before = upstreams.each_ref().map(looks);
+        std::thread::sleep(Duration::from_millis(200));
+        before == upstreams.each_ref().map(looks)
+    });
+}
+
+#[test]
+fn a_health_page_takes_an_endpoint_out_and_brings_it_back() {
+    let house = hurried();
+    let status = Arc::new(AtomicUsize::new(200));
+    let told = status.clone();
+    let (first, second) = (watched(move |_| (told.load(Relaxed) as u16, String::new())), good());
+    let mut both = endpoints(&[&first, &second]);
+    both[0].health_path = "/health".into();
+    serve(&house, both.clone(), |model| model.routes[1].tier = 1);
+    let state = || house.gateway.metric("tenon_gateway_endpoint_state{endpoint_id=\"e0\"}");
+    assert_eq!(call(&house, "a").status, 200);
+    assert_eq!((calls(&first), second.count()), (1, 0));
+    status.store(503, Relaxed);
+    wait_for("it is down", || state() == 4.0);
+    (0..5).for_each(|_| assert_eq!(call(&house, "a").status, 200));
+    assert_eq!((calls(&first), second.count()), (1, 5));
+    status.store(204, Relaxed);
+    wait_for("it is well", || state() == 0.0);
+    assert_eq!(call(&house, "a").status, 200);
+    assert_eq!((calls(&first), second.count()), (2, 5));
+    status.store(500, Relaxed);
+    wait_for("it is down again", || state() == 4.0);
+    both[0].health_path.clear();
+    serve(&house, both, |model| model.routes[1].tier = 1);
+    wait_for("what is not asked any more is not held against it", || state() == 0.0);
+}
+
+#[test]
+fn streams_that_break_off_count_against_their_endpoint() {
+    let house = House::new();
+    let breaking = Upstream::start(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Close]);
+    let silent = Upstream::start(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::UntilGone]);
+    for (upstream, code) in [(&breaking, "upstream_cut"), (&silent, "upstream_idle_timeout")] {
+        let mut only = endpoints(&[upstream]);
+        only[0].endpoint_id = code.into();
+        only[0].sealed_credential = tenon_testkit::seal("upstream-secret", code);
+        only[0].idle_timeout_ms = 100;
+        serve(&house, only, |_| ());
+        let state = || house.gateway.metric(&format!("tenon_gateway_endpoint_state{{endpoint_id=\"{code}\"}}"));
+        for _ in 0..10 {
+            assert_eq!(state(), 0.0);
+            let answer = Client::post(house.gateway.address, CHAT, &[("x-api-key", &house.key.text)], STREAM_BODY).finish();
+            assert!(answer.text().contains(code), "{}", answer.text());
+        }
+        assert_eq!(state(), 2.0, "its breaker opened");
+    }
 }

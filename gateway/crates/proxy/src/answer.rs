@@ -2,7 +2,7 @@
 
 use crate::connection::Busy;
 use crate::relay::Relay;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -88,4 +88,16 @@ pub mod header_of {
     pub fn request_id(id: RecordId) -> HeaderValue {
         HeaderValue::from_str(&id.text()).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
+}
+
+/// The last pieces that hold at least `least` bytes, as one.
+pub(crate) fn join(pieces: &[Bytes], least: usize) -> BytesMut {
+    let mut held = 0;
+    let from = pieces.iter().rposition(|piece| {
+        held += piece.len();
+        held >= least
+    });
+    let mut joined = BytesMut::with_capacity(held);
+    pieces[from.unwrap_or(0)..].iter().for_each(|piece| joined.extend_from_slice(piece));
+    joined
 }

@@ -38,6 +38,7 @@ mod trace;
 mod trail;
 mod translated;
 mod upstream;
+pub mod watcher;
 mod worker;
 
 pub use doors::doors_json;

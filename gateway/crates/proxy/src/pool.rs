@@ -2,6 +2,7 @@
 
 use crate::addresses::Resolver;
 use crate::outgoing::Outgoing;
+use http_body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -86,7 +87,10 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-async fn handshake(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Sender> {
+pub(crate) async fn handshake<B>(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<SendRequest<B>>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+{
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Its errors come out of the sender or the body; here there is nobody to tell.
     tokio::task::spawn_local(async move { drop(connection.await) });

@@ -1,6 +1,6 @@
 //! The answer on its way down: bytes pass, the observer looks, and the call is settled before its end is given away.
 
-use crate::answer::BrokenOff;
+use crate::answer::{BrokenOff, join};
 use crate::call::{Call, Measured};
 use crate::live::Phase;
 use crate::metrics::bump;
@@ -8,13 +8,14 @@ use crate::pool::Sender;
 use crate::problem::Problem;
 use crate::upstream::Answering;
 use crate::worker::Worker;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use tenon_balance::Verdict;
 use tenon_dialects::translate::{Direction, Malformed, Translator};
 use tenon_dialects::{Form, Observer, Seen, Watch, find_usage, usage_of_answer};
 use tenon_usage::Outcome;
@@ -55,6 +56,8 @@ pub struct Relay {
     kind: Kind,
     queue: VecDeque<Bytes>,
     over: bool,
+    /// The upstream was asked for more and has none: its silence is its own, not that of a caller who does not read.
+    waits: bool,
     /// Its caller left, and it is read on for its numbers.
     abandoned: bool,
 }
@@ -98,6 +101,7 @@ impl Relay {
             kind,
             queue: VecDeque::new(),
             over: false,
+            waits: false,
             abandoned: false,
         };
         if let Some(first) = first {
@@ -135,7 +139,9 @@ impl Relay {
                 continue;
             }
             self.call.live.park(cx.waker());
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = Pin::new(&mut self.body).poll_frame(cx);
+            self.waits = frame.is_pending();
+            match ready!(frame) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.pass(data);
@@ -298,6 +304,9 @@ impl Relay {
     fn break_off(&mut self, problem: &Problem, outcome: Outcome) -> Result<(), BrokenOff> {
         self.over = true;
         self.sender = None;
+        if problem.code == Problem::CUT.code || (self.waits && problem.code == Problem::IDLE_TIMEOUT.code) {
+            self.call.judge(Verdict::BrokeOff);
+        }
         self.call.trouble(problem.code, None);
         if !self.is_stream() {
             self.call.settle(self.outcome(outcome), Measured::default());
@@ -381,16 +390,4 @@ impl Drop for Relay {
             self.settle_stream(Outcome::ClientGone);
         }
     }
-}
-
-/// The last pieces that hold at least `least` bytes, as one.
-fn join(pieces: &[Bytes], least: usize) -> BytesMut {
-    let mut held = 0;
-    let from = pieces.iter().rposition(|piece| {
-        held += piece.len();
-        held >= least
-    });
-    let mut joined = BytesMut::with_capacity(held);
-    pieces[from.unwrap_or(0)..].iter().for_each(|piece| joined.extend_from_slice(piece));
-    joined
 }

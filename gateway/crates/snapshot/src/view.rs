@@ -65,6 +65,16 @@ impl Snapshot {
         self.tenants.get(tenant_id)
     }
 
+    pub fn routings(&self) -> impl Iterator<Item = &Arc<Routing>> {
+        self.tenants.values()
+    }
+
+    /// Whether no routing table changed between the two.
+    #[must_use]
+    pub fn has_routing_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tenants, &other.tenants)
+    }
+
     pub(crate) fn rules(&self, tenant_id: &str) -> Option<&TenantRules> {
         self.rules.get(tenant_id).map(|rules| &**rules)
     }
