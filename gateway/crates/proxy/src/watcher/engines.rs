@@ -45,6 +45,7 @@ const TENSORRT_LLM: Words = Words {
     usage: &[
         ("trtllm_kv_cache_utilization", ""),
         ("trtllm:kv_cache_utilization", ""),
+        ("trtllm:kv_cache_usage_perc", ""),
         ("nv_trt_llm_kv_cache_block_metrics", "kv_cache_block_type=\"fraction\""),
     ],
     running_is_all: false,
@@ -234,6 +235,12 @@ trtllm_num_requests_waiting{engine_type="trtllm",model_name="llama-8b"} 1.0
 trtllm_kv_cache_utilization{engine_type="trtllm",model_name="llama-8b"} 0.62
 "#;
         assert_eq!(figures(Engine::TensorrtLlm, own), told(4, 1, 620));
+        let mocked = r#"trtllm:gpu_cache_usage_perc{engine="0",model_name="mock"} 0.000732421875
+trtllm:kv_cache_usage_perc{engine="0",model_name="mock"} 0.000732421875
+trtllm:num_requests_running{engine="0",model_name="mock"} 3
+trtllm:num_requests_waiting{engine="0",model_name="mock"} 0
+"#;
+        assert_eq!(figures(Engine::TensorrtLlm, mocked), told(3, 0, 1), "as Dynamo's mocker says it");
         let triton = r#"nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="waiting",version="1"} 2
 nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="max",version="1"} 512
 nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="scheduled",version="1"} 9
