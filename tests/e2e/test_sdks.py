@@ -135,6 +135,7 @@ def test_completions_embeddings_and_models(gpt: openai.OpenAI, place: Place) -> 
     assert len(embedded.data) == 2
     assert len(embedded.data[0].embedding) > 100
     assert set(place.models.values()) <= {listed.id for listed in gpt.models.list()}
+    assert (gpt.models.retrieve(model).id, gpt.models.retrieve(model).object) == (model, "model")
 
 
 def test_responses(gpt: openai.OpenAI, place: Place) -> None:
@@ -155,6 +156,9 @@ def test_errors_in_openais_shape(gpt: openai.OpenAI, place: Place) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         gpt.chat.completions.create(model="no-such-model", messages=SAY)
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.NotFoundError) as unlisted:
+        gpt.models.retrieve("some/other model")
+    assert unlisted.value.code == "model_not_found"
     with pytest.raises(openai.AuthenticationError), openai.OpenAI(**place.openai() | {"api_key": "wrong"}) as stranger:
         stranger.models.list()
     with pytest.raises(openai.BadRequestError) as refused:
@@ -205,6 +209,8 @@ def test_count_tokens_and_models(claude: anthropic.Anthropic, place: Place) -> N
     counted = claude.messages.count_tokens(model=place.models["anthropic"], messages=SAY)
     assert counted.input_tokens > 3
     assert set(place.models.values()) <= {listed.id for listed in claude.models.list()}
+    found = claude.models.retrieve(place.models["openai"])
+    assert (found.id, found.type) == (place.models["openai"], "model")
 
 
 def test_errors_in_anthropics_shape(claude: anthropic.Anthropic, place: Place) -> None:

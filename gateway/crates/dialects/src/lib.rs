@@ -25,7 +25,7 @@ mod watch;
 
 pub use bound::Bound;
 pub use error::{ApiError, error_body, error_frame};
-pub use listing::{model_list, model_list_in};
+pub use listing::{model_in, model_list, model_list_in};
 pub use media::{Media, completions};
 pub use observe::{Observer, Seen, Source};
 pub use scan::{Head, IncludeUsage, ScanError, Span};

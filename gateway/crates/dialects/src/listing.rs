@@ -1,4 +1,4 @@
-//! The answer of `GET /v1/models`, in either dialect.
+//! The answers of `GET /v1/models` and `GET /v1/models/{id}`, in either dialect.
 
 use crate::Dialect;
 use bytes::Bytes;
@@ -16,6 +16,12 @@ struct OpenAiEntry<'a> {
     object: &'static str,
     created: u64,
     owned_by: &'static str,
+}
+
+impl<'a> OpenAiEntry<'a> {
+    fn of(id: &'a str) -> Self {
+        Self { id, object: "model", created: 0, owned_by: "tenon" }
+    }
 }
 
 #[derive(Serialize)]
@@ -36,6 +42,13 @@ struct AnthropicEntry<'a> {
     lifecycle: &'static str,
 }
 
+impl<'a> AnthropicEntry<'a> {
+    /// When a model was made is not known here; the field must be there.
+    fn of(id: &'a str) -> Self {
+        Self { kind: "model", id, display_name: id, created_at: "1970-01-01T00:00:00Z", lifecycle: "active" }
+    }
+}
+
 /// Sorted by name, so that two answers compare. All on one page.
 #[must_use]
 pub fn model_list<'a>(names: impl Iterator<Item = &'a str>) -> Bytes {
@@ -47,16 +60,22 @@ pub fn model_list_in<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>)
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     let text = match dialect {
-        Dialect::OpenAi => {
-            let entries = names.iter().map(|id| OpenAiEntry { id, object: "model", created: 0, owned_by: "tenon" });
-            serde_json::to_vec(&OpenAiList { object: "list", data: entries.collect() })
-        }
+        Dialect::OpenAi => serde_json::to_vec(&OpenAiList { object: "list", data: names.iter().copied().map(OpenAiEntry::of).collect() }),
         Dialect::Anthropic => {
-            // When a model was made is not known here; the field must be there.
-            let entry = |id| AnthropicEntry { kind: "model", id, display_name: id, created_at: "1970-01-01T00:00:00Z", lifecycle: "active" };
             let (first_id, last_id) = (names.first().copied(), names.last().copied());
-            serde_json::to_vec(&AnthropicList { data: names.iter().map(|id| entry(*id)).collect(), has_more: false, first_id, last_id })
+            let data = names.iter().copied().map(AnthropicEntry::of).collect();
+            serde_json::to_vec(&AnthropicList { data, has_more: false, first_id, last_id })
         }
+    };
+    text.unwrap_or_default().into()
+}
+
+/// The answer of `GET /v1/models/{id}`: the list's entry.
+#[must_use]
+pub fn model_in(dialect: Dialect, name: &str) -> Bytes {
+    let text = match dialect {
+        Dialect::OpenAi => serde_json::to_vec(&OpenAiEntry::of(name)),
+        Dialect::Anthropic => serde_json::to_vec(&AnthropicEntry::of(name)),
     };
     text.unwrap_or_default().into()
 }

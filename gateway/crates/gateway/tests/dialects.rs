@@ -166,14 +166,22 @@ fn a_stream_that_forgets_done_but_told_its_usage_is_whole() {
 #[test]
 fn models_and_errors_are_told_in_the_callers_shape() {
     let house = House::new();
-    let get = |headers: &[(&str, &str)]| -> Value {
+    let get_at = |path: &str, headers: &[(&str, &str)]| -> Value {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        whole(Client::send(house.gateway.address, format!("GET /v1/models HTTP/1.1\r\nhost: gateway\r\n{headers}\r\n").as_bytes())).json()
+        whole(Client::send(house.gateway.address, format!("GET {path} HTTP/1.1\r\nhost: gateway\r\n{headers}\r\n").as_bytes())).json()
     };
+    let get = |headers: &[(&str, &str)]| get_at("/v1/models", headers);
     let key = ("x-api-key", &*house.key.text);
     assert_eq!(get(&[key])["object"], "list");
     let listed = get(&[key, ("anthropic-version", "2023-06-01")]);
     assert_eq!((&listed["data"][0]["type"], &listed["has_more"], &listed["last_id"]), (&json!("model"), &json!(false), &json!("m")));
+    // Each entry has an address, however its name is written there.
+    assert_eq!(get_at("/v1/models/%6D", &[key]), get(&[key])["data"][0]);
+    assert_eq!(get_at("/v1/models/m", &[key, ("anthropic-version", "2023-06-01")]), listed["data"][0]);
+    for wrong in ["m/", "m%2", "m%00", "%ff", "+m", "n"] {
+        assert_eq!(get_at(&format!("/v1/models/{wrong}"), &[key])["error"]["code"], "model_not_found", "{wrong}");
+    }
+    assert_eq!(get_at("/v1/models/", &[key])["error"]["code"], "unknown_route");
     let refused = get(&[("anthropic-version", "2023-06-01")]);
     assert_eq!((&refused["type"], &refused["error"]["type"]), (&json!("error"), &json!("authentication_error")));
     let answer = post(&house, MESSAGES, &[], r#"{"model":"m","messages":[]}"#);

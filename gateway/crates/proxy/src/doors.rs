@@ -28,6 +28,8 @@ pub enum Task {
     Grpc(Rpc),
     /// The list of models; no upstream is called.
     Models,
+    /// One of them.
+    Model,
     /// Why a call that ended went as it went; no upstream is called.
     Explain,
 }
@@ -79,7 +81,22 @@ pub static DOORS: [Door; 15] = [
     Door { method: Method::GET, path: "/v1/models", operation: Operation::Unspecified, dialect: Dialect::OpenAi, task: Task::Models, span: "models" },
 ];
 
-/// Its path has a place for an id, so it stands beside the table.
+/// Its path has a place for a name, so it stands beside the table.
+pub static MODEL: Door = Door {
+    method: Method::GET,
+    path: "/v1/models/{id}",
+    operation: Operation::Unspecified,
+    dialect: Dialect::OpenAi,
+    task: Task::Model,
+    span: "models",
+};
+
+/// The model in a path of [`MODEL`], as it is written there. Names may have slashes, and not every client encodes them.
+pub fn described(path: &str) -> Option<&str> {
+    path.strip_prefix("/v1/models/").filter(|name| !name.is_empty())
+}
+
+/// So has this one's.
 pub static EXPLAIN: Door = Door {
     method: Method::GET,
     path: "/v1/requests/{id}/explain",
@@ -114,7 +131,8 @@ impl Door {
     /// 404 for another path, 405 for another method.
     pub fn of(method: &Method, path: &str) -> Result<&'static Self, Problem> {
         let mut at_path = DOORS.iter().filter(|door| door.path == path);
-        let first = at_path.next().or_else(|| explained(path).map(|_| &EXPLAIN)).ok_or(Problem::NOT_FOUND)?;
+        let beside = || explained(path).map(|_| &EXPLAIN).or_else(|| described(path).map(|_| &MODEL));
+        let first = at_path.next().or_else(beside).ok_or(Problem::NOT_FOUND)?;
         if first.method == *method {
             return Ok(first);
         }
@@ -125,7 +143,7 @@ impl Door {
     pub fn metric(&self) -> usize {
         match self.task {
             Task::Call(_) | Task::Realtime | Task::Grpc(_) => self.operation as usize,
-            Task::Models => crate::metrics::MODELS,
+            Task::Models | Task::Model => crate::metrics::MODELS,
             Task::Explain => 0,
         }
     }
@@ -136,14 +154,14 @@ impl Door {
 pub fn doors_json() -> String {
     let doors: Vec<_> = DOORS
         .iter()
-        .chain([&EXPLAIN])
+        .chain([&MODEL, &EXPLAIN])
         .chain(&GRPC_DOORS)
         .map(|door| {
             let (transport, calls_upstream) = match door.task {
                 Task::Call(_) => ("http", true),
                 Task::Realtime => ("websocket", true),
                 Task::Grpc(rpc) => ("grpc", rpc.calls_upstream()),
-                Task::Models | Task::Explain => ("http", false),
+                Task::Models | Task::Model | Task::Explain => ("http", false),
             };
             serde_json::json!({
                 "method": door.method.as_str(),

@@ -19,6 +19,7 @@ mod failover;
 mod journal;
 mod kserve;
 mod limits;
+mod listing;
 mod live;
 pub mod metrics;
 mod outgoing;

@@ -8,6 +8,7 @@ use crate::call::{Call, Subject};
 use crate::doors::{Door, Task, explained};
 use crate::failover::call;
 use crate::journal::Line;
+use crate::listing::{model, models};
 use crate::live::Live;
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -26,7 +27,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tenon_dialects::{Dialect, Form, IncludeUsage, model_list_in};
+use tenon_dialects::{Dialect, Form, IncludeUsage};
 use tenon_limits::Applies;
 use tenon_policy::Refusal;
 use tenon_snapshot::Key;
@@ -70,6 +71,7 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
     };
     let answer = match door.map(|door| (door, door.task)) {
         Ok((_, Task::Models)) => models(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
+        Ok((_, Task::Model)) => model(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok((_, Task::Explain)) => explain(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
         Ok((door, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, door, &told)).await,
         Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, (door, form), &told)).await,
@@ -106,20 +108,6 @@ pub fn tell_refused(worker: &Worker, arrival: &Arrival, problem: &Problem) {
         detail: None,
         is_failure: problem.status >= 500,
     });
-}
-
-async fn models(worker: &Worker, request: &Request<Incoming>, arrival: &Arrival) -> Result<Response<Reply>, Problem> {
-    let key = authenticate(worker, request.headers(), &arrival.peer, Operation::Unspecified).await?;
-    if !key.may_call_models() {
-        return Err(Refusal::MayNotCall.into());
-    }
-    let snapshot = worker.snapshots.load_full();
-    let routed = snapshot.routing(&key.record.tenant_id);
-    let names = routed.iter().flat_map(|routing| routing.models()).map(|model| &*model.name).filter(|name| key.allows(name));
-    let mut response = Response::new(Reply::full(model_list_in(dialect_of(request.headers()), names)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header_of::REQUEST_ID, header_of::request_id(arrival.id));
-    Ok(response)
 }
 
 async fn explain(worker: &Worker, request: &Request<Incoming>, arrival: &Arrival) -> Result<Response<Reply>, Problem> {

@@ -63,6 +63,11 @@ impl Client {
         Self::send(to, (raw + "\r\n" + body).as_bytes())
     }
 
+    /// Until something of the answer is here; it stays to be read.
+    pub fn wait_begins(&mut self) {
+        let _ = self.reader.fill_buf();
+    }
+
     pub fn head(&mut self) -> Answer {
         self.try_head().unwrap()
     }

@@ -33,6 +33,10 @@ fn refused_call(row: &Row, told: &str) -> Option<String> {
     row.is_call().then(|| format!("{told} · no record · upstream not asked"))
 }
 
+fn refused_name(row: &Row, told: &str) -> Option<String> {
+    row.names_model().then(|| format!("{told} · no record · upstream not asked"))
+}
+
 fn refused_body(row: &Row, told: &str) -> Option<String> {
     row.has_body().then(|| format!("{told} · no record · upstream not asked"))
 }
@@ -130,11 +134,11 @@ pub const POLICIES: &[Policy] = &[
     ),
     policy("operation not in the key's scope", wrong_operation, |r| refused_call(r, "403 operation_not_allowed")),
     policy("an agent's base key", |w, r| w.call(r, &w.agent().text, "good"), |_| refused("403 key_may_not_call_models")),
-    policy("model unknown", |w, r| w.call(r, &w.key.text, "nosuch"), |r| refused_call(r, "404 model_not_found")),
+    policy("model unknown", |w, r| w.call(r, &w.key.text, "nosuch"), |r| refused_name(r, "404 model_not_found")),
     policy(
         "model not allowed",
         |w, r| with_key(w, r, "othermode1", |k| k.allowed_models = vec!["other".into()]),
-        |r| refused_call(r, "403 model_not_allowed"),
+        |r| refused_name(r, "403 model_not_allowed"),
     ),
     policy("not cleared", not_cleared, |r| refused_call(r, "403 no_cleared_endpoint")),
     policy("no endpoint serves the operation", |w, r| fault(w, r, "elsewhere"), |r| refused_call(r, "400 operation_not_served")),
@@ -211,8 +215,10 @@ fn revoked_running(world: &World, row: &Row) -> Seen {
     let id = key_id("revoke", row);
     let key = world.make_key(&id, |_| {});
     let (mut client, _) = world.open_running(row, &key.text, "hold");
-    // The first bytes have passed when the answer's head is here.
-    std::thread::sleep(std::time::Duration::from_millis(30));
+    // What is translated as a whole has not begun for its caller; of anything else the head goes on with the first bytes.
+    if row.streamed || !row.is_translated() {
+        client.wait_begins();
+    }
     world.control.revoke(&id);
     see(row, &mut client)
 }

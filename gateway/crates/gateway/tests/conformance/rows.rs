@@ -11,6 +11,8 @@ pub enum Kind {
     Socket,
     /// No upstream is called and no model is named.
     Listing,
+    /// No upstream is called; the path names a model.
+    Named,
     /// A method over gRPC, on a listener of its own.
     Grpc,
     /// One that is answered without an endpoint.
@@ -111,6 +113,7 @@ pub const ROWS: &[Row] = &[
     multipart(row("vary", "/v1/images/variations", "image", "image")),
     Row { method: "GET", kind: Kind::Socket, streamed: true, ..row("socket", "/v1/realtime", "realtime", "") },
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("models", "/v1/models", "unspecified", "") },
+    Row { method: "GET", kind: Kind::Named, usage: (0, 0), ..row("model", "/v1/models/{id}", "unspecified", "") },
     // Asked for a request nobody made; tests/explain.rs asks for real ones.
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("explain", "/v1/requests/{id}/explain", "unspecified", "") },
     grpc("infer", "/inference.GRPCInferenceService/ModelInfer"),
@@ -122,7 +125,7 @@ pub const ROWS: &[Row] = &[
     listing(grpc("server", "/inference.GRPCInferenceService/ServerMetadata")),
 ];
 
-/// A request's body and its content type, which for a WebSocket is its query.
+/// A request's body and its content type, which for a WebSocket is its query, and for a path that names a model the name.
 pub struct Sent {
     pub content_type: String,
     pub body: Vec<u8>,
@@ -142,7 +145,11 @@ impl Row {
     }
 
     pub fn is_call(&self) -> bool {
-        !matches!(self.kind, Kind::Listing | Kind::GrpcListing)
+        !matches!(self.kind, Kind::Listing | Kind::Named | Kind::GrpcListing)
+    }
+
+    pub fn names_model(&self) -> bool {
+        self.is_call() || self.kind == Kind::Named
     }
 
     pub fn is_grpc(&self) -> bool {
@@ -177,6 +184,7 @@ impl Row {
         match self.kind {
             Kind::Multipart => Sent { content_type: format!("multipart/form-data; boundary={BOUNDARY}"), body: self.form(&[model], b"RIFF....") },
             Kind::Socket => Sent { content_type: format!("model={model}"), body: Vec::new() },
+            Kind::Named => Sent { content_type: model.into(), body: Vec::new() },
             Kind::Listing | Kind::Grpc | Kind::GrpcListing => Sent { content_type: "application/json".into(), body: Vec::new() },
             Kind::Json => {
                 let stream = if self.streamed { r#","stream":true"# } else { "" };
@@ -221,5 +229,6 @@ pub fn head(row: &Row, key: &str, content_type: &str, length: usize) -> String {
     let key = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
     let version = if row.dialect == "anthropic" { "anthropic-version: 2023-06-01\r\n" } else { "" };
     let body = if row.method == "GET" { String::new() } else { format!("content-type: {content_type}\r\ncontent-length: {length}\r\n") };
-    format!("{} {} HTTP/1.1\r\nhost: gateway\r\n{key}{version}{body}\r\n", row.method, row.path)
+    let path = if row.kind == Kind::Named { row.path.replace("{id}", content_type) } else { row.path.into() };
+    format!("{} {path} HTTP/1.1\r\nhost: gateway\r\n{key}{version}{body}\r\n", row.method)
 }

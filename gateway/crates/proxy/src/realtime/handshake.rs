@@ -87,7 +87,8 @@ fn model_of(query: &str) -> Result<String, Problem> {
         if name != "model" {
             return Err(Problem::UNKNOWN_PARAMETER);
         }
-        if model.replace(decoded(value).ok_or(Problem::BAD_MODEL)?).is_some() {
+        // A `+` is a space, as forms write it.
+        if model.replace(decoded(&value.replace('+', " ")).ok_or(Problem::BAD_MODEL)?).is_some() {
             return Err(Problem::MODEL_TWICE);
         }
     }
@@ -96,8 +97,8 @@ fn model_of(query: &str) -> Result<String, Problem> {
     if plain { Ok(model) } else { Err(Problem::BAD_MODEL) }
 }
 
-/// RFC 3986 §2.1; `+` is a space, as forms write it.
-fn decoded(text: &str) -> Option<String> {
+/// RFC 3986 §2.1.
+pub fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -109,7 +110,6 @@ fn decoded(text: &str) -> Option<String> {
                 }
                 u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
             }
-            b'+' => b' ',
             plain => plain,
         });
     }
@@ -173,7 +173,8 @@ mod tests {
             codes,
             ["duplicate_key", other, other, other, "missing_parameter", "invalid_type", "invalid_type", "invalid_type", "invalid_type"]
         );
-        assert_eq!(decoded("a+b%20c").as_deref(), Some("a b c"));
+        assert_eq!(decoded("a+b%20c").as_deref(), Some("a+b c"));
+        assert_eq!(model_of("model=a+b%20c%2Bd").unwrap(), "a b c+d");
         assert_eq!(encoded("a/b c&model=x"), "a%2Fb%20c%26model%3Dx");
     }
 

@@ -21,6 +21,7 @@ use crate::receive::receive;
 use crate::road::{Arrival, tell_refused};
 use crate::worker::Worker;
 use dial::{Dialed, dial};
+pub use handshake::decoded as percent_decoded;
 use handshake::{Opening, opening, with_credential};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{Request, Response, StatusCode};
