@@ -103,7 +103,6 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let control = Control::start(config.peer(), Parts { store, freshness: freshness.clone(), disk, queue, registry: registry.clone() })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
-    let trusted_proxies = config.trusted_proxies.as_slice().into();
     let request_log = config.request_log.as_ref().map(|log| RequestLog::start(&log.file, log.ratio, log.bodies));
     let request_log = request_log.transpose().map_err(StartError::RequestLog)?;
     let shared = Shared {
@@ -118,7 +117,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         tls,
         metrics,
         spans,
-        trusted_proxies,
+        trusted_proxies: config.trusted_proxies.as_slice().into(),
         tls_listener: tls_listener.clone(),
         trails: Trails::new(config.threads, config.explain_calls),
         request_log,
