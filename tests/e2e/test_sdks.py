@@ -6,6 +6,7 @@ and once by translation. What the engine says is a small model's; what is looked
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -57,7 +58,20 @@ def offer(client: httpx2.Client, stack: Stack, protocol: str) -> str:
 def place(stack: Stack) -> Place:
     with stack.client(stack.keys["operator"]) as client:
         models = {protocol: offer(client, stack, protocol) for protocol in ("openai", "anthropic")}
-    return Place(f"http://{stack.settings.gateway_listen}", stack.keys["editor"], models)
+    place = Place(f"http://{stack.settings.gateway_listen}", stack.keys["editor"], models)
+    _wait_routed(place)
+    return place
+
+
+def _wait_routed(place: Place) -> None:
+    """Until the gateway has heard of the models."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        listed = httpx2.get(f"{place.origin}/v1/models", headers={"Authorization": f"Bearer {place.key}"}).json()
+        if set(place.models.values()) <= {model["id"] for model in listed["data"]}:
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the gateway did not hear of the models")
 
 
 @pytest.fixture
