@@ -70,7 +70,7 @@ def microseconds(text: str) -> float:
 
 def burst(rival: Rival, connections: int, seconds: float) -> Sample:
     """Load it with wrk, one thread, for a while."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(rival.script), rival.url + CHAT]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", str(rival.script), rival.url + CHAT]
     before = cpu_seconds(rival.pid)
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(rival.pid) - before
