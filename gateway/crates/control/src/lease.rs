@@ -151,18 +151,25 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Gives back what is held, and waits until everything said is answered.
+    /// Gives back what is held, and what answers on their way still grant.
     async fn farewell(&mut self, sender: &mpsc::Sender<LeaseRequest>, answers: &mut Option<Answers>) {
-        let request = self.book.farewell(self.registry.micros(Instant::now()));
-        self.unanswered += 1;
-        if sender.send(request).await.is_err() {
-            return;
-        }
-        while self.unanswered > 0 {
-            let Ok(Some(answer)) = next(answers).await else {
-                return;
-            };
-            self.hear(&answer);
+        loop {
+            match self.book.farewell(self.registry.micros(Instant::now())) {
+                Some(request) => {
+                    self.unanswered += 1;
+                    if sender.send(request).await.is_err() {
+                        return;
+                    }
+                }
+                None if self.unanswered == 0 => return,
+                None => {}
+            }
+            while self.unanswered > 0 {
+                let Ok(Some(answer)) = next(answers).await else {
+                    return;
+                };
+                self.hear(&answer);
+            }
         }
     }
 }

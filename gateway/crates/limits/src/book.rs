@@ -161,8 +161,10 @@ impl Book {
         }
     }
 
-    /// Last words of a process that ends: every lease on which no call runs goes back.
-    pub fn farewell(&mut self, now_us: u64) -> wire::LeaseRequest {
+    /// Last words of a process that ends: every lease on which no call runs goes back, and nothing is wanted. `None`: nothing to say.
+    ///
+    /// An answer that was on its way may still grant one, so ask again after each answer.
+    pub fn farewell(&mut self, now_us: u64) -> Option<wire::LeaseRequest> {
         for budget in self.registry.budgets() {
             for lease in budget.leases().iter() {
                 lease.stop();
@@ -171,7 +173,12 @@ impl Book {
                 }
             }
         }
-        self.request(now_us)
+        if self.closing.is_empty() && self.shipped.is_empty() {
+            return None;
+        }
+        let mut request = self.request(now_us);
+        request.wants.clear();
+        Some(request)
     }
 
     /// While the control plane cannot be asked: those who wait must not wait in vain.

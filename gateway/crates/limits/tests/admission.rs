@@ -302,3 +302,24 @@ fn more_than_the_reservation_is_an_overdraft() {
     assert_eq!((stats.overdrafts.load(Relaxed), stats.overdraft_nano.load(Relaxed), house.left(0)), (1, 5000 - 1524, 0));
     assert!(house.admit(Ask { body_bytes: 0, ..ask(0, Output::Capped(0)) }).is_err(), "nothing more on it");
 }
+
+#[test]
+fn a_lease_that_is_granted_during_the_farewell_goes_back_too() {
+    let mut house = House::budgeted(0, 10);
+    house.lease("first", 1_000, 60_000, 0);
+    house.registry.find_budget("b").unwrap().want(500);
+    let asked = house.book.request(SECOND);
+    assert_eq!(asked.wants.len(), 1);
+    let closes = |request: &wire::LeaseRequest| -> Vec<String> {
+        request.reports.iter().filter(|report| report.close).map(|report| report.lease_id.clone()).collect()
+    };
+    house.registry.find_budget("b").unwrap().want(900);
+    let last = house.book.farewell(SECOND).unwrap();
+    assert_eq!((closes(&last), last.wants.len()), (vec!["first".to_owned()], 0), "who leaves wants nothing");
+    let late = wire::Lease { lease_id: "late".into(), budget_id: "b".into(), amount_nano: 500, valid_ms: 60_000 };
+    house.book.response(&wire::LeaseResponse { leases: vec![late], number: 2, ..Default::default() }, SECOND);
+    house.book.response(&wire::LeaseResponse { number: 3, ..Default::default() }, SECOND);
+    assert_eq!(closes(&house.book.farewell(SECOND).unwrap()), ["late"]);
+    house.book.response(&wire::LeaseResponse { number: 4, ..Default::default() }, SECOND);
+    assert!(house.book.farewell(SECOND).is_none());
+}

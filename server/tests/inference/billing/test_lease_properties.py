@@ -32,6 +32,7 @@ class Held:
 
     amount: int
     spent: int = 0
+    usable: bool = True
 
 
 @dataclass
@@ -77,13 +78,13 @@ class World:
         if lost:
             return
         for grant in answer.grants:
-            if grant.lease not in process.leases and grant.lease not in closing and grant.valid_ms:
-                process.leases[grant.lease] = Held(grant.amount_nano)
+            if grant.lease not in process.leases and grant.lease not in closing:  # told late, there is nothing to use, only to close
+                process.leases[grant.lease] = Held(grant.amount_nano, usable=grant.valid_ms > 0)
 
     def spend(self, process: Process, part: float) -> None:
         """A call takes from one or two leases and is recorded."""
         uses = []
-        for id, held in list(process.leases.items())[:2]:
+        for id, held in [each for each in process.leases.items() if each[1].usable][:2]:
             nano = int((held.amount - held.spent) * part)
             held.spent += nano
             self.spent += nano
