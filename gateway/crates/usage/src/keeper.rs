@@ -1,4 +1,6 @@
 //! The log as a whole: segments made ahead, synced in the background, counted, and handed to the queue.
+//!
+//! Two threads: one makes segments, one syncs them. A disk that takes seconds for a sync must not leave the reactors without a segment.
 
 use crate::directory::{Held, LogError, claim, left_behind, make};
 use crate::lane::Lane;
@@ -12,6 +14,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+/// Beside one for each lane: with segments of 8 MiB, two seconds of 30,000 calls each.
+const SPARES: usize = 4;
+/// Room that came back is found this soon even if nobody told.
+const REFILL_EVERY: Duration = Duration::from_millis(50);
 /// How soon the log of a process that ended beside this one is taken over.
 const LOOK_FOR_ABANDONED_EVERY: Duration = Duration::from_secs(1);
 
@@ -46,6 +52,7 @@ pub struct Log {
     /// Sequence numbers and spares, shared with the keeper's thread. Held for moments only: reactors take it.
     state: Mutex<State>,
     wake: Condvar,
+    wake_sync: Condvar,
     stop: AtomicBool,
     /// This run.
     process_id: RecordId,
@@ -85,9 +92,15 @@ impl Log {
     /// # Errors
     /// When a directory cannot be used or a segment cannot be made for another reason.
     pub fn start(options: Options) -> Result<(Arc<Self>, Queue), LogError> {
-        let (stop, stats, wake) = (AtomicBool::new(false), Stats::default(), Condvar::new());
-        let process_id = RecordId::mint(now_unix_ms());
-        let log = Arc::new(Self { options, state: Mutex::default(), wake, stop, process_id, stats });
+        let log = Arc::new(Self {
+            options,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            wake_sync: Condvar::new(),
+            stop: AtomicBool::new(false),
+            process_id: RecordId::mint(now_unix_ms()),
+            stats: Stats::default(),
+        });
         match log.adopt() {
             Err(error) if !error.is_for_room() => return Err(error),
             _ => {}
@@ -103,9 +116,12 @@ impl Log {
             }
             Ok(()) => {}
         }
-        let keeper = log.clone();
-        let spawned = std::thread::Builder::new().name("wal-keeper".into()).spawn(move || keeper.keep());
-        spawned.map_err(|e| LogError::Io(log.options.root.clone(), e))?;
+        for (name, work) in [("wal-keeper", Self::keep as fn(&Self)), ("wal-sync", Self::sync_for_ever)] {
+            let log = log.clone();
+            let root = log.options.root.clone();
+            let spawned = std::thread::Builder::new().name(name.into()).spawn(move || work(&log));
+            spawned.map_err(|e| LogError::Io(root, e))?;
+        }
         Ok((log, queue))
     }
 
@@ -145,10 +161,11 @@ impl Log {
         self.stats.ended.load(Ordering::Relaxed).saturating_sub(self.stats.shipped.load(Ordering::Relaxed))
     }
 
-    /// Last sync, then the thread ends.
+    /// Last sync, then the threads end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.wake.notify_all();
+        self.wake_sync.notify_all();
         self.sync();
     }
 
@@ -191,7 +208,7 @@ impl Log {
 
     pub(crate) fn wake_after_sync(&self, waker: &Waker) {
         self.lock().waiting.push(waker.clone());
-        self.wake.notify_all();
+        self.wake_sync.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -203,24 +220,32 @@ impl Log {
         let mut told = false;
         let mut looked = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
-            self.sync();
             if looked.elapsed() >= LOOK_FOR_ABANDONED_EVERY {
                 looked = Instant::now();
                 if let Err(error) = self.adopt() {
                     tracing::debug!("abandoned parts of the usage log were not looked for: {error}");
                 }
             }
-            match self.refill() {
-                Ok(()) => told = false,
-                Err(reason) if !told => {
-                    told = true;
-                    tracing::error!("no segment for the usage log could be made; calls are not metered when the current ones are full: {reason}");
-                }
-                Err(_) => {}
+            let refilled = self.refill();
+            if let Err(reason) = &refilled
+                && !told
+            {
+                tracing::error!("no segment for the usage log could be made; calls are not metered when the current ones are full: {reason}");
             }
+            told = refilled.is_err();
+            let state = self.lock();
+            if told || state.spares.len() >= self.spares() {
+                drop(self.wake.wait_timeout(state, REFILL_EVERY));
+            }
+        }
+    }
+
+    fn sync_for_ever(&self) {
+        while !self.stop.load(Ordering::Acquire) {
+            self.sync();
             let state = self.lock();
             if state.waiting.is_empty() {
-                drop(self.wake.wait_timeout(state, self.options.sync_every));
+                drop(self.wake_sync.wait_timeout(state, self.options.sync_every));
             }
         }
         self.sync();
@@ -264,9 +289,15 @@ impl Log {
         Ok(())
     }
 
-    /// One spare for each lane and one more. Made outside the lock: allocating takes the disk's time.
+    /// One spare for each lane and some more, for allocating takes the disk's time: a few seconds' writing, or an eighth of a small log.
+    fn spares(&self) -> usize {
+        let eighth = self.options.bytes_max / (self.options.segment_bytes as u64).max(1) / 8;
+        self.options.lanes + usize::try_from(eighth).unwrap_or(SPARES).clamp(1, SPARES)
+    }
+
+    /// Made outside the lock.
     fn refill(&self) -> Result<(), NoSegment> {
-        while self.lock().spares.len() <= self.options.lanes {
+        while self.lock().spares.len() < self.spares() {
             let segment = self.make_segment().inspect_err(|_| {
                 self.stats.allocation_errors.fetch_add(1, Ordering::Relaxed);
             })?;

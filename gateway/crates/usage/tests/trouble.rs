@@ -221,3 +221,34 @@ fn wait_for_batch(queue: &mut Queue) -> Vec<(Vec<u8>, Outcome)> {
     });
     found
 }
+
+static SYNCING: AtomicBool = AtomicBool::new(false);
+
+fn sync_once_for_ages(_file: &File) -> io::Result<()> {
+    if !SYNCING.swap(true, Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_takes_seconds_for_a_sync_keeps_nobody_from_a_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.bytes_max = 16 << 20;
+    options.disk.sync = sync_once_for_ages;
+    let (log, _queue) = Log::start(options).unwrap();
+    let lane = log.lane();
+    lane.settle(open_call(&lane).unwrap().1, &settled());
+    wait_for("the sync that takes seconds", || SYNCING.load(Ordering::SeqCst));
+    let began = Instant::now();
+    // Thirty segments' worth, at a pace that leaves the keeper some time.
+    for _ in 0..1_500 {
+        let (_, ticket) = open_call(&lane).unwrap(); // a segment was ready
+        lane.settle(ticket, &settled());
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "the disk was still busy");
+    assert!(support::files(&log) > 8);
+    log.stop();
+}

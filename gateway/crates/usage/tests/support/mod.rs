@@ -80,7 +80,7 @@ pub fn files(log: &Arc<Log>) -> u64 {
     log.stats.segments.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-/// The keeper's thread holds the log too; the lock goes with the last of them.
+/// The keeper's threads hold the log too; the lock goes with the last of them.
 pub fn unlock(mut log: Arc<Log>) {
     while let Err(shared) = Arc::try_unwrap(log) {
         log = shared;
