@@ -45,6 +45,10 @@ class Gateway:
         """Start it without a control plane, on what it knew last."""
         return self._start("stale")
 
+    def start_listening(self) -> Gateway:
+        """Start one that the control plane will not have."""
+        return self._start("not")
+
     def _start(self, state: str) -> Gateway:
         self.process = subprocess.Popen([str(gateway_binary())], env=self._environment, stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + START_SECONDS

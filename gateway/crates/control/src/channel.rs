@@ -1,12 +1,14 @@
 //! The connection: who we say we are, keep-alive, pauses between attempts.
 
+use crate::tls::{Dialler, TlsError, TlsFiles};
+use std::error::Error;
 use std::time::Duration;
 use tenon_contract::gateway_control_client::GatewayControlClient;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 /// A snapshot of a large installation; tonic's own limit is 4 MB.
@@ -17,6 +19,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub enum ControlError {
     #[error("the control plane's URL {0} cannot be used: {1}")]
     Url(String, tonic::transport::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the gateway id and the enrolment token may hold visible ASCII characters only")]
     Identity,
     #[error("the control thread could not be started: {0}")]
@@ -29,10 +33,8 @@ pub struct Peer {
     pub url: String,
     pub gateway_id: String,
     pub token: String,
-    /// PEM of an authority to trust beside the public ones.
-    pub authority_pem: Option<Vec<u8>>,
-    /// PEM of a certificate to show, and its key.
-    pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
+    /// Used with an `https:` address.
+    pub tls: TlsFiles,
 }
 
 pub(crate) type Client = GatewayControlClient<InterceptedService<Channel, Identity>>;
@@ -58,26 +60,20 @@ impl Peer {
     /// # Errors
     /// When the address, a certificate or the identity cannot be used.
     pub fn check(&self) -> Result<(), ControlError> {
-        self.endpoint().and_then(|_| self.identity()).map(drop)
+        self.route().and_then(|_| self.identity()).map(drop)
     }
 
-    pub(crate) fn endpoint(&self) -> Result<Endpoint, ControlError> {
+    pub(crate) fn route(&self) -> Result<Route, ControlError> {
         let wrong = |e| ControlError::Url(self.url.clone(), e);
-        let endpoint = Endpoint::from_shared(self.url.clone()).map_err(wrong)?;
-        let endpoint = endpoint
-            .connect_timeout(Duration::from_secs(2))
-            .tcp_nodelay(true)
-            // Rare, because gRPC servers in C count pings without data as abuse; silence is noticed by the missing heartbeats.
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true);
-        if !self.url.starts_with("https:") {
-            return Ok(endpoint);
-        }
-        let tls = ClientTlsConfig::new().with_webpki_roots();
-        let tls = self.authority_pem.iter().fold(tls, |tls, pem| tls.ca_certificate(Certificate::from_pem(pem)));
-        let tls = self.identity_pem.iter().fold(tls, |tls, (certificate, key)| tls.identity(tonic::transport::Identity::from_pem(certificate, key)));
-        endpoint.tls_config(tls).map_err(wrong)
+        let endpoint = |url: String| Endpoint::from_shared(url).map_err(wrong);
+        let Some(rest) = self.url.strip_prefix("https:") else {
+            return Ok(Route { endpoint: patient(endpoint(self.url.clone())?), dialler: None });
+        };
+        let origin = endpoint(self.url.clone())?.uri().clone();
+        let port = if origin.port().is_some() { "" } else { ":443" };
+        // TLS is the dialler's: tonic's own reads its certificates once.
+        let plain = endpoint(format!("http:{}{port}", rest.trim_end_matches('/')))?.origin(origin);
+        Ok(Route { endpoint: patient(plain), dialler: Some(Dialler::open(self.tls.clone())?) })
     }
 
     pub(crate) fn identity(&self) -> Result<Identity, ControlError> {
@@ -88,9 +84,44 @@ impl Peer {
     }
 }
 
+/// Where the control plane is, and how it is reached.
+pub(crate) struct Route {
+    endpoint: Endpoint,
+    /// With TLS.
+    dialler: Option<Dialler>,
+}
+
+fn patient(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        // Rare, because gRPC servers in C count pings without data as abuse; silence is noticed by the missing heartbeats.
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
+}
+
+/// A status with what lies beneath it: a refused certificate is a cause of a cause.
+pub(crate) fn told(status: &tonic::Status) -> String {
+    let mut said = vec![format!("{:?}: {}", status.code(), status.message())];
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.iter().any(|earlier| earlier.contains(&text)) {
+            said.push(text);
+        }
+        cause = error.source();
+    }
+    said.join(": ")
+}
+
 /// Both ways to call, over one connection: the generated client, and the bare one for what is already encoded.
-pub(crate) fn clients(endpoint: &Endpoint, identity: Identity) -> (Client, Shipping) {
-    let channel = InterceptedService::new(endpoint.connect_lazy(), identity);
+pub(crate) fn clients(route: Route, identity: Identity) -> (Client, Shipping) {
+    let channel = match route.dialler {
+        Some(dialler) => route.endpoint.connect_with_connector_lazy(dialler),
+        None => route.endpoint.connect_lazy(),
+    };
+    let channel = InterceptedService::new(channel, identity);
     let client = GatewayControlClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
     (client, Grpc::new(channel))
 }

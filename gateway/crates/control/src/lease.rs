@@ -1,6 +1,6 @@
 //! The stream of leases and shares: what was used and is wanted goes up at least once a second, at once when a call waits for a lease.
 
-use crate::channel::{Backoff, Client};
+use crate::channel::{Backoff, Client, told as why};
 use crate::thread::World;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -90,9 +90,9 @@ impl<'a> Talk<'a> {
         let mut answers: Option<Answers> = None;
         loop {
             tokio::select! {
-                begun = &mut call, if answers.is_none() => answers = Some(begun.map_err(|status| told(&status))?.into_inner()),
+                begun = &mut call, if answers.is_none() => answers = Some(begun.map_err(|status| why(&status))?.into_inner()),
                 answer = next(&mut answers) => {
-                    let answer = answer.map_err(|status| told(&status))?.ok_or("the stream was ended")?;
+                    let answer = answer.map_err(|status| why(&status))?.ok_or("the stream was ended")?;
                     backoff.succeeded();
                     self.hear(&answer);
                 }
@@ -179,8 +179,4 @@ async fn next(answers: &mut Option<Answers>) -> Result<Option<LeaseResponse>, St
         Some(answers) => answers.message().await,
         None => std::future::pending().await,
     }
-}
-
-fn told(status: &Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
 }

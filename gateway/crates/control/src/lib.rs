@@ -11,12 +11,15 @@ mod codec;
 mod delay;
 mod lease;
 mod negative;
+mod refusal;
 mod save;
 mod ship;
 mod subscribe;
 mod thread;
+mod tls;
 
 pub use ask::{Asker, Resolution};
 pub use channel::{ControlError, Peer};
 pub use delay::{DELAY_BUCKETS, Delays};
 pub use thread::{Control, Parts, Status};
+pub use tls::{TlsError, TlsFiles};

@@ -1,6 +1,6 @@
 //! Ships usage until it is acknowledged.
 
-use crate::channel::{Backoff, Shipping};
+use crate::channel::{Backoff, Shipping, told as why};
 use crate::codec::Encoded;
 use crate::thread::World;
 use http::uri::PathAndQuery;
@@ -48,7 +48,7 @@ async fn ship(world: &World, mut client: Shipping, backoff: &mut Backoff) -> Str
         tokio::select! {
             answer = &mut call, if acknowledgements.is_none() => match Result::<Response<_>, Status>::map(answer, Response::into_inner) {
                 Ok(stream) => acknowledgements = Some(stream),
-                Err(status) => return format!("{:?}: {}", status.code(), status.message()),
+                Err(status) => return why(&status),
             },
             told = next(&mut acknowledgements) => match told {
                 Ok(Some(ack)) => {
@@ -58,7 +58,7 @@ async fn ship(world: &World, mut client: Shipping, backoff: &mut Backoff) -> Str
                     pump(world, &sender);
                 }
                 Ok(None) => return "the stream was ended".to_owned(),
-                Err(status) => return format!("{:?}: {}", status.code(), status.message()),
+                Err(status) => return why(&status),
             },
             _ = look.tick() => {
                 pump(world, &sender);

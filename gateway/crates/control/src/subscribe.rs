@@ -1,6 +1,6 @@
 //! The ordered stream of updates.
 
-use crate::channel::{Backoff, Client};
+use crate::channel::{Backoff, Client, told as why};
 use crate::thread::World;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -16,9 +16,8 @@ pub(crate) async fn subscribe_for_ever(world: Rc<World>, client: Client, gateway
     loop {
         if let Err(reason) = follow(&world, client.clone(), &gateway_id, &mut backoff).await {
             let was_connected = world.status.connected.swap(false, Ordering::Relaxed);
-            // Told once each time it is lost, not with every attempt.
-            let told = world.status.told_lost.swap(true, Ordering::Relaxed);
-            if was_connected || !told {
+            // Told each time it is lost or another reason keeps it away, not with every attempt.
+            if world.status.lost(&reason) || was_connected {
                 tracing::warn!("no updates from the control plane: {reason}");
             }
         }
@@ -31,14 +30,14 @@ async fn follow(world: &World, mut client: Client, gateway_id: &str, backoff: &m
     let request = SubscribeRequest { gateway_id: gateway_id.to_owned(), known_revision: held.revision, snapshot_origin: held.origin.to_string() };
     drop(held);
     let subscribed = tokio::time::timeout(SILENCE_MAX, client.subscribe(request)).await;
-    let mut updates = subscribed.map_err(|_| "no answer in time")?.map_err(|status| told(&status))?.into_inner();
+    let mut updates = subscribed.map_err(|_| "no answer in time")?.map_err(|status| why(&status))?.into_inner();
     loop {
         let update = tokio::time::timeout(SILENCE_MAX, updates.message()).await;
-        let update = update.map_err(|_| "no heartbeat in time")?.map_err(|status| told(&status))?.ok_or("the stream was ended")?;
+        let update = update.map_err(|_| "no heartbeat in time")?.map_err(|status| why(&status))?.ok_or("the stream was ended")?;
         world.freshness.heard();
         if !world.status.connected.swap(true, Ordering::Relaxed) {
             backoff.succeeded();
-            world.status.told_lost.store(false, Ordering::Relaxed);
+            world.status.found();
             tracing::info!(revision = update.revision, "connected to the control plane");
         }
         match &update.change {
@@ -55,8 +54,4 @@ async fn follow(world: &World, mut client: Client, gateway_id: &str, backoff: &m
             world.status.delays.observe(committed_at, unix_ms());
         }
     }
-}
-
-fn told(status: &tonic::Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
 }

@@ -9,8 +9,8 @@ use crate::ship::ship_for_ever;
 use crate::subscribe::subscribe_for_ever;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tenon_contract::{ResolveKeyResponse, Update};
@@ -25,7 +25,26 @@ pub struct Status {
     pub connected: AtomicBool,
     pub shipping: AtomicBool,
     pub delays: Delays,
-    pub(crate) told_lost: AtomicBool,
+    trouble: Mutex<String>,
+}
+
+impl Status {
+    /// Why there is no connection; empty while there is one, and before the first attempt.
+    pub fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the reason is another than before.
+    pub(crate) fn lost(&self, reason: &str) -> bool {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = *trouble != reason;
+        reason.clone_into(&mut trouble);
+        is_news
+    }
+
+    pub(crate) fn found(&self) {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// What the thread takes over.
@@ -77,13 +96,13 @@ impl Control {
         let (asker, questions) = Asker::new();
         let status = Arc::new(Status::default());
         let (stop, stopped) = oneshot::channel();
-        let (endpoint, identity) = (peer.endpoint()?, peer.identity()?);
+        let (route, identity) = (peer.route()?, peer.identity()?);
         let told = status.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
         let body = move || {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
-                let clients = clients(&endpoint, identity);
+                let clients = clients(route, identity);
                 run(clients, peer.gateway_id, parts, told, questions, stopped).await;
             });
         };

@@ -87,6 +87,11 @@ fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
 }
 
 impl World {
+    fn trouble(&self) -> String {
+        let trouble = self.control.trouble();
+        if trouble.is_empty() { trouble } else { format!(" ({trouble})") }
+    }
+
     /// `ready`, `stale` (serving from what was last known) or not ready.
     fn readiness(&self) -> (StatusCode, String) {
         let known = self.shared.snapshots.load().is_known();
@@ -95,9 +100,9 @@ impl World {
             (true, _) if full && self.shared.limits.when_log_full == WhenLogFull::Refuse => {
                 (StatusCode::SERVICE_UNAVAILABLE, "not ready: the usage log has no room, so calls are refused\n".to_owned())
             }
-            (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: nothing is known from the control plane\n".to_owned()),
+            (false, _) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: nothing is known from the control plane{}\n", self.trouble())),
             (true, true) => (StatusCode::OK, "ready\n".to_owned()),
-            (true, false) => (StatusCode::OK, "stale: serving from the last known good snapshot\n".to_owned()),
+            (true, false) => (StatusCode::OK, format!("stale: serving from the last known good snapshot{}\n", self.trouble())),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tenon_control::Peer;
+use tenon_control::{Peer, TlsFiles as ControlTls};
 use tenon_proxy::tls_listener::TlsFiles;
 use tenon_proxy::watcher::Pace;
 use tenon_proxy::{Limits, WhenLogFull};
@@ -29,9 +29,6 @@ pub struct RequestLogWanted {
     pub bodies: bool,
 }
 
-/// Certificate and key.
-pub type IdentityPem = (Vec<u8>, Vec<u8>);
-
 pub enum Wanted {
     Run(Box<Config>),
     Tell(String),
@@ -48,8 +45,7 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub grpc_listen: Option<SocketAddr>,
     pub control_url: String,
-    pub control_authority_pem: Option<Vec<u8>>,
-    pub control_identity_pem: Option<IdentityPem>,
+    pub control_tls: ControlTls,
     pub gateway_id: String,
     pub token: String,
     pub sealing_key_file: PathBuf,
@@ -77,9 +73,9 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8091", "address for /livez, /readyz and /metrics"),
     ("TENON_GATEWAY_GRPC_LISTEN", "", "address for callers of the Open Inference Protocol over gRPC (HTTP/2); without it there is no such listener"),
     ("TENON_GATEWAY_CONTROL_URL", "http://127.0.0.1:8082", "the control plane's gRPC address (http:// or https://)"),
-    ("TENON_GATEWAY_CONTROL_CA_FILE", "", "PEM of an authority to trust for it, beside the public ones"),
+    ("TENON_GATEWAY_CONTROL_CA_FILE", "", "PEM of authorities to trust for it, beside the public ones"),
     ("TENON_GATEWAY_CONTROL_CERT_FILE", "", "PEM of a certificate to show to it, where it asks for one"),
-    ("TENON_GATEWAY_CONTROL_KEY_FILE", "", "PEM of that certificate's key"),
+    ("TENON_GATEWAY_CONTROL_KEY_FILE", "", "PEM of that certificate's key; these three are read again for each connection"),
     ("TENON_GATEWAY_TLS_CERT_FILE", "", "PEM of the certificate shown to callers, the leaf first; without it they speak plain HTTP"),
     ("TENON_GATEWAY_TLS_KEY_FILE", "", "PEM of its key; both are read again when they change and on SIGHUP"),
     ("TENON_GATEWAY_TLS_CLIENT_CA_FILE", "", "PEM of authorities for callers' certificates: a caller may show one, and keys can be bound to it"),
@@ -132,13 +128,7 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
 impl Config {
     /// The control plane, and who we are to it.
     pub fn peer(&self) -> Peer {
-        Peer {
-            url: self.control_url.clone(),
-            gateway_id: self.gateway_id.clone(),
-            token: self.token.clone(),
-            authority_pem: self.control_authority_pem.clone(),
-            identity_pem: self.control_identity_pem.clone(),
-        }
+        Peer { url: self.control_url.clone(), gateway_id: self.gateway_id.clone(), token: self.token.clone(), tls: self.control_tls.clone() }
     }
 
     pub fn from_process() -> Result<Wanted, ConfigError> {
@@ -192,14 +182,15 @@ impl Source {
         self.0.get(name).map(|path| std::fs::read(path).map_err(|e| ConfigError::File(name, e))).transpose()
     }
 
-    /// Two files that go together.
-    fn pair(&self, one: &'static str, other: &'static str) -> Result<Option<IdentityPem>, ConfigError> {
-        match (self.file(one)?, self.file(other)?) {
-            (Some(one), Some(other)) => Ok(Some((one, other))),
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(ConfigError::Missing(one)),
-            (Some(_), None) => Err(ConfigError::Missing(other)),
-        }
+    fn control_tls(&self) -> Result<ControlTls, ConfigError> {
+        let named = |name| self.0.get(name).map(PathBuf::from);
+        let identity = match (named("TENON_GATEWAY_CONTROL_CERT_FILE"), named("TENON_GATEWAY_CONTROL_KEY_FILE")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (None, Some(_)) => return Err(ConfigError::Missing("TENON_GATEWAY_CONTROL_CERT_FILE")),
+            (Some(_), None) => return Err(ConfigError::Missing("TENON_GATEWAY_CONTROL_KEY_FILE")),
+        };
+        Ok(ControlTls { authorities: named("TENON_GATEWAY_CONTROL_CA_FILE"), identity })
     }
 
     fn tls(&self) -> Result<Option<TlsFiles>, ConfigError> {
@@ -310,8 +301,7 @@ impl Source {
                 .transpose()?,
             admin_listen: self.parse("TENON_GATEWAY_ADMIN_LISTEN", "an address (host:port)")?,
             control_url: self.text("TENON_GATEWAY_CONTROL_URL")?,
-            control_authority_pem: self.file("TENON_GATEWAY_CONTROL_CA_FILE")?,
-            control_identity_pem: self.pair("TENON_GATEWAY_CONTROL_CERT_FILE", "TENON_GATEWAY_CONTROL_KEY_FILE")?,
+            control_tls: self.control_tls()?,
             tls: self.tls()?,
             tls_handshake: self.ms("TENON_GATEWAY_TLS_HANDSHAKE_MS")?,
             gateway_id,
