@@ -22,6 +22,10 @@ pub struct Named<'a> {
 pub struct ClientEvent<'a> {
     /// It asks for an answer.
     pub starts_response: bool,
+    /// The caller's name for the event, to be told with what is wrong with it.
+    pub id: Option<Cow<'a, str>>,
+    /// `response.max_output_tokens`, where it is a number.
+    pub max_output_tokens: Option<u64>,
     /// In the order in which they stand.
     pub models: Vec<Named<'a>>,
 }
@@ -40,9 +44,10 @@ enum Place {
 impl Place {
     const fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Event => &["type", "session", "response"],
+            Self::Event => &["type", "session", "response", "event_id"],
             Self::Session => &["model", "input_audio_transcription", "audio"],
-            Self::Response | Self::Transcription => &["model"],
+            Self::Response => &["model", MAX_OUTPUT],
+            Self::Transcription => &["model"],
             Self::Audio => &["input"],
             Self::Input => &["transcription"],
         }
@@ -60,6 +65,8 @@ impl Place {
     }
 }
 
+const MAX_OUTPUT: &str = "max_output_tokens";
+
 /// Reads a caller's event.
 ///
 /// # Errors
@@ -69,7 +76,7 @@ pub fn scan_client_event(text: &str) -> Result<ClientEvent<'_>, ScanError> {
     if cursor.peek() != Some(b'{') {
         return Err(ScanError::NotObject);
     }
-    let mut event = ClientEvent { starts_response: false, models: Vec::new() };
+    let mut event = ClientEvent { starts_response: false, id: None, max_output_tokens: None, models: Vec::new() };
     let mut kind = None;
     object(&mut cursor, Place::Event, 0, &mut event, &mut kind)?;
     if cursor.peek().is_some() {
@@ -103,14 +110,25 @@ fn object<'a>(
         if let Some(below) = place.below(key) {
             return object(cursor, below, depth + 1, event, kind);
         }
-        if cursor.peek() != Some(b'"') {
+        let first = cursor.peek();
+        if key == MAX_OUTPUT || first != Some(b'"') {
             // A transcription can be switched off by null; a type or a model of the session cannot be anything but text.
-            return if key == "model" { Ok(cursor.value(depth + 1)?) } else { Err(ScanError::Type(key, "a string")) };
+            if key == "type" {
+                return Err(ScanError::Type(key, "a string"));
+            }
+            let from = cursor.at;
+            cursor.value(depth + 1)?;
+            if key == MAX_OUTPUT {
+                event.max_output_tokens = std::str::from_utf8(&cursor.text[from..cursor.at]).ok().and_then(|number| number.parse().ok());
+            }
+            return Ok(());
         }
         let string = cursor.string()?;
         let text = decode(cursor.text, string, key)?;
         if key == "type" {
             *kind = Some(text);
+        } else if key == "event_id" {
+            event.id = Some(text);
         } else {
             event.models.push(Named { model: text, at: (string.start - 1, string.end + 1), is_own: !matches!(place, Place::Transcription) });
         }
@@ -132,10 +150,20 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerEvent {
     ResponseCreated,
-    ResponseDone,
+    ResponseDone(Spent),
+    /// What the caller said was written down.
+    Transcribed(Spent),
     /// A piece of an answer.
     Output,
     Other,
+}
+
+/// What one answer used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// `None` = the endpoint did not say.
+    pub usage: Option<Usage>,
+    pub failed: bool,
 }
 
 #[derive(Deserialize)]
@@ -146,10 +174,20 @@ struct Event<'a> {
     response: Option<Answer<'a>>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<Objection<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Objection<'a> {
+    #[serde(borrow, default)]
+    code: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
 struct Answer<'a> {
+    #[serde(borrow, default)]
+    status: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
 }
@@ -168,24 +206,29 @@ impl Tally {
         let Ok(event) = serde_json::from_str::<Event<'_>>(text) else {
             return ServerEvent::Other;
         };
-        let used = match &*event.r#type {
+        match &*event.r#type {
             "response.created" => {
                 self.running += 1;
-                return ServerEvent::ResponseCreated;
+                ServerEvent::ResponseCreated
             }
             "response.done" => {
                 self.responses += 1;
                 self.running = self.running.saturating_sub(1);
                 self.frames = if self.running == 0 { 0 } else { self.frames };
-                event.response.and_then(|answer| answer.usage)
+                let failed = event.response.as_ref().is_some_and(|answer| answer.status.as_deref() == Some("failed"));
+                ServerEvent::ResponseDone(Spent { usage: self.add(event.response.and_then(|answer| answer.usage)), failed })
             }
-            "conversation.item.input_audio_transcription.completed" => event.usage,
-            _ => None,
-        };
-        if let Some(used) = used.and_then(|used| openai_usage(used.get().as_bytes())) {
-            self.usage = Some(sum(self.usage.unwrap_or_default(), &used));
+            "conversation.item.input_audio_transcription.completed" => {
+                ServerEvent::Transcribed(Spent { usage: self.add(event.usage), failed: false })
+            }
+            _ => ServerEvent::Other,
         }
-        if event.r#type == "response.done" { ServerEvent::ResponseDone } else { ServerEvent::Other }
+    }
+
+    fn add(&mut self, told: Option<&RawValue>) -> Option<Usage> {
+        let used = openai_usage(told?.get().as_bytes())?;
+        self.usage = Some(sum(self.usage.unwrap_or_default(), &used));
+        Some(used)
     }
 
     /// Answers have begun and not ended.
@@ -205,6 +248,15 @@ impl Tally {
             }
         }
     }
+}
+
+/// The endpoint will not begin an answer, because one runs. Asked of short events only, while an answer is waited for.
+#[must_use]
+pub fn refuses_response(text: &str) -> bool {
+    const CODE: &str = "conversation_already_has_active_response";
+    memmem::find(text.as_bytes(), CODE.as_bytes()).is_some()
+        && serde_json::from_str::<Event<'_>>(text)
+            .is_ok_and(|event| event.r#type == "error" && event.error.is_some_and(|error| error.code.as_deref() == Some(CODE)))
 }
 
 fn sum(so_far: Usage, more: &Usage) -> Usage {
@@ -239,6 +291,12 @@ mod tests {
         assert_eq!(models(r#"{"type":"response.create","response":{"model":"m\u0065"}}"#), [("me".into(), true)]);
         assert!(scan_client_event(r#"{"type":"response.create"}"#).unwrap().starts_response);
         assert!(!scan_client_event(r#"{"type":"input_audio_buffer.append","audio":"response.create"}"#).unwrap().starts_response);
+        let capped = r#"{"event_id":"mine","type":"response.create","response":{"max_output_tokens": 77 ,"x":1}}"#;
+        let event = scan_client_event(capped).unwrap();
+        assert_eq!((event.id.as_deref(), event.max_output_tokens), (Some("mine"), Some(77)));
+        for endless in [r#""inf""#, "null", "-1"] {
+            assert_eq!(scan_client_event(&capped.replace("77", endless)).unwrap().max_output_tokens, None, "{endless}");
+        }
     }
 
     #[test]
@@ -254,6 +312,13 @@ mod tests {
         assert_eq!(of(r#"[{"type":"response.create"}]"#), ScanError::NotObject);
         assert_eq!(of(r#"{"type":"a"} {"type":"b"}"#), ScanError::Trailing);
         assert_eq!(of(&format!(r#"{{"type":"a","x":{}{}}}"#, "[".repeat(70), "]".repeat(70))), ScanError::Depth);
+    }
+
+    #[test]
+    fn only_the_endpoints_own_word_refuses_an_answer() {
+        assert!(refuses_response(r#"{"type":"error","error":{"type":"invalid_request_error","code":"conversation_already_has_active_response"}}"#));
+        assert!(!refuses_response(r#"{"type":"error","error":{"code":null,"message":"conversation_already_has_active_response"}}"#));
+        assert!(!refuses_response(r#"{"type":"response.output_text.done","text":"conversation_already_has_active_response"}"#));
     }
 
     #[test]

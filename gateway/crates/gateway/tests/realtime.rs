@@ -4,83 +4,13 @@
 mod support;
 
 use std::time::Duration;
-use support::{TENANT, endpoint, model, setup, table};
-use tenon_contract::{Endpoint, Operation, Outcome, UsageRecord, UsageSource};
-use tenon_testkit::{Caller, Control, Conversation, Gateway, Setup, SocketUpstream, TestKey, wait_for};
+use support::TENANT;
+use support::sessions::{CREATE, House, ended};
+use tenon_contract::{Operation, Outcome, UsageSource};
+use tenon_testkit::{Caller, TestKey, wait_for};
 use tungstenite::Message;
 
 const UPDATE: &str = r#"{"type":"session.update","session":{"model":"m","audio":{"input":{"transcription":{"model":"w"}}}}}"#;
-const CREATE: &str = r#"{"type":"response.create"}"#;
-
-struct House {
-    control: Control,
-    upstream: SocketUpstream,
-    key: TestKey,
-    gateway: Gateway,
-    #[allow(dead_code)] // its directory goes with it
-    setup: Setup,
-}
-
-/// As a real server: answers `response.create`, does what other events say.
-fn answer(text: &str, socket: &mut Conversation) {
-    let event: serde_json::Value = serde_json::from_str(text).unwrap();
-    let say = |socket: &mut Conversation, text: &str| socket.send(Message::text(text)).unwrap();
-    match event["type"].as_str().unwrap() {
-        "response.create" => {
-            say(socket, r#"{"type":"response.created","response":{"id":"r","usage":null}}"#);
-            say(socket, r#"{"type":"response.output_audio.delta","delta":"AAAA"}"#);
-            if event["response"]["hang"] != true {
-                say(
-                    socket,
-                    r#"{"type":"response.done","response":{"id":"r","usage":{"input_tokens":20,"output_tokens":10,"input_token_details":{"audio_tokens":15,"cached_tokens":4},"output_token_details":{"audio_tokens":8}}}}"#,
-                );
-            }
-        }
-        "close" => {
-            let code = u16::try_from(event["code"].as_u64().unwrap()).unwrap();
-            let _ = socket.close(Some(tungstenite::protocol::CloseFrame { code: code.into(), reason: "theirs".into() }));
-        }
-        "cut" => drop(socket.get_mut().shutdown(std::net::Shutdown::Both)),
-        "mute" => std::thread::sleep(Duration::from_secs(5)),
-        _ => say(socket, &format!(r#"{{"type":"echo","text":{}}}"#, serde_json::Value::from(text))),
-    }
-}
-
-impl House {
-    fn new() -> Self {
-        Self::with(|_| {}, |setup| setup)
-    }
-
-    fn with(change: impl FnOnce(&mut Endpoint), setting: impl FnOnce(Setup) -> Setup) -> Self {
-        let control = Control::start();
-        let upstream = SocketUpstream::start(answer);
-        let key = TestKey::new("keykeykey1", TENANT);
-        control.put_key(key.record.clone());
-        let mut here = endpoint("e1", &upstream.url());
-        change(&mut here);
-        let mut renamed = model("m", "e1");
-        renamed.routes[0].upstream_model = "gpt-realtime".into();
-        control.put_routing(table(vec![here], vec![renamed, model("w", "e1"), model("other", "e1")]));
-        let setup = setting(setup(&control));
-        let gateway = setup.start();
-        Self { control, upstream, key, gateway, setup }
-    }
-
-    fn open(&self) -> Caller {
-        Caller::open(self.gateway.address, "/v1/realtime?model=m", &[("authorization", &format!("Bearer {}", self.key.text))]).unwrap()
-    }
-
-    fn refused(&self, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
-        let (status, body) = Caller::open(self.gateway.address, target, headers).err().expect("refused");
-        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        (status, body["error"]["code"].as_str().unwrap().to_owned())
-    }
-
-    fn record(&self, id: &str) -> UsageRecord {
-        wait_for("the record", || self.control.usage_of(id).is_some());
-        self.control.usage_of(id).unwrap()
-    }
-}
 
 #[test]
 fn a_session_is_relayed_and_metered_with_the_sum_of_its_answers() {
@@ -168,16 +98,6 @@ fn another_model_is_not_let_in_by_an_event() {
     caller.say(CREATE);
     assert_eq!(caller.hear()["type"], "response.created", "the session goes on");
     assert_eq!(house.upstream.heard.lock().unwrap().len(), 1);
-}
-
-fn ended(caller: &mut Caller) -> (String, u16) {
-    let code = loop {
-        let event = caller.hear();
-        if event["type"] == "error" {
-            break event["error"]["code"].as_str().unwrap().to_owned();
-        }
-    };
-    (code, caller.closed())
 }
 
 #[test]

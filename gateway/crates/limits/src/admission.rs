@@ -108,6 +108,27 @@ impl Applies {
         Ok(grant)
     }
 
+    /// Takes what one answer within a session needs, a request and tokens of every limit, or nothing. The session's own grant stands for it
+    /// among the calls that run.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn admit_turn(&self, registry: &Arc<Registry>, ask: &Ask) -> Result<Grant, Denied> {
+        let mut grant = Grant::new(registry);
+        for limit in self.rules().flat_map(|rules| rules.limits.iter()) {
+            grant.taken.push(Taken::take_turn(limit, estimate(ask), ask.now_us).map_err(Denied::Exceeded)?);
+        }
+        if self.has_hard_budget() {
+            self.hold(&mut grant, ask)?;
+        }
+        Ok(grant)
+    }
+
+    /// Counts what was used without being asked for, whether it fits or not.
+    pub fn count(&self, requests: u64, tokens: u64, now_us: u64) {
+        self.rules().flat_map(|rules| rules.limits.iter()).for_each(|limit| limit.count(requests, tokens, now_us));
+    }
+
     fn hold(&self, grant: &mut Grant, ask: &Ask) -> Result<(), Denied> {
         let model = self.model.as_deref().ok_or(Denied::NotPriced)?;
         let budgets = || self.rules().flat_map(|rules| rules.budgets.iter());

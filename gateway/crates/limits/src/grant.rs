@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 #[derive(Debug)]
 pub(crate) struct Taken {
     limit: Arc<Limit>,
+    /// It stands among the calls that run.
+    runs: bool,
     request: Option<Place>,
     tokens: Option<(Place, u64)>,
 }
@@ -55,16 +57,24 @@ impl Taken {
     pub fn take(limit: &Arc<Limit>, estimate: u64, now_us: u64) -> Result<Self, Exceeded> {
         limit.enter()?;
         // From here on the drop gives back what was taken so far.
-        let mut taken = Self { limit: limit.clone(), request: None, tokens: None };
-        let all = limit.take_request(now_us).and_then(|request| {
-            taken.request = request;
-            taken.tokens = limit.take_tokens(estimate, now_us)?;
+        Self { limit: limit.clone(), runs: true, request: None, tokens: None }.filled(estimate, now_us)
+    }
+
+    /// Of an answer within a session, which stands among the calls that run itself.
+    pub fn take_turn(limit: &Arc<Limit>, estimate: u64, now_us: u64) -> Result<Self, Exceeded> {
+        Self { limit: limit.clone(), runs: false, request: None, tokens: None }.filled(estimate, now_us)
+    }
+
+    fn filled(mut self, estimate: u64, now_us: u64) -> Result<Self, Exceeded> {
+        let all = self.limit.take_request(now_us).and_then(|request| {
+            self.request = request;
+            self.tokens = self.limit.take_tokens(estimate, now_us)?;
             Ok(())
         });
         match all {
-            Ok(()) => Ok(taken),
+            Ok(()) => Ok(self),
             Err(exceeded) => {
-                taken.give_back(now_us);
+                self.give_back(now_us);
                 Err(exceeded)
             }
         }
@@ -86,7 +96,9 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.limit.leave();
+        if self.runs {
+            self.limit.leave();
+        }
     }
 }
 
@@ -116,6 +128,20 @@ impl Grant {
     /// The open record is written: from now on only a settlement lowers what was taken.
     pub fn open(&mut self) {
         self.is_open = true;
+    }
+
+    /// A session has begun: its answers take their own tokens.
+    pub fn give_back_tokens(&mut self, now_us: u64) {
+        self.taken.iter_mut().for_each(|taken| taken.correct(0, now_us));
+    }
+
+    /// The first answer of a session counts in place of its opening.
+    pub fn give_back_requests(&mut self) {
+        for taken in &mut self.taken {
+            if let Some(place) = taken.request.take() {
+                taken.limit.give_back_request(place);
+            }
+        }
     }
 
     /// Reckons what the call costs, before the record of its end is written. [`Self::settle`] then makes it so.

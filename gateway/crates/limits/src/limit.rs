@@ -220,6 +220,18 @@ impl Limit {
         })
     }
 
+    /// Used already: it counts, whether it fits or not.
+    pub(crate) fn count(&self, requests: u64, tokens: u64, now_us: u64) {
+        if requests > 0 && self.of_fleet(Kind::Requests) > 0 {
+            self.demand.requests.fetch_add(requests, Relaxed);
+            self.requests.get_or_init(Box::default).add(requests, now_us);
+        }
+        if tokens > 0 && self.of_fleet(Kind::Tokens) > 0 {
+            self.demand.tokens.fetch_add(tokens, Relaxed);
+            self.tokens.get_or_init(Box::default).add(tokens, now_us);
+        }
+    }
+
     pub(crate) fn give_back_request(&self, place: Place) {
         if let Some(window) = self.requests.get() {
             window.give_back(place, 1);

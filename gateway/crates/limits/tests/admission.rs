@@ -323,3 +323,38 @@ fn a_lease_that_is_granted_during_the_farewell_goes_back_too() {
     house.book.response(&wire::LeaseResponse { number: 4, ..Default::default() }, SECOND);
     assert!(house.book.farewell(SECOND).is_none());
 }
+
+#[test]
+fn an_answer_within_a_session_takes_requests_and_tokens_but_no_place() {
+    let mut house = House::limited(vec![limit("k", Subject::Key, "k", 3, 1000, 1), limit("t", Subject::Tenant, "t", 2, 0, 0)]);
+    house.share_whole(0);
+    let mut session = house.admit(ask(0, Output::Unbounded)).unwrap();
+    session.open();
+    session.give_back_tokens(0);
+    session.give_back_requests();
+    let left = |kind, id| house.registry.find_limit(id).unwrap().remaining(kind, 0);
+    assert_eq!((left(Kind::Requests, "k"), left(Kind::Tokens, "k"), left(Kind::Concurrency, "k")), (3, 1000, 0));
+    let turn = |output| house.applies.admit_turn(&house.registry, &ask(0, Output::Capped(output)));
+    let mut first = turn(300).unwrap();
+    first.open();
+    assert_eq!((left(Kind::Requests, "k"), left(Kind::Tokens, "k"), left(Kind::Concurrency, "k")), (2, 600, 0), "beside the session");
+    first.settle(&End::Used(Tokens { input: 30, output: 20, ..Tokens::default() }), 0);
+    drop(first);
+    assert_eq!((left(Kind::Tokens, "k"), left(Kind::Concurrency, "k")), (950, 0), "its end frees no place of the session's");
+    assert_eq!(exceeded(turn(900)).0, Kind::Tokens);
+    let mut second = turn(10).unwrap();
+    second.open();
+    assert_eq!(exceeded(turn(10)).0, Kind::Requests);
+    assert_eq!((left(Kind::Requests, "k"), left(Kind::Requests, "t")), (1, 0), "what was refused was given back elsewhere");
+    house.applies.count(2, 5000, 0);
+    assert_eq!((left(Kind::Requests, "k"), left(Kind::Tokens, "k")), (0, 0), "used is used");
+    drop((second, session));
+    assert_eq!(left(Kind::Concurrency, "k"), 1);
+}
+
+#[test]
+fn an_answer_within_a_session_is_refused_under_a_hard_budget_that_came_later() {
+    let house = House::budgeted(0, 0);
+    let endless = Ask { is_endless: true, is_text: false, ..ask(0, Output::Unbounded) };
+    assert!(matches!(house.applies.admit_turn(&house.registry, &endless), Err(Denied::Unbounded)));
+}

@@ -132,6 +132,11 @@ impl Call {
         self.grant = grant;
     }
 
+    /// What was taken, for those who give some of it back while the call runs.
+    pub fn grant(&mut self) -> Option<&mut Grant> {
+        self.grant.as_deref_mut()
+    }
+
     /// The cap on output that the reservation pays and the caller did not set.
     pub fn cap(&self) -> Option<u64> {
         self.grant.as_ref()?.cap()

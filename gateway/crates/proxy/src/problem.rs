@@ -195,6 +195,11 @@ impl Problem {
         }
     }
 
+    /// A limit of requests, tokens or calls at a time.
+    pub fn is_limit(&self) -> bool {
+        matches!(self.message, Message::Limit(_))
+    }
+
     /// In the shape of the dialect, without a frame around it.
     pub fn body(&self, id: RecordId, dialect: Dialect) -> Bytes {
         self.with_api_error(|error| error_body(dialect, error, &id.text()))

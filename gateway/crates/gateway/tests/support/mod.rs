@@ -1,6 +1,7 @@
 //! One tenant, one model, one upstream, one gateway: what most tests begin with.
 #![allow(dead_code)]
 
+pub mod sessions;
 pub mod told;
 
 use tenon_contract::{Endpoint, Model, Protocol, Route, RoutingTable};

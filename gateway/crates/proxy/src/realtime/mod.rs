@@ -1,13 +1,15 @@
 //! The door of realtime sessions: `GET /v1/realtime?model=…`, a WebSocket to the caller and one to the endpoint.
 //!
 //! A session is one call: admitted before its upgrade, metered from its opening to its end with the sum of what the endpoint tells of its
-//! answers. Events pass as they are, but for the model's name where a route renames it.
+//! answers. Limits of requests and tokens count each answer ([`turns`]). Events pass as they are, but for the model's name where a route
+//! renames it.
 
 mod dial;
 mod events;
 mod handshake;
 mod problems;
 mod session;
+mod turns;
 
 use crate::admit::{Told, Wanted, admitted};
 use crate::answer::{Reply, header_of};
@@ -52,6 +54,10 @@ pub async fn realtime(
         Dialed::Open(upstream) => upstream,
     };
     call.http_status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+    if let Some(grant) = call.grant() {
+        // The opening had to find room for an answer; each answer takes its own.
+        grant.give_back_tokens(worker.limits_now());
+    }
     let response = switching(&call, asked);
     let (caller, worker) = (hyper::upgrade::on(&mut request), worker.clone());
     tokio::task::spawn_local(async move {

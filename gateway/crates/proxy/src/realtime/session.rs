@@ -4,6 +4,7 @@
 //! record is settled, and a close frame follows: 1008 for what policy ended, 1001 for a deadline or a stop, 1011 where the endpoint failed.
 
 use super::events::Names;
+use super::turns::{Turns, count};
 use crate::call::{Call, Measured};
 use crate::connection::{Leave, Watch};
 use crate::live::{Cut, Live, Phase};
@@ -13,6 +14,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 use tenon_dialects::Dialect;
 use tenon_dialects::realtime::{ServerEvent, Tally};
 use tenon_policy::Chosen;
-use tenon_usage::{Outcome, UsageSource};
+use tenon_usage::{Outcome, RecordId, UsageSource};
 use tokio::sync::Mutex;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::Error;
@@ -63,6 +65,9 @@ struct Session {
     call: RefCell<Box<Call>>,
     names: Names,
     tally: RefCell<Tally>,
+    turns: Turns,
+    /// Error events of our own.
+    objections: Cell<u32>,
     to_caller: Sink,
     to_endpoint: Sink,
     caller_heard: Cell<Instant>,
@@ -85,6 +90,8 @@ pub async fn converse(worker: Rc<Worker>, call: Box<Call>, caller: Upgraded, end
         names: Names { key: live.key.clone(), chosen },
         call: RefCell::new(call),
         tally: RefCell::default(),
+        turns: Turns::default(),
+        objections: Cell::new(0),
         to_caller: Mutex::new(to_caller),
         to_endpoint: Mutex::new(to_endpoint),
         caller_heard: Cell::new(worker.clock()),
@@ -134,8 +141,8 @@ impl Session {
         while let Some(message) = stream.next().await {
             self.caller_heard.set(self.worker.clock());
             let passed = match message {
-                Ok(Message::Text(text)) => self.names.pass(&self.worker.snapshots.load(), text),
-                Ok(Message::Binary(_)) => Err(Problem::NOT_TEXT),
+                Ok(Message::Text(text)) => self.names.pass(&self.worker.snapshots.load(), text, |cap| self.ask(cap)),
+                Ok(Message::Binary(_)) => Err(Problem::NOT_TEXT.into()),
                 Ok(Message::Close(frame)) => return Ending::Caller(frame),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Err(Error::Capacity(_)) => return Ending::Ours(Problem::TOO_LARGE, CloseCode::Size, Outcome::Cut),
@@ -143,7 +150,7 @@ impl Session {
             };
             let sent = match passed {
                 Ok(event) => self.to_endpoint.lock().await.send(Message::Text(event)).await.map_err(|_| CUT),
-                Err(problem) => self.tell(&problem).await.map_err(|_| Ending::CallerGone),
+                Err(stopped) => self.tell(&stopped.problem, stopped.event_id.as_deref()).await.map_err(|_| Ending::CallerGone),
             };
             if let Err(ending) = sent {
                 return ending;
@@ -176,8 +183,31 @@ impl Session {
     }
 
     fn observe(&self, text: &str) {
-        if self.tally.borrow_mut().observe(text) == ServerEvent::Output {
-            self.call.borrow_mut().first_token();
+        let event = self.tally.borrow_mut().observe(text);
+        match event {
+            ServerEvent::Output => self.call.borrow_mut().first_token(),
+            ServerEvent::ResponseDone(spent) => {
+                self.counts_by_its_answers();
+                self.turns.end(&self.worker, &self.names, &spent);
+            }
+            ServerEvent::Transcribed(spent) => count(&self.worker, &self.names, 0, &spent),
+            ServerEvent::ResponseCreated => {}
+            ServerEvent::Other => self.turns.look(&self.worker, text),
+        }
+    }
+
+    /// The caller asks for an answer.
+    fn ask(&self, max_output_tokens: Option<u64>) -> Result<(), Problem> {
+        self.counts_by_its_answers();
+        self.turns.begin(&self.worker, &self.names, max_output_tokens).inspect_err(|problem| {
+            self.worker.metrics().refusal(problem.code);
+        })
+    }
+
+    /// From its first answer on a session is as many requests as it has answers; until then its opening is one.
+    fn counts_by_its_answers(&self) {
+        if let Some(grant) = self.call.borrow_mut().grant() {
+            grant.give_back_requests();
         }
     }
 
@@ -199,11 +229,11 @@ impl Session {
         }
     }
 
-    /// An error event, as the endpoint would write one.
-    async fn tell(&self, problem: &Problem) -> Result<(), Error> {
-        let body = problem.body(self.call.borrow().subject.id, Dialect::OpenAi);
-        let members = String::from_utf8_lossy(body.strip_prefix(b"{").unwrap_or(&body)).into_owned();
-        self.to_caller.lock().await.send(Message::text(format!("{{\"type\":\"error\",{members}"))).await
+    /// An error event, as the endpoint would write one, about one of the caller's.
+    async fn tell(&self, problem: &Problem, about: Option<&str>) -> Result<(), Error> {
+        self.objections.set(self.objections.get() + 1);
+        let event = error_event(problem, self.call.borrow().subject.id, self.objections.get(), about);
+        self.to_caller.lock().await.send(Message::text(event)).await
     }
 
     async fn end(&self, ending: Ending, from_caller: &mut SplitStream<Socket>) {
@@ -214,7 +244,7 @@ impl Session {
             Ending::Endpoint(_) => Outcome::UpstreamError,
             Ending::Ours(problem, _, outcome) => {
                 self.call.borrow_mut().trouble(problem.code, None);
-                let _ = tokio::time::timeout(FAREWELL, self.tell(problem)).await;
+                let _ = tokio::time::timeout(FAREWELL, self.tell(problem, None)).await;
                 *outcome
             }
         };
@@ -243,6 +273,20 @@ impl Session {
             let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| mark.poll(cx))).await;
         }
     }
+}
+
+/// Limits have the protocol's own code, and when trying again makes sense.
+fn error_event(problem: &Problem, id: RecordId, number: u32, about: Option<&str>) -> String {
+    let body = problem.body(id, Dialect::OpenAi);
+    let mut error = serde_json::from_slice(&body).map_or(Value::Null, |mut body: Value| body["error"].take());
+    if let Value::Object(error) = &mut error {
+        error.insert("event_id".into(), about.into());
+        if problem.is_limit() {
+            error.insert("code".into(), "rate_limit_exceeded".into());
+            error.insert("retry_after_seconds".into(), problem.retry_after().map(|wait| wait.as_secs()).into());
+        }
+    }
+    format!(r#"{{"type":"error","event_id":"event_{}_{number}","error":{error}}}"#, &*id.text())
 }
 
 fn close(code: CloseCode, reason: &'static str) -> Option<CloseFrame> {
