@@ -84,20 +84,19 @@ impl Live {
         }
     }
 
-    /// The future, unless the call is ended first.
+    /// The future, unless the call is ended first. Who comes together comes second: what was ready when the call had been ended is not begun,
+    /// so that the caller can still be told why in an answer of its own.
     pub async fn race<F: Future>(&self, future: F) -> Result<F::Output, Cut> {
         let mut future = pin!(future);
         poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
+            if let Some(cut) = self.cut.get() {
+                return Poll::Ready(Err(cut));
             }
-            match self.cut.get() {
-                Some(cut) => Poll::Ready(Err(cut)),
-                None => {
-                    self.park(cx.waker());
-                    Poll::Pending
-                }
+            let polled = future.as_mut().poll(cx).map(Ok);
+            if polled.is_pending() {
+                self.park(cx.waker());
             }
+            polled
         })
         .await
     }
