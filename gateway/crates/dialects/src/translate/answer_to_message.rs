@@ -1,6 +1,6 @@
 //! A whole chat completion as an answer of messages.
 
-use super::chat_request::arguments_object;
+use super::chat_messages::arguments_object;
 use super::node::Node;
 use super::refused::Malformed;
 use super::writer::Writer;

@@ -6,11 +6,13 @@
 
 mod answer_to_chat;
 mod answer_to_message;
+mod chat_messages;
 mod chat_request;
 mod chunks;
 mod errors;
 mod events;
 mod message_request;
+mod message_turns;
 mod node;
 mod refused;
 mod stream;

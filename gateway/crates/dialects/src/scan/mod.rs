@@ -6,9 +6,15 @@
 //! What would live at the provider under the gateway's one credential, and what the provider would run and bill beside tokens, is refused
 //! too: docs/reference/dialects.md says why.
 
+mod error;
+mod lists;
+
 use crate::Form;
-use crate::json::{Cursor, DEPTH_MAX, Fault, Text};
+use crate::json::{Cursor, Text};
+use lists::{input_items, tools};
 use std::borrow::Cow;
+
+pub use error::ScanError;
 
 /// From here to there in the body.
 pub type Span = (usize, usize);
@@ -54,65 +60,6 @@ pub enum IncludeUsage {
     },
     /// Present as false or null: replace these bytes.
     Declined(usize, usize),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScanError {
-    #[error("The body is not valid JSON.")]
-    Syntax,
-    #[error("The body must be a JSON object.")]
-    NotObject,
-    #[error("The body is nested deeper than {DEPTH_MAX} levels.")]
-    Depth,
-    #[error("Bytes follow the JSON object.")]
-    Trailing,
-    #[error("The key `{0}` appears twice. Send it once.")]
-    Duplicate(&'static str),
-    #[error("Keys with escapes are not accepted. Write them plainly.")]
-    EscapedKey,
-    #[error("`{0}` must be {1}.")]
-    Type(&'static str, &'static str),
-    #[error("`{0}` is missing.")]
-    Missing(&'static str),
-    #[error("The body is not valid UTF-8.")]
-    Utf8,
-    #[error("`{0}` refers to what is kept at the provider, where callers share one account. Send the whole conversation in the request.")]
-    ProviderState(&'static str),
-    #[error("`{0}` asks for a tool that the provider runs and bills beside tokens. Only tools that the caller runs are served.")]
-    HostedTool(&'static str),
-}
-
-impl ScanError {
-    #[must_use]
-    pub fn param(&self) -> Option<&'static str> {
-        match self {
-            Self::Duplicate(key) | Self::Type(key, _) | Self::Missing(key) | Self::ProviderState(key) | Self::HostedTool(key) => Some(key),
-            _ => None,
-        }
-    }
-
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Syntax | Self::NotObject | Self::Trailing | Self::Utf8 => "invalid_json",
-            Self::Depth => "json_too_deep",
-            Self::Duplicate(_) => "duplicate_key",
-            Self::EscapedKey => "escaped_key",
-            Self::Type(..) => "invalid_type",
-            Self::Missing(_) => "missing_parameter",
-            Self::ProviderState(_) => "provider_state_not_served",
-            Self::HostedTool(_) => "hosted_tool_not_served",
-        }
-    }
-}
-
-impl From<Fault> for ScanError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Syntax => Self::Syntax,
-            Fault::Depth => Self::Depth,
-        }
-    }
 }
 
 /// Keys that decide where a call goes, what it may cost or how it is answered. Each may appear once, whatever the form: an engine may obey
@@ -352,82 +299,4 @@ fn absent(cursor: &mut Cursor<'_>, otherwise: ScanError) -> Result<(), ScanError
     let start = cursor.at;
     cursor.value(1)?;
     if matches!(&cursor.text[start..cursor.at], b"null" | b"[]") { Ok(()) } else { Err(otherwise) }
-}
-
-/// Calls `each` with every member of every object in a list; what is no list or no object passes by. `end` hears of each object's end.
-fn objects_of_list<'a>(
-    cursor: &mut Cursor<'a>,
-    mut each: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), ScanError>,
-    mut end: impl FnMut() -> Result<(), ScanError>,
-) -> Result<(), ScanError> {
-    if cursor.peek() != Some(b'[') {
-        return Ok(cursor.value(1)?);
-    }
-    cursor.at += 1;
-    if cursor.peek() == Some(b']') {
-        cursor.at += 1;
-        return Ok(());
-    }
-    loop {
-        if cursor.peek() == Some(b'{') {
-            cursor.at += 1;
-            members(cursor, &mut each)?;
-            end()?;
-        } else {
-            cursor.value(2)?;
-        }
-        if cursor.peek() != Some(b',') {
-            return Ok(cursor.take(b']')?);
-        }
-        cursor.at += 1;
-    }
-}
-
-/// Tools that the caller runs itself. An allow-list: what providers invent tomorrow is not metered by us tomorrow.
-fn is_callers_tool(form: Form, kind: &str) -> bool {
-    const MESSAGE: [&str; 7] = ["bash_", "text_editor_", "memory_", "computer_", "browser_toolset_", "computer_toolset_", "tool_search_tool_"];
-    match form {
-        Form::Message | Form::CountTokens => kind == "custom" || MESSAGE.iter().any(|own| kind.starts_with(own)),
-        Form::Response => matches!(kind, "function" | "custom" | "local_shell" | "apply_patch" | "computer" | "computer_use_preview"),
-        _ => matches!(kind, "function" | "custom"),
-    }
-}
-
-fn tools(form: Form, cursor: &mut Cursor<'_>) -> Result<(), ScanError> {
-    objects_of_list(
-        cursor,
-        |cursor, key| {
-            if key != b"type" || cursor.peek() != Some(b'"') {
-                return Ok(cursor.value(3)?);
-            }
-            let kind = cursor.string()?;
-            let kind = decode(cursor.text, kind, "tools[].type")?;
-            if is_callers_tool(form, &kind) { Ok(()) } else { Err(ScanError::HostedTool("tools[].type")) }
-        },
-        || Ok(()),
-    )
-}
-
-/// Items of a `responses` conversation. A reference to a stored item has `type: item_reference`, or no type and no role at all.
-fn input_items(cursor: &mut Cursor<'_>) -> Result<(), ScanError> {
-    let names_itself = std::cell::Cell::new(false);
-    objects_of_list(
-        cursor,
-        |cursor, key| {
-            match key {
-                b"role" => names_itself.set(true),
-                b"type" if cursor.peek() == Some(b'"') => {
-                    let kind = cursor.string()?;
-                    if decode(cursor.text, kind, "input[].type")? == "item_reference" {
-                        return Err(ScanError::ProviderState("input[].type"));
-                    }
-                    names_itself.set(true);
-                    return Ok(());
-                }
-                _ => {}
-            }
-            Ok(cursor.value(3)?)
-        },
-        || if names_itself.replace(false) { Ok(()) } else { Err(ScanError::ProviderState("input[].id")) },
-    )
 }

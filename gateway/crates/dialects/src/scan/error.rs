@@ -1,0 +1,62 @@
+//! Why a body is not let through.
+
+use crate::json::{DEPTH_MAX, Fault};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    #[error("The body is not valid JSON.")]
+    Syntax,
+    #[error("The body must be a JSON object.")]
+    NotObject,
+    #[error("The body is nested deeper than {DEPTH_MAX} levels.")]
+    Depth,
+    #[error("Bytes follow the JSON object.")]
+    Trailing,
+    #[error("The key `{0}` appears twice. Send it once.")]
+    Duplicate(&'static str),
+    #[error("Keys with escapes are not accepted. Write them plainly.")]
+    EscapedKey,
+    #[error("`{0}` must be {1}.")]
+    Type(&'static str, &'static str),
+    #[error("`{0}` is missing.")]
+    Missing(&'static str),
+    #[error("The body is not valid UTF-8.")]
+    Utf8,
+    #[error("`{0}` refers to what is kept at the provider, where callers share one account. Send the whole conversation in the request.")]
+    ProviderState(&'static str),
+    #[error("`{0}` asks for a tool that the provider runs and bills beside tokens. Only tools that the caller runs are served.")]
+    HostedTool(&'static str),
+}
+
+impl ScanError {
+    #[must_use]
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Duplicate(key) | Self::Type(key, _) | Self::Missing(key) | Self::ProviderState(key) | Self::HostedTool(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Syntax | Self::NotObject | Self::Trailing | Self::Utf8 => "invalid_json",
+            Self::Depth => "json_too_deep",
+            Self::Duplicate(_) => "duplicate_key",
+            Self::EscapedKey => "escaped_key",
+            Self::Type(..) => "invalid_type",
+            Self::Missing(_) => "missing_parameter",
+            Self::ProviderState(_) => "provider_state_not_served",
+            Self::HostedTool(_) => "hosted_tool_not_served",
+        }
+    }
+}
+
+impl From<Fault> for ScanError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Syntax => Self::Syntax,
+            Fault::Depth => Self::Depth,
+        }
+    }
+}
