@@ -3,10 +3,9 @@
 
 mod support;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,30 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{BODY, CHAT, House, STREAM_BODY, TENANT};
-use tenon_testkit::{Step, TestKey, sse_head, wait_for};
+use tenon_testkit::{Authority, Pair, Step, TestKey, sse_head, wait_for};
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Certificate and key, as PEM.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn pem(&self) -> String {
-        self.0.pem()
-    }
-}
-
-fn put(dir: &Path, pair: &(String, String)) {
+fn put(dir: &Path, pair: &Pair) {
     std::fs::write(dir.join("cert.pem"), &pair.0).unwrap();
     std::fs::write(dir.join("key.pem"), &pair.1).unwrap();
 }
@@ -61,19 +39,8 @@ fn house(authority: &Authority, clients: Option<&Authority>) -> House {
 
 type Secret = StreamOwned<ClientConnection, TcpStream>;
 
-fn connect(house: &House, trusted: &Authority, own: Option<&(String, String)>) -> Secret {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(trusted.pem().as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
-    let mut config = match own {
-        None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+fn connect(house: &House, trusted: &Authority, own: Option<&Pair>) -> Secret {
+    let config = trusted.client(own, &["h2", "http/1.1"]);
     let stream = TcpStream::connect(house.gateway.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap(), stream)

@@ -31,6 +31,7 @@ mod receive;
 mod relay;
 pub mod request_log;
 mod road;
+mod sender;
 mod server;
 mod sweep;
 pub mod tls;

@@ -2,34 +2,25 @@
 
 use crate::addresses::Resolver;
 use crate::outgoing::Outgoing;
-use http_body::Body;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use crate::sender::{self, Tls};
 use std::cell::RefCell;
 use std::io;
-use std::sync::Arc;
 use tenon_snapshot::Target;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 
-pub type Sender = SendRequest<Outgoing>;
+pub type Sender = sender::Sender<Outgoing>;
 
 pub struct Pools {
     idle: RefCell<Vec<Vec<Sender>>>,
-    tls: TlsConnector,
-    tls_http2: TlsConnector,
+    tls: Tls,
     /// For every connection to an upstream, pooled or not.
     pub resolver: Resolver,
     idle_max: usize,
 }
 
 impl Pools {
-    pub fn new(tls: TlsConnector, idle_max: usize) -> Self {
-        let mut http2 = (**tls.config()).clone();
-        http2.alpn_protocols = vec![b"h2".to_vec()];
-        let tls_http2 = TlsConnector::from(Arc::new(http2));
-        Self { idle: RefCell::default(), tls, tls_http2, resolver: Resolver::default(), idle_max }
+    pub fn new(tls: &rustls::ClientConfig, idle_max: usize) -> Self {
+        Self { idle: RefCell::default(), tls: Tls::new(tls), resolver: Resolver::default(), idle_max }
     }
 
     /// A connection that was used before and still seems alive.
@@ -62,23 +53,14 @@ impl Pools {
 
     /// A connection that is not pooled.
     pub async fn dial(&self, target: &Target, http2: bool) -> io::Result<Box<dyn Wire>> {
-        let stream = self.resolver.connect(&target.origin).await?;
-        if !target.origin.tls {
-            return Ok(Box::new(stream));
+        if target.origin.tls {
+            return Ok(Box::new(self.tls.dial(&self.resolver, &target.origin, http2).await?));
         }
-        let name = ServerName::try_from(target.origin.host.clone()).map_err(io::Error::other)?;
-        let tls = if http2 { &self.tls_http2 } else { &self.tls };
-        Ok(Box::new(tls.connect(name, stream).await?))
+        Ok(Box::new(self.resolver.connect(&target.origin).await?))
     }
 
     pub async fn connect(&self, target: &Target) -> io::Result<Sender> {
-        let stream = self.resolver.connect(&target.origin).await?;
-        if !target.origin.tls {
-            return handshake(stream).await;
-        }
-        // The name is the endpoint's, whatever address it led to.
-        let name = ServerName::try_from(target.origin.host.clone()).map_err(io::Error::other)?;
-        handshake(self.tls.connect(name, stream).await?).await
+        self.tls.connect(&self.resolver, &target.origin).await
     }
 }
 
@@ -86,13 +68,3 @@ impl Pools {
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
-
-pub(crate) async fn handshake<B>(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<SendRequest<B>>
-where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
-{
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // Its errors come out of the sender or the body; here there is nobody to tell.
-    tokio::task::spawn_local(async move { drop(connection.await) });
-    Ok(sender)
-}

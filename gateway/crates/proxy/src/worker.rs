@@ -21,7 +21,6 @@ use tenon_policy::{Moment, VerifiedTokens};
 use tenon_snapshot::{Freshness, Network, Shared as Snapshots, unix_ms};
 use tenon_telemetry::Spans;
 use tenon_usage::{Lane, Log};
-use tokio_rustls::TlsConnector;
 
 /// What all reactors share.
 #[derive(Clone)]
@@ -93,7 +92,7 @@ impl Worker {
             limits: shared.limits,
             body_memory: shared.body_memory.clone(),
             grpc: Connections::default(),
-            pools: Pools::new(TlsConnector::from(shared.tls.clone()), shared.limits.pool_idle_max),
+            pools: Pools::new(&shared.tls, shared.limits.pool_idle_max),
             live: Places::default(),
             connections: Places::default(),
             spans: shared.spans.clone(),

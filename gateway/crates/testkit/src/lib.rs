@@ -16,6 +16,7 @@ mod leasing;
 mod light;
 mod provider;
 mod sockets;
+mod tls;
 mod upstream;
 
 pub use client::{Answer, Client, get, post};
@@ -27,6 +28,7 @@ pub use keys::{SEALING_KEY, TestKey, seal};
 pub use leasing::KeptLease;
 pub use provider::{Provider, federate, in_seconds};
 pub use sockets::{Caller, Conversation, SocketUpstream};
+pub use tls::{Authority, Pair, TlsFront, tls_tail};
 pub use upstream::{Asked, Step, Upstream, json_answer, sse_head};
 
 use std::time::{Duration, Instant};

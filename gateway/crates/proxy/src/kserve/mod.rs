@@ -40,7 +40,7 @@ use tenon_usage::{Operation, Outcome};
 use upstream::{Answering, Wish, attempt};
 
 pub use server::greet;
-pub use upstream::Connections;
+pub use upstream::{Connections, Local};
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 

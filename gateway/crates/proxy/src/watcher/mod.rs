@@ -6,6 +6,7 @@
 mod engines;
 mod probe;
 
+use crate::sender::Tls;
 use foldhash::fast::RandomState;
 use probe::Prober;
 use std::cell::RefCell;
@@ -20,7 +21,6 @@ use tenon_contract::Engine;
 use tenon_snapshot::{Address, Origin, Shared as Snapshots, Snapshot};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, LocalSet};
-use tokio_rustls::TlsConnector;
 
 /// A new table is followed this soon.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -93,7 +93,7 @@ fn wait_for_change(snapshots: &Snapshots) {
 
 /// Until nothing is left to be watched.
 async fn follow(snapshots: &Snapshots, registry: &Arc<Registry>, tls: &Arc<rustls::ClientConfig>, pace: Pace) {
-    let prober = Prober { resolver: crate::addresses::Resolver::default(), tls: TlsConnector::from(tls.clone()) };
+    let prober = Prober { resolver: crate::addresses::Resolver::default(), tls: Tls::new(tls) };
     let world = Rc::new(World { prober, registry: registry.clone(), pace, places: Semaphore::new(RUNNING_MAX), random: RandomState::default() });
     let mut watched = HashMap::new();
     loop {

@@ -2,27 +2,23 @@
 
 use super::Subject;
 use crate::addresses::Resolver;
-use crate::pool::handshake;
+use crate::sender::{self, Tls};
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
-use rustls::pki_types::ServerName;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use tenon_snapshot::Origin;
-use tokio_rustls::TlsConnector;
 
 const BYTES_MAX: usize = 1 << 20;
 
-pub type Sender = SendRequest<String>;
+pub type Sender = sender::Sender<String>;
 
 pub struct Prober {
     pub resolver: Resolver,
-    pub tls: TlsConnector,
+    pub tls: Tls,
 }
 
 impl Prober {
@@ -33,17 +29,8 @@ impl Prober {
         {
             return Ok(answer);
         }
-        let sender = self.connect(&subject.origin).await?;
+        let sender = self.tls.connect(&self.resolver, &subject.origin).await?;
         exchange(sender, subject, kept).await
-    }
-
-    async fn connect(&self, origin: &Origin) -> io::Result<Sender> {
-        let stream = self.resolver.connect(origin).await?;
-        if !origin.tls {
-            return handshake(stream).await;
-        }
-        let name = ServerName::try_from(origin.host.clone()).map_err(io::Error::other)?;
-        handshake(self.tls.connect(name, stream).await?).await
     }
 }
 
@@ -55,7 +42,7 @@ async fn exchange(mut sender: Sender, subject: &Subject, kept: &mut Option<Sende
     headers.insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4, */*;q=0.1"));
     headers.insert(USER_AGENT, HeaderValue::from_static("tenon-gateway"));
     sender.ready().await.map_err(io::Error::other)?;
-    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    let response = sender.try_send_request(request).await.map_err(|error| io::Error::other(error.into_error()))?;
     let status = response.status();
     let body = read(response.into_body()).await?;
     *kept = Some(sender);
