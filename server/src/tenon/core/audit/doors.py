@@ -1,11 +1,14 @@
-"""What every HTTP door of a write does: one transaction, audited also when it is refused, answered once for its Idempotency-Key."""
+"""What every HTTP door of a write does: one transaction, audited also when it is refused, answered once for its Idempotency-Key.
+
+Some can be rehearsed (`?dry_run=true`): the same transaction, undone, and what it would have changed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Header, Request
+from fastapi import Header, Query, Request
 from starlette.responses import Response
 
 from tenon.core.audit import service
@@ -16,6 +19,10 @@ from tenon.kit.database.sessions import Isolation
 from tenon.kit.web import json_answer, stored_answer
 
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", description="Repeat a request with the same key to get the same answer.")]
+DryRun = Annotated[
+    bool, Query(description="Change nothing; answer what the change would make different. The Idempotency-Key is not used up.")
+]
+T = TypeVar("T")
 Change = Callable[[WriteSession], Awaitable[tuple[int, dict[str, Any]]]]
 
 
@@ -47,3 +54,25 @@ async def change_once(
 
     status, answer, replayed = await service.run_audited(database_of(request), ctx, intent, work, isolation=isolation)
     return json_answer((status, answer if replayed else answer | (once_shown or {}), replayed))
+
+
+class _Undone(Exception):
+    """Takes a rehearsal's transaction back."""
+
+
+async def rehearse(
+    request: Request, ctx: Context, change: Change, look: Callable[[WriteSession], Awaitable[T]], differ: Callable[[T, T], dict[str, Any]]
+) -> Response:
+    """Run `change` in a transaction that is undone, and answer what `look` sees differently after it.
+
+    Whatever refuses the change refuses its rehearsal. Nothing stays: no row, no revision, no audit entry, no answer for the key.
+    """
+    try:
+        async with database_of(request).tenant(ctx.identity) as session:
+            before = await look(session)
+            status, _ = await change(session)
+            await session.execute("set constraints all immediate")  # what a commit would look at
+            after = await look(session)
+            raise _Undone
+    except _Undone:
+        return json_answer((200, {"dry_run": True, "would_answer": status, "difference": differ(before, after)}, False))

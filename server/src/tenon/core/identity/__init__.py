@@ -5,7 +5,9 @@ within a second, in every process. Needs: policy, audit, the login `auth`.
 """
 
 from tenon.core.identity.authentication import Authenticator
+from tenon.core.identity.callers import callers
 from tenon.core.identity.contracts import (
+    CallerGroup,
     Federation,
     IssuedKey,
     IssuerRequest,
@@ -34,6 +36,7 @@ from tenon.core.identity.service import (
 
 __all__ = [
     "Authenticator",
+    "CallerGroup",
     "Federation",
     "IssuedKey",
     "IssuerRequest",
@@ -45,6 +48,7 @@ __all__ = [
     "Priority",
     "TrustedIssuer",
     "ask_for_keys",
+    "callers",
     "create_federated_credential",
     "create_issuer",
     "create_key",

@@ -132,3 +132,14 @@ class TrustedIssuer:
     jwks: str
     leeway_ms: int
     lifetime_max_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallerGroup:
+    """Keys that may call models under the same rules: how many, and the newest of them. () = every model, every operation."""
+
+    allowed_models: tuple[str, ...]
+    ceiling: frozenset[str]
+    operations: tuple[str, ...]
+    keys: int
+    newest: tuple[str, ...]

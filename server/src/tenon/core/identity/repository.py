@@ -109,6 +109,19 @@ async def keys(session: WriteSession, tenant: UUID) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+async def key_groups(session: WriteSession, tenant: UUID) -> list[RowMapping]:
+    """Usable keys by the rules they go by."""
+    return await session.rows(
+        "select k.allowed_models, k.ceiling, k.allowed_operations, k.kind, k.session_id is not null as in_session, p.kind as principal_kind,"
+        " p.roles, count(*) as keys, (array_agg(k.key_id order by k.created_at desc, k.key_id))[1:10] as newest"
+        " from tenon.api_key k join tenon.principal p on p.tenant_id = k.tenant_id and p.id = k.principal_id"
+        " left join tenon.principal o on o.tenant_id = p.tenant_id and o.id = p.owner_id"
+        " where k.tenant_id = :tenant and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())"
+        " and p.disabled_at is null and o.disabled_at is null group by 1, 2, 3, 4, 5, 6, 7 order by 1, 2, 3",
+        {"tenant": tenant},
+    )
+
+
 # One look-up: the key, its principal and whom an agent acts for. Who may use it is decided in Python from what it says.
 _KEY_RECORD = """
 select k.tenant_id, k.key_id, k.secret_sha256, k.kind, k.project_id, k.session_id, k.ceiling, k.expires_at, k.revoked_at,

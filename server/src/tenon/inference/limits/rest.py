@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from tenon.core.audit import AuditEvent
-from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
-from tenon.core.context import context_of
+from tenon.core.audit.doors import Change, DryRun, IdempotencyKey, change_once, database_of, rehearse
+from tenon.core.context import Context, context_of
 from tenon.inference.limits import service
 from tenon.inference.limits.contracts import Limit, LimitDraft, Subject
 from tenon.kit.database import WriteSession
@@ -32,14 +32,14 @@ class LimitBody(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create_limit(request: Request, body: LimitBody, idempotency_key: IdempotencyKey) -> Response:
+async def create_limit(request: Request, body: LimitBody, idempotency_key: IdempotencyKey, dry_run: DryRun = False) -> Response:
     """Limit a subject; gateways go by it within a second."""
     ctx = context_of(request.scope)
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 201, _shown(await service.create_limit(session, ctx, LimitDraft(**body.model_dump())))
 
-    return await change_once(request, ctx, AuditEvent("limit.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
+    return await _make(request, ctx, dry_run, AuditEvent("limit.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
 
 
 @router.get("")
@@ -60,18 +60,20 @@ async def find_limit(request: Request, limit_id: UUID) -> dict[str, Any]:
 
 
 @router.put("/{limit_id}")
-async def replace_limit(request: Request, limit_id: UUID, body: LimitBody, idempotency_key: IdempotencyKey) -> Response:
+async def replace_limit(
+    request: Request, limit_id: UUID, body: LimitBody, idempotency_key: IdempotencyKey, dry_run: DryRun = False
+) -> Response:
     """Change a limit's amounts."""
     ctx = context_of(request.scope)
 
     async def replace(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 200, _shown(await service.replace_limit(session, ctx, limit_id, LimitDraft(**body.model_dump())))
 
-    return await change_once(request, ctx, AuditEvent("limit.replace", "Limit", str(limit_id)), idempotency_key, replace)
+    return await _make(request, ctx, dry_run, AuditEvent("limit.replace", "Limit", str(limit_id)), idempotency_key, replace)
 
 
 @router.delete("/{limit_id}")
-async def delete_limit(request: Request, limit_id: UUID, idempotency_key: IdempotencyKey) -> Response:
+async def delete_limit(request: Request, limit_id: UUID, idempotency_key: IdempotencyKey, dry_run: DryRun = False) -> Response:
     """Remove a limit."""
     ctx = context_of(request.scope)
 
@@ -79,7 +81,24 @@ async def delete_limit(request: Request, limit_id: UUID, idempotency_key: Idempo
         await service.delete_limit(session, ctx, limit_id)
         return 200, {"id": limit_id, "deleted": True}
 
-    return await change_once(request, ctx, AuditEvent("limit.delete", "Limit", str(limit_id)), idempotency_key, delete)
+    return await _make(request, ctx, dry_run, AuditEvent("limit.delete", "Limit", str(limit_id)), idempotency_key, delete)
+
+
+async def _make(request: Request, ctx: Context, dry_run: bool, intent: AuditEvent, key: str, change: Change) -> Response:
+    if dry_run:
+        return await rehearse(request, ctx, change, lambda session: service.list_limits(session, ctx), _difference)
+    return await change_once(request, ctx, intent, key, change)
+
+
+def _difference(before: list[Limit], after: list[Limit]) -> dict[str, Any]:
+    """Limits that come, go or change; a subject has at most one."""
+    old, new = ({(limit.subject.value, limit.subject_id): limit for limit in limits} for limits in (before, after))
+    changed = [subject for subject in sorted(old.keys() | new.keys()) if old.get(subject) != new.get(subject)]
+    return {"limits": [{"before": _shown_or_none(old.get(subject)), "after": _shown_or_none(new.get(subject))} for subject in changed]}
+
+
+def _shown_or_none(limit: Limit | None) -> dict[str, Any] | None:
+    return _shown(limit) if limit else None
 
 
 def _shown(limit: Limit) -> dict[str, Any]:

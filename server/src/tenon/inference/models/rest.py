@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.responses import Response
 
 from tenon.core.audit import AuditEvent
-from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
-from tenon.core.context import context_of
-from tenon.inference.models import service
+from tenon.core.audit.doors import Change, DryRun, IdempotencyKey, change_once, database_of, rehearse
+from tenon.core.context import Context, context_of
+from tenon.inference.models import foreseeing, service
 from tenon.inference.models.contracts import (
     AbortBilling,
     Balancing,
@@ -116,29 +116,31 @@ async def get_endpoint(request: Request, endpoint_id: UUID) -> dict[str, Any]:
 
 
 @router.post("/endpoints", status_code=201)
-async def create_endpoint(request: Request, body: EndpointBody, idempotency_key: IdempotencyKey) -> Response:
+async def create_endpoint(request: Request, body: EndpointBody, idempotency_key: IdempotencyKey, dry_run: DryRun = False) -> Response:
     """Add an endpoint; gateways know it within a second."""
     ctx, upstreams = context_of(request.scope), service.Upstreams.of(request.app.state.settings)
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 201, _shown(await service.create_endpoint(session, ctx, _draft(body), upstreams))
 
-    return await change_once(request, ctx, AuditEvent("endpoint.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
+    return await _make(request, ctx, dry_run, AuditEvent("endpoint.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
 
 
 @router.put("/endpoints/{endpoint_id}")
-async def replace_endpoint(request: Request, endpoint_id: UUID, body: EndpointBody, idempotency_key: IdempotencyKey) -> Response:
+async def replace_endpoint(
+    request: Request, endpoint_id: UUID, body: EndpointBody, idempotency_key: IdempotencyKey, dry_run: DryRun = False
+) -> Response:
     """Change an endpoint as a whole; its credential stays unless one is given."""
     ctx, upstreams = context_of(request.scope), service.Upstreams.of(request.app.state.settings)
 
     async def replace(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 200, _shown(await service.replace_endpoint(session, ctx, endpoint_id, _draft(body), upstreams))
 
-    return await change_once(request, ctx, AuditEvent("endpoint.replace", "Endpoint", str(endpoint_id)), idempotency_key, replace)
+    return await _make(request, ctx, dry_run, AuditEvent("endpoint.replace", "Endpoint", str(endpoint_id)), idempotency_key, replace)
 
 
 @router.delete("/endpoints/{endpoint_id}")
-async def delete_endpoint(request: Request, endpoint_id: UUID, idempotency_key: IdempotencyKey) -> Response:
+async def delete_endpoint(request: Request, endpoint_id: UUID, idempotency_key: IdempotencyKey, dry_run: DryRun = False) -> Response:
     """Remove an endpoint that no model routes to."""
     ctx = context_of(request.scope)
 
@@ -146,7 +148,7 @@ async def delete_endpoint(request: Request, endpoint_id: UUID, idempotency_key: 
         await service.delete_endpoint(session, ctx, endpoint_id)
         return 200, {"id": endpoint_id, "deleted": True}
 
-    return await change_once(request, ctx, AuditEvent("endpoint.delete", "Endpoint", str(endpoint_id)), idempotency_key, delete)
+    return await _make(request, ctx, dry_run, AuditEvent("endpoint.delete", "Endpoint", str(endpoint_id)), idempotency_key, delete)
 
 
 @router.get("/models")
@@ -159,7 +161,7 @@ async def list_models(request: Request) -> dict[str, Any]:
 
 # A model's name may hold slashes (`org/name`), so it is the rest of the path.
 @router.put("/models/{name:path}")
-async def put_model(request: Request, name: str, body: ModelBody, idempotency_key: IdempotencyKey) -> Response:
+async def put_model(request: Request, name: str, body: ModelBody, idempotency_key: IdempotencyKey, dry_run: DryRun = False) -> Response:
     """Set all routes of a model, new or not; gateways use them within a second."""
     ctx = context_of(request.scope)
     model = Model(name, tuple(Route(**route.model_dump()) for route in body.routes), Balancing(**body.balancing.model_dump()))
@@ -167,11 +169,11 @@ async def put_model(request: Request, name: str, body: ModelBody, idempotency_ke
     async def put(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 200, asdict(await service.put_model(session, ctx, model))
 
-    return await change_once(request, ctx, AuditEvent("model.put", "Model", name[:200]), idempotency_key, put)
+    return await _make(request, ctx, dry_run, AuditEvent("model.put", "Model", name[:200]), idempotency_key, put)
 
 
 @router.delete("/models/{name:path}")
-async def delete_model(request: Request, name: str, idempotency_key: IdempotencyKey) -> Response:
+async def delete_model(request: Request, name: str, idempotency_key: IdempotencyKey, dry_run: DryRun = False) -> Response:
     """Remove a model and its routes."""
     ctx = context_of(request.scope)
 
@@ -179,7 +181,13 @@ async def delete_model(request: Request, name: str, idempotency_key: Idempotency
         await service.delete_model(session, ctx, name)
         return 200, {"name": name, "deleted": True}
 
-    return await change_once(request, ctx, AuditEvent("model.delete", "Model", name[:200]), idempotency_key, delete)
+    return await _make(request, ctx, dry_run, AuditEvent("model.delete", "Model", name[:200]), idempotency_key, delete)
+
+
+async def _make(request: Request, ctx: Context, dry_run: bool, intent: AuditEvent, key: str, change: Change) -> Response:
+    if dry_run:
+        return await rehearse(request, ctx, change, lambda session: foreseeing.look(session, ctx), foreseeing.difference)
+    return await change_once(request, ctx, intent, key, change)
 
 
 def _draft(body: EndpointBody) -> EndpointDraft:

@@ -1,0 +1,116 @@
+"""A change is rehearsed: what it would make different is said, what would refuse it refuses, and nothing stays."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tenon.core.identity import KeyScope
+
+ENDPOINT = {"name": "engine", "base_url": "https://models.example.com/v1", "cleared_markings": ["pii"]}
+
+
+@pytest.fixture
+async def door(web, keys):
+    """`door(method, path, json, dry_run=…)` as the operator."""
+
+    async def send(method: str, path: str, json: Any = None, *, dry_run: bool = False, key: str = "operator") -> Any:
+        headers = {"authorization": f"Bearer {keys[key]}", "idempotency-key": str(uuid4())}
+        return await web.request(method, path + ("?dry_run=true" if dry_run else ""), json=json, headers=headers)
+
+    return send
+
+
+@pytest.fixture
+async def two(door) -> tuple[str, str]:
+    """Ids of an endpoint that is cleared for `pii` and one that is not, both behind the model m."""
+    cleared = (await door("POST", "/v1/inference/endpoints", ENDPOINT)).json()["id"]
+    plain = (await door("POST", "/v1/inference/endpoints", ENDPOINT | {"name": "plain", "cleared_markings": []})).json()["id"]
+    routes = {"routes": [{"endpoint": cleared}, {"endpoint": plain}]}
+    assert (await door("PUT", "/v1/inference/models/m", routes)).status_code == 200
+    return cleared, plain
+
+
+async def everything(database, tenant) -> dict[str, Any]:
+    async with database.tenant(tenant.context("operator").identity) as session:
+        tables = ("endpoint", "model", "model_route", "rate_limit", "audit_entry", "idempotency")
+        counts = {table: await session.scalar(f"select count(*) from tenon.{table}") for table in tables}
+        told = {table: await session.scalar(f"select revision from tenon.{table}") for table in ("routing", "governance")}
+        return counts | told
+
+
+async def test_who_loses_what_when_an_endpoint_goes_out_of_a_model(door, two, issue_key, tenant_a) -> None:
+    cleared, plain = two
+    operator, editor = tenant_a.context("operator"), tenant_a.context("editor")
+    bound = await issue_key(operator, editor, allowed_models=("m",), ceiling=frozenset({"pii"}))
+    free = await issue_key(operator, editor, allowed_models=("m",))
+    elsewhere = await issue_key(operator, editor, allowed_models=("other",), ceiling=frozenset({"pii"}))
+    embedder = await issue_key(operator, editor, ceiling=frozenset({"pii"}), scope=KeyScope(operations=("embedding",)))
+    answer = await door("PUT", "/v1/inference/models/m", {"routes": [{"endpoint": plain}]}, dry_run=True)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["dry_run"], told["would_answer"], told["difference"]["endpoints"]) == (True, 200, [])
+    (model,) = told["difference"]["models"]
+    assert (model["name"], model["change"], model["endpoints_gained"]) == ("m", "changed", [])
+    assert model["endpoints_lost"] == [{"id": cleared, "name": "engine"}]
+    losers = {key: caller for caller in told["difference"]["callers"] for key in caller["newest_keys"]}
+    assert set(losers) == {bound.key_id, embedder.key_id}
+    assert free.key_id not in losers
+    assert elsewhere.key_id not in losers
+    assert losers[bound.key_id]["loses_every_route"]
+    assert "chat" in losers[bound.key_id]["operations_lost"]
+    assert losers[embedder.key_id]["operations_lost"] == ["embedding"]
+
+
+async def test_another_protocol_takes_operations_away_from_everybody(door, two, issue_key, tenant_a) -> None:
+    _, plain = two
+    free = await issue_key(tenant_a.context("operator"), tenant_a.context("editor"))
+    assert (await door("PUT", "/v1/inference/models/m", {"routes": [{"endpoint": plain}]})).status_code == 200
+    changed = ENDPOINT | {"name": "plain", "cleared_markings": [], "protocol": "anthropic"}
+    told = (await door("PUT", f"/v1/inference/endpoints/{plain}", changed, dry_run=True)).json()["difference"]
+    (endpoint,) = told["endpoints"]
+    assert endpoint["fields"] == {"protocol": {"before": "openai", "after": "anthropic"}}
+    (caller,) = [caller for caller in told["callers"] if free.key_id in caller["newest_keys"]]
+    assert "embedding" in caller["operations_lost"]
+    assert caller["operations_gained"] == ["count_tokens"]
+    assert not caller["loses_every_route"]
+
+
+async def test_nothing_stays_of_a_rehearsal(door, two, database, tenant_a) -> None:
+    cleared, _ = two
+    limit = {"subject": "tenant", "requests_per_minute": 5}
+    made = (await door("POST", "/v1/limits", limit)).json()["id"]
+    before = await everything(database, tenant_a)
+    model = {"routes": [{"endpoint": cleared}]}
+    for method, path, body in (
+        ("POST", "/v1/inference/endpoints", ENDPOINT | {"name": "new"}), ("PUT", f"/v1/inference/endpoints/{cleared}", ENDPOINT),
+        ("PUT", "/v1/inference/models/m", model), ("PUT", "/v1/inference/models/new", model), ("DELETE", "/v1/inference/models/m", None),
+        ("POST", "/v1/limits", {"subject": "model", "subject_id": "m", "concurrency": 1}), ("PUT", f"/v1/limits/{made}", limit),
+        ("DELETE", f"/v1/limits/{made}", None),
+    ):  # fmt: skip
+        answer = await door(method, path, body, dry_run=True)
+        assert answer.status_code == 200, f"{method} {path} {answer.text}"
+    assert await everything(database, tenant_a) == before
+
+
+async def test_a_limit_is_seen_before_it_is_changed(door) -> None:
+    made = (await door("POST", "/v1/limits", {"subject": "tenant", "requests_per_minute": 5})).json()
+    told = await door("PUT", f"/v1/limits/{made['id']}", {"subject": "tenant", "requests_per_minute": 2}, dry_run=True)
+    (limit,) = told.json()["difference"]["limits"]
+    assert (limit["before"], limit["after"]["requests_per_minute"]) == (made, 2)
+    gone = await door("DELETE", f"/v1/limits/{made['id']}", dry_run=True)
+    assert gone.json()["difference"]["limits"] == [{"before": made, "after": None}]
+
+
+async def test_what_refuses_a_change_refuses_its_rehearsal(door, two) -> None:
+    cleared, _ = two
+    refused = [
+        (403, await door("DELETE", "/v1/inference/models/m", dry_run=True, key="viewer")),
+        (404, await door("DELETE", "/v1/inference/models/m", dry_run=True, key="stranger")),
+        (409, await door("DELETE", f"/v1/inference/endpoints/{cleared}", dry_run=True)),
+        (400, await door("PUT", "/v1/inference/models/m", {"routes": [{"endpoint": str(uuid4())}]}, dry_run=True)),
+        (400, await door("POST", "/v1/limits", {"subject": "tenant"}, dry_run=True)),
+    ]
+    assert [answer.status_code for _, answer in refused] == [status for status, _ in refused]
