@@ -3,95 +3,11 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use support::{TENANT, endpoint, model, setup, table};
-use tenon_contract::{Endpoint, Operation, Outcome, Protocol, UsageRecord, UsageSource};
-use tenon_testkit::{Control, Gateway, GrpcAnswer, GrpcAsked, GrpcCaller, GrpcSeen, GrpcStep, GrpcUpstream, Setup, TestKey, wait_for};
-
-/// A length-delimited field.
-fn field(number: u8, value: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, u8::try_from(value.len()).unwrap()][..], value].concat()
-}
-
-fn infer(model: &str) -> Vec<u8> {
-    [field(3, b"id-1"), field(1, model.as_bytes()), field(5, &field(1, b"text_input")), field(7, b"\x02\0\0\0hi")].concat()
-}
-
-fn answered(input: u8, output: u8) -> Vec<u8> {
-    let count = |name: &[u8], value: u8| field(4, &[field(1, name), field(2, &[0x10, value])].concat());
-    [field(1, b"theirs"), field(3, b"id-1"), count(b"prompt_tokens", input), count(b"completion_tokens", output)].concat()
-}
-
-/// The first raw input names what is to happen.
-fn script(asked: &GrpcAsked) -> GrpcAnswer {
-    let named = |name: &str| asked.message.windows(name.len()).any(|part| part == name.as_bytes());
-    let streamed = asked.path.ends_with("ModelStreamInfer");
-    let ready = if streamed { field(2, &answered(11, 3)) } else { answered(11, 7) };
-    match () {
-        () if named("refuse") => vec![GrpcStep::End(3)],
-        () if named("credential") => vec![GrpcStep::End(16)],
-        () if named("stall") => vec![GrpcStep::Stall],
-        () if named("cut") => vec![GrpcStep::Say(ready), GrpcStep::Cut],
-        () if named("hold") => vec![GrpcStep::Say(ready), GrpcStep::Stall],
-        () if streamed => vec![GrpcStep::Say(ready)],
-        () => vec![GrpcStep::Say(ready), GrpcStep::End(0)],
-    }
-}
-
-struct House {
-    control: Control,
-    upstream: GrpcUpstream,
-    key: TestKey,
-    gateway: Gateway,
-    grpc: SocketAddr,
-    #[allow(dead_code)] // its directory goes with it
-    setup: Setup,
-}
-
-impl House {
-    fn new() -> Self {
-        Self::with(|_| {}, |setup| setup)
-    }
-
-    fn with(change: impl FnOnce(&mut Endpoint), setting: impl FnOnce(Setup) -> Setup) -> Self {
-        let control = Control::start();
-        let upstream = GrpcUpstream::start(script);
-        let key = TestKey::new("keykeykey1", TENANT);
-        control.put_key(key.record.clone());
-        let mut here = endpoint("e1", &upstream.url());
-        here.protocol = Protocol::KserveGrpc as i32;
-        change(&mut here);
-        let mut renamed = model("m", "e1");
-        renamed.routes[0].upstream_model = "their-name-for-it".into();
-        let names = ["refuse", "credential", "stall", "cut", "hold"];
-        let models = names.iter().map(|name| model(name, "e1")).chain([renamed]).collect();
-        control.put_routing(table(vec![here], models));
-        let grpc = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let setup = setting(setup(&control)).with("TENON_GATEWAY_GRPC_LISTEN", grpc);
-        let gateway = setup.start();
-        Self { control, upstream, key, gateway, grpc, setup }
-    }
-
-    fn call(&self, method: &str, messages: &[Vec<u8>]) -> GrpcSeen {
-        self.with_key(&self.key.text, method, messages)
-    }
-
-    fn with_key(&self, key: &str, method: &str, messages: &[Vec<u8>]) -> GrpcSeen {
-        let bearer = format!("Bearer {key}");
-        GrpcCaller::connect(self.grpc).call(method, &[("authorization", &bearer)], messages, None)
-    }
-
-    fn record(&self, seen: &GrpcSeen) -> UsageRecord {
-        let id = seen.request_id();
-        wait_for("the record", || self.control.usage_of(&id).is_some());
-        self.control.usage_of(&id).unwrap()
-    }
-
-    fn asked(&self) -> usize {
-        self.upstream.asked.lock().unwrap().len()
-    }
-}
+use support::inference::{House, answered, field, infer};
+use support::{TENANT, endpoint, model, table};
+use tenon_contract::{Operation, Outcome, Protocol, UsageSource};
+use tenon_testkit::{GrpcCaller, TestKey, wait_for};
 
 #[test]
 fn an_inference_is_relayed_renamed_and_metered() {

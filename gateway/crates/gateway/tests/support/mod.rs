@@ -1,6 +1,7 @@
 //! One tenant, one model, one upstream, one gateway: what most tests begin with.
 #![allow(dead_code)]
 
+pub mod inference;
 pub mod sessions;
 pub mod told;
 

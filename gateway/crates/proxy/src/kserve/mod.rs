@@ -196,6 +196,8 @@ async fn admitted_call(
 ) -> Result<(Box<Call>, Answering), Problem> {
     let subject = arrival.subject(worker, door, streamed);
     let mut call = Call::new(worker, Live::new(key.clone(), subject.started), subject);
+    // Tensors are no text that could be redacted.
+    call.sample(&Bytes::new());
     let admitted = admitted(worker, key, &wanted(model, first), &Told::default()).await.inspect_err(|problem| call.refuse(problem))?;
     let answering = try_routes(worker, admitted, &mut call, async |call| attempt(worker, call, wish).await).await?;
     Ok((call, answering))

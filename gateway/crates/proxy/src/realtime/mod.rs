@@ -22,6 +22,7 @@ use crate::problem::Problem;
 use crate::receive::receive;
 use crate::road::{Arrival, tell_refused};
 use crate::worker::Worker;
+use bytes::Bytes;
 use dial::{Dialed, dial};
 pub use handshake::decoded as percent_decoded;
 use handshake::{Opening, opening, with_credential};
@@ -47,6 +48,8 @@ pub async fn realtime(
     let (key, asked) = caller_and_wish(worker, &request, &arrival, door).await.inspect_err(refusal)?;
     let subject = arrival.subject(worker, door, true);
     let mut call = Call::new(worker, Live::new(key.clone(), subject.started), subject);
+    // What is said in it is not kept.
+    call.sample(&Bytes::new());
     let wanted = Wanted { model: &asked.model, operation: door.operation, body: &[], read: None };
     let admitted = admitted(worker, &key, &wanted, told).await.inspect_err(|problem| call.refuse(problem))?;
     let upstream = match try_routes(worker, admitted, &mut call, async |call| dial(worker, call, asked.beta).await).await? {
@@ -79,7 +82,7 @@ async fn caller_and_wish(worker: &Worker, request: &Request<Incoming>, arrival: 
 }
 
 fn switching(call: &Call, asked: Opening) -> Response<Reply> {
-    let mut response = Response::new(Reply::full(bytes::Bytes::new()));
+    let mut response = Response::new(Reply::full(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));

@@ -248,7 +248,14 @@ impl Session {
                 *outcome
             }
         };
-        self.settle(outcome).await;
+        self.settle(outcome);
+        let ending = if self.is_on_disk().await {
+            ending
+        } else {
+            self.call.borrow_mut().trouble(Problem::UNMETERED.code, None);
+            let _ = tokio::time::timeout(FAREWELL, self.tell(&Problem::UNMETERED, None)).await;
+            Ending::Ours(Problem::UNMETERED, CloseCode::Error, outcome)
+        };
         let (to_caller, to_endpoint) = match ending {
             Ending::Caller(frame) => (None, frame),
             Ending::CallerGone => (None, close(CloseCode::Away, "")),
@@ -264,14 +271,23 @@ impl Session {
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 
-    async fn settle(&self, outcome: Outcome) {
+    fn settle(&self, outcome: Outcome) {
         let (usage, is_estimate) = self.tally.borrow().usage();
         let source = is_estimate.then_some(UsageSource::Estimated);
         self.call.borrow_mut().settle(outcome, Measured { usage, source, ..Measured::default() });
+    }
+
+    /// Whether its record stands as safely as the operator wants it to. It is waited for as long as its deadlines allow.
+    async fn is_on_disk(&self) -> bool {
         let mark = self.call.borrow_mut().mark.take();
-        if let Some(mark) = mark {
-            let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| mark.poll(cx))).await;
+        let Some(mark) = mark else {
+            return true;
+        };
+        let on_disk = poll_fn(|cx| mark.poll(cx));
+        if self.live.cut().is_some() {
+            return matches!(tokio::time::timeout(FAREWELL, on_disk).await, Ok(Ok(())));
         }
+        matches!(self.live.race(on_disk).await, Ok(Ok(())))
     }
 }
 
