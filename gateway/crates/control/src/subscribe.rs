@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tenon_contract::{SubscribeRequest, update::Change};
-use tenon_snapshot::{KeyId, unix_ms};
+use tenon_snapshot::{KeyId, Rejection, unix_ms};
+use tonic::{Code, Status};
 
 /// Heartbeats come every 5 s; without any for this long, the connection is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
@@ -33,7 +34,7 @@ async fn follow(world: &World, mut client: Client, gateway_id: &str, backoff: &m
     let mut updates = subscribed.map_err(|_| "no answer in time")?.map_err(|status| why(&status))?.into_inner();
     loop {
         let update = tokio::time::timeout(SILENCE_MAX, updates.message()).await;
-        let update = update.map_err(|_| "no heartbeat in time")?.map_err(|status| why(&status))?.ok_or("the stream was ended")?;
+        let update = update.map_err(|_| "no heartbeat in time")?.map_err(|status| unheard(world, &status))?.ok_or("the stream was ended")?;
         world.freshness.heard();
         if !world.status.connected.swap(true, Ordering::Relaxed) {
             backoff.succeeded();
@@ -53,5 +54,37 @@ async fn follow(world: &World, mut client: Client, gateway_id: &str, backoff: &m
         if committed_at != 0 {
             world.status.delays.observe(committed_at, unix_ms());
         }
+    }
+}
+
+/// Counts what came and cannot be read.
+fn unheard(world: &World, status: &Status) -> String {
+    if is_unreadable(status) {
+        world.status.heard.rejects(Rejection::Unreadable, 1);
+    }
+    why(status)
+}
+
+/// This side's own words for it; a connection that breaks off has the same code.
+fn is_unreadable(status: &Status) -> bool {
+    match status.code() {
+        Code::OutOfRange => true,
+        Code::Internal => status.message().starts_with("failed to decode Protobuf message"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    #[test]
+    fn a_message_that_cannot_be_read_is_told_from_a_broken_connection() {
+        let error = tenon_contract::Update::decode(&b"\x0a\xff"[..]).unwrap_err();
+        assert!(is_unreadable(&Status::internal(error.to_string())), "{error}");
+        assert!(is_unreadable(&Status::out_of_range("decoded message length too large")));
+        assert!(!is_unreadable(&Status::internal("Unexpected EOF decoding stream.")));
+        assert!(!is_unreadable(&Status::unavailable("")));
     }
 }

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tenon_contract::{ResolveKeyResponse, Update};
 use tenon_limits::Registry;
-use tenon_snapshot::{Applied, Freshness, LastKnownGood, Store};
+use tenon_snapshot::{Applied, Freshness, Heard, LastKnownGood, Store};
 use tenon_usage::Queue;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +25,8 @@ pub struct Status {
     pub connected: AtomicBool,
     pub shipping: AtomicBool,
     pub delays: Delays,
+    /// What was told, and what of it was not taken in.
+    pub heard: Arc<Heard>,
     trouble: Mutex<String>,
 }
 
@@ -94,7 +96,7 @@ impl Control {
     /// When the address or the identity cannot be used, or no thread can be made. An absent control plane is no error.
     pub fn start(peer: Peer, parts: Parts) -> Result<Self, ControlError> {
         let (asker, questions) = Asker::new();
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status { heard: parts.store.heard(), ..Status::default() });
         let (stop, stopped) = oneshot::channel();
         let (route, identity) = (peer.route()?, peer.identity()?);
         let told = status.clone();

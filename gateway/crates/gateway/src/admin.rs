@@ -101,6 +101,9 @@ impl World {
                 (StatusCode::SERVICE_UNAVAILABLE, "not ready: the usage log has no room, so calls are refused\n".to_owned())
             }
             (false, _) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: nothing is known from the control plane{}\n", self.trouble())),
+            (true, true) if self.control.heard.is_refusing.load(Relaxed) => {
+                (StatusCode::OK, "stale: the control plane told a snapshot older than what is served, so the served one stays\n".to_owned())
+            }
             (true, true) => (StatusCode::OK, "ready\n".to_owned()),
             (true, false) => (StatusCode::OK, format!("stale: serving from the last known good snapshot{}\n", self.trouble())),
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tenon_balance::State;
 use tenon_control::{DELAY_BUCKETS, Delays};
 use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, RETRIES, TOKENS, ThreadMetrics};
+use tenon_snapshot::REJECTIONS;
 
 struct Page(String);
 
@@ -113,6 +114,15 @@ fn state(page: &mut Page, world: &World) {
     page.one("tenon_gateway_process_id", "gauge", "Tells two processes apart that share an address for a while.", std::process::id());
     page.one("tenon_gateway_start_time_seconds", "gauge", "When the process started, Unix time.", world.started_unix_ms / 1000);
     page.one("tenon_gateway_revision", "gauge", "Revision that is served.", shared.snapshots.load().revision);
+    let help = "Newest revision the control plane told; above the served one for longer than a moment = something was not taken in.";
+    page.one("tenon_gateway_revision_heard", "gauge", help, control.heard.revision.load(Relaxed));
+    let name = "tenon_gateway_snapshot_rejected_total";
+    page.head(name, "counter", "What the control plane told and was not taken in, by why; the old stays, or the part is left out.");
+    for (reason, count) in REJECTIONS.iter().zip(&control.heard.rejected) {
+        page.line(name, &format!("reason=\"{reason}\""), count.load(Relaxed));
+    }
+    let unusable: usize = shared.snapshots.load().routings().map(|table| table.unusable()).sum();
+    page.one("tenon_gateway_endpoints_unusable", "gauge", "Endpoints of the served tables that cannot be used.", unusable);
     page.one("tenon_gateway_control_connected", "gauge", "1 while updates arrive.", u8::from(control.connected.load(Relaxed)));
     let age = shared.freshness.age().map_or(-1.0, |age| age.as_secs_f64());
     page.one("tenon_gateway_control_heard_age_seconds", "gauge", "Since the control plane was heard; -1 = never by this process.", age);

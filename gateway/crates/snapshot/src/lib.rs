@@ -9,6 +9,7 @@
 mod balance;
 mod disk;
 mod freshness;
+mod heard;
 mod key;
 mod marking;
 mod network;
@@ -23,6 +24,7 @@ mod watched;
 
 pub use disk::{DiskError, LastKnownGood, Saved};
 pub use freshness::{Freshness, unix_ms};
+pub use heard::{Heard, REJECTIONS, Rejection};
 pub use key::{Key, KeyId, KeyRejected};
 pub use marking::{MarkingSet, Markings};
 pub use network::Network;

@@ -151,6 +151,12 @@ impl Routing {
         self
     }
 
+    /// Endpoints that cannot be used.
+    #[must_use]
+    pub fn unusable(&self) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.target.is_err()).count()
+    }
+
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.models.get(name)

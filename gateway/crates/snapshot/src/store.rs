@@ -4,11 +4,13 @@
 //! `ResolveKey` counts only if it was read at or after the last full snapshot of the same origin, because that snapshot may have left out
 //! the tombstone which would refuse it.
 
+use crate::heard::{Heard, Rejection};
 use crate::key::Key;
 use crate::routing::{Compiler, Routing};
 use crate::seal::SealingKey;
 use crate::view::{Rules, Shared, Snapshot, shard_of};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use tenon_contract::{self as wire, Governance, Issuer, KeyRecord, RoutingTable, update::Change};
 use tenon_limits::{Registry, TenantRules};
 
@@ -31,6 +33,7 @@ pub struct Store {
     floor: u64,
     /// Grows with each full snapshot: an answer asked for before it is not believed after it.
     epoch: u64,
+    heard: Arc<Heard>,
 }
 
 impl Store {
@@ -38,7 +41,7 @@ impl Store {
     pub fn new(shared: Shared, sealing: Arc<SealingKey>) -> Self {
         let (markings, pools) = (crate::Markings::default(), std::collections::HashMap::new());
         let compiler = Compiler { sealing, markings, pools, registry: Arc::default() };
-        Self { shared, compiler, registry: Arc::default(), floor: 0, epoch: 0 }
+        Self { shared, compiler, registry: Arc::default(), floor: 0, epoch: 0, heard: Arc::default() }
     }
 
     /// Limits and budgets count in `registry`.
@@ -58,6 +61,12 @@ impl Store {
         self.compiler.registry.clone()
     }
 
+    /// What was told, and what of it was not taken in.
+    #[must_use]
+    pub fn heard(&self) -> Arc<Heard> {
+        self.heard.clone()
+    }
+
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
@@ -65,6 +74,7 @@ impl Store {
 
     /// Applies one message of the stream.
     pub fn apply(&mut self, update: wire::Update) -> Applied {
+        self.heard.revision.fetch_max(update.revision, Relaxed);
         match update.change {
             Some(Change::Snapshot(full)) => self.replace(full, update.revision),
             // The stream is ordered: what is older than the last full snapshot is in it, or was undone by it.
@@ -73,7 +83,12 @@ impl Store {
             Some(Change::Routing(table)) => self.reroute(table, update.revision),
             Some(Change::Governance(governance)) => self.govern(governance, update.revision),
             Some(Change::Issuer(issuer)) => self.trust(issuer, update.revision),
-            Some(Change::Heartbeat(_)) | None => self.advance(update.revision),
+            Some(Change::Heartbeat(_)) => self.advance(update.revision),
+            None => {
+                tracing::error!(revision = update.revision, "a change of a kind that this version does not know was left out");
+                self.heard.rejects(Rejection::Unknown, 1);
+                self.advance(update.revision)
+            }
         }
     }
 
@@ -89,7 +104,9 @@ impl Store {
         let old = self.current();
         if *old.origin == full.origin && revision < old.revision {
             tracing::error!(held = old.revision, told = revision, "a snapshot older than what is held was refused");
-            return Applied::Ignored;
+            self.heard.rejects(Rejection::Older, 1);
+            self.heard.is_refusing.store(true, Relaxed);
+            return Applied::Rejected;
         }
         let mut new = Snapshot { origin: full.origin.as_str().into(), revision, ..Snapshot::default() };
         let rules = full.governance.iter().map(|g| (g.tenant_id.as_str().into(), Arc::new(TenantRules::compile(g, &self.registry))));
@@ -109,6 +126,7 @@ impl Store {
         let tables = full.routing.into_iter().map(|table| {
             let rules = new.rules(&table.tenant_id);
             let table = Arc::new(Routing::compile(table, &mut self.compiler).governed(rules));
+            self.heard.rejects(Rejection::Endpoint, table.unusable());
             (table.table.tenant_id.as_str().into(), table)
         });
         let tables = tables.collect();
@@ -118,6 +136,8 @@ impl Store {
         for issuer in full.issuers {
             trust.offer(issuer);
         }
+        self.heard.rejects(Rejection::Issuer, new.trust.unreadable());
+        self.heard.is_refusing.store(false, Relaxed);
         self.floor = revision;
         self.epoch += 1;
         self.shared.store(Arc::new(new));
@@ -147,6 +167,7 @@ impl Store {
         }
         let rules = new.rules(&table.tenant_id);
         let table = Routing::compile(table, &mut self.compiler).governed(rules);
+        self.heard.rejects(Rejection::Endpoint, table.unusable());
         Arc::make_mut(&mut new.tenants).insert(table.table.tenant_id.as_str().into(), Arc::new(table));
         self.shared.store(Arc::new(new));
         Applied::Changed
@@ -183,7 +204,9 @@ impl Store {
         new.revision = new.revision.max(revision);
         let newer = new.issuer(&issuer.issuer_id).is_none_or(|held| held.record.revision < issuer.revision);
         if newer {
+            let issuer_id = issuer.issuer_id.clone();
             Arc::make_mut(&mut new.trust).offer(issuer);
+            self.heard.rejects(Rejection::Issuer, usize::from(new.issuer(&issuer_id).is_some_and(|issuer| issuer.is_unreadable())));
         }
         self.shared.store(Arc::new(new));
         if newer { Applied::Changed } else { Applied::Ignored }
@@ -202,6 +225,7 @@ impl Store {
         let tombstone = KeyRecord { key_id: record.key_id.clone(), revision: record.revision, revoked: true, ..KeyRecord::default() };
         let compiled = Key::compile(record, &mut self.compiler.markings).or_else(|reason| {
             tracing::error!(key_id = %tombstone.key_id, "key record refused, treated as revoked: {reason}");
+            self.heard.rejects(Rejection::Key, 1);
             Key::compile(tombstone, &mut self.compiler.markings)
         });
         compiled.ok().map(|key| {

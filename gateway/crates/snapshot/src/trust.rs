@@ -25,6 +25,10 @@ impl Issuer {
         let verifier = if record.disabled { None } else { compile() };
         Self { record, verifier }
     }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.verifier.is_none() && !self.record.disabled
+    }
 }
 
 /// Changes with each issuer and each new federated credential; whoever remembers a verified token compares the pointer.
@@ -61,6 +65,10 @@ impl Trust {
     #[must_use]
     pub fn credential(&self, issuer_id: &str, subject: &str) -> Option<&KeyId> {
         self.subjects.get(&(issuer_id, subject) as &dyn Pair)
+    }
+
+    pub(crate) fn unreadable(&self) -> usize {
+        self.issuers().filter(|issuer| issuer.is_unreadable()).count()
     }
 
     /// Takes the issuer in if it is newer than what is held.

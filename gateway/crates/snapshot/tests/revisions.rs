@@ -3,8 +3,9 @@
 
 use proptest::prelude::*;
 use std::sync::Arc;
-use tenon_contract::{KeyRecord, ResolveKeyResponse, Snapshot, Update, update::Change};
-use tenon_snapshot::{Applied, SealingKey, Shared, Store};
+use std::sync::atomic::Ordering::Relaxed;
+use tenon_contract::{Endpoint, Issuer, KeyRecord, ResolveKeyResponse, RoutingTable, Snapshot, Update, update::Change};
+use tenon_snapshot::{Applied, REJECTIONS, SealingKey, Shared, Store};
 
 const ID: &str = "abcdefghij";
 
@@ -114,7 +115,7 @@ fn a_new_key_that_was_resolved_is_kept() {
 fn another_origin_replaces_everything_and_an_older_snapshot_nothing() {
     let (shared, mut store) = store();
     store.apply(full("o", 9, vec![record(3, false)]));
-    assert_eq!(store.apply(full("o", 8, vec![])), Applied::Ignored);
+    assert_eq!(store.apply(full("o", 8, vec![])), Applied::Rejected);
     assert!(lives(&shared));
     store.apply(full("p", 2, vec![]));
     assert!(!lives(&shared) && shared.load().revision == 2);
@@ -126,4 +127,34 @@ fn a_record_that_cannot_be_read_kills_the_key_instead_of_leaving_the_old_one() {
     store.apply(full("o", 1, vec![record(1, false)]));
     store.apply(Update { revision: 2, change: Some(Change::Key(KeyRecord { secret_sha256: vec![], ..record(2, false) })), ..Default::default() });
     assert!(!lives(&shared));
+}
+
+fn rejected(store: &Store) -> Vec<(&'static str, u64)> {
+    let heard = store.heard();
+    let counts = REJECTIONS.iter().zip(&heard.rejected).map(|(why, count)| (*why, count.load(Relaxed)));
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
+#[test]
+fn what_cannot_be_taken_in_is_counted_by_why() {
+    let (shared, mut store) = store();
+    store.apply(full("o", 5, vec![record(1, false)]));
+    assert!(rejected(&store).is_empty());
+    store.apply(full("o", 4, vec![]));
+    assert_eq!(rejected(&store), [("older", 1)]);
+    assert!(store.heard().is_refusing.load(Relaxed));
+    store.apply(full("o", 6, vec![record(1, false)]));
+    assert!(!store.heard().is_refusing.load(Relaxed), "a good one ends it");
+    let change = |revision, change| Update { revision, change, ..Default::default() };
+    store.apply(change(7, None));
+    let short = KeyRecord { secret_sha256: vec![1], ..record(8, false) };
+    store.apply(change(8, Some(Change::Key(short))));
+    assert!(!lives(&shared), "a record that cannot be read leaves no older one in force");
+    let endpoint = Endpoint { endpoint_id: "e".into(), base_url: "ftp://nowhere".into(), ..Default::default() };
+    let table = RoutingTable { tenant_id: "t".into(), revision: 9, endpoints: vec![endpoint], ..Default::default() };
+    store.apply(change(9, Some(Change::Routing(table))));
+    let issuer = Issuer { issuer_id: "i".into(), revision: 10, algorithm: "none".into(), ..Default::default() };
+    store.apply(change(10, Some(Change::Issuer(issuer))));
+    assert_eq!(rejected(&store), [("older", 1), ("unknown", 1), ("key", 1), ("endpoint", 1), ("issuer", 1)]);
+    assert_eq!((store.heard().revision.load(Relaxed), shared.load().revision), (10, 10));
 }

@@ -1,0 +1,69 @@
+//! Every metric is in docs/reference/metrics.md (`TENON_GENERATE=1` writes it), and what is served stands beside what was told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use support::{House, endpoint, model, table};
+use tenon_testkit::{Authority, get, wait_for};
+
+/// With everything on that has metrics of its own.
+fn page() -> String {
+    let house = House::with(|setup| {
+        let (certificate, key) = Authority::new().issue("localhost");
+        let path = |name: &str| setup.data_dir().join(name);
+        std::fs::write(path("cert.pem"), certificate).unwrap();
+        std::fs::write(path("key.pem"), key).unwrap();
+        let tls = [("TENON_GATEWAY_TLS_CERT_FILE", path("cert.pem")), ("TENON_GATEWAY_TLS_KEY_FILE", path("key.pem"))];
+        let log = path("requests");
+        let setup = tls.into_iter().fold(setup, |setup, (name, path)| setup.with(name, path.display()));
+        let setup = setup.with("TENON_GATEWAY_REQUEST_LOG_RATIO", 1).with("TENON_GATEWAY_REQUEST_LOG_FILE", log.display());
+        setup.with("TENON_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    });
+    get(house.gateway.admin, "/metrics", "").text()
+}
+
+/// The names of the labels that a metric's lines carry; a histogram's own one is no news.
+fn labels(page: &str, name: &str) -> String {
+    let lines = page.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+    let inside = lines.filter_map(|line| line.split_once('{')?.1.split_once('}'));
+    let names = inside.flat_map(|(inside, _)| inside.split("\",").map(|part| part.split('=').next().unwrap_or_default().to_owned()));
+    let names: BTreeSet<String> = names.filter(|name| name != "le").map(|name| format!("`{name}`")).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn every_metric_is_in_the_reference() {
+    let page = page();
+    let mut rows: Vec<String> = vec![];
+    for line in page.lines() {
+        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|line| line.split_once(' ')) else {
+            continue;
+        };
+        let kind = page.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} "))).unwrap();
+        rows.push(format!("| `{name}` | {kind} | {} | {help} |\n", labels(&page, name)));
+    }
+    let head = "# Metrics of the gateway\n\nAt `/metrics` of the admin listener. Written by `gateway/crates/gateway/tests/metrics.rs` from what a gateway \
+                says; labels are fixed lists or, for endpoints, at most 200.\nMetrics of TLS, of the request log and of spans are there when those are \
+                configured.\n\n**What was told and not taken in** (`tenon_gateway_snapshot_rejected_total`): `unreadable`, a message that cannot be \
+                read, and `older`, a full snapshot\nolder than what is served: all that was known stays, and `/readyz` says `stale` with the reason. \
+                `unknown`, a kind of change that this version does\nnot know: it is left out. `key`: the key counts as revoked. `endpoint`: it is not \
+                used, however often its table comes (`tenon_gateway_endpoints_unusable` tells\nhow many there are now). `issuer`: its tokens are \
+                refused. The log names each.\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n";
+    support::checked_page("metrics.md", &format!("{head}{}", rows.concat()));
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_used_is_counted_and_the_rest_is_served() {
+    let house = House::new();
+    let (good, bad) = (endpoint("e1", &house.upstream.url()), endpoint("e2", "ftp://nowhere"));
+    let revision = house.control.put_routing(table(vec![good, bad], vec![model("m", "e1")]));
+    house.gateway.wait_revision(revision);
+    assert_eq!(house.gateway.metric("tenon_gateway_snapshot_rejected_total{reason=\"endpoint\"}"), 1.0);
+    assert_eq!(house.gateway.metric("tenon_gateway_endpoints_unusable"), 1.0);
+    assert_eq!(house.gateway.metric("tenon_gateway_revision_heard"), house.gateway.metric("tenon_gateway_revision"));
+    assert_eq!(house.chat(support::BODY).status, 200);
+    let revision = house.control.put_routing(table(vec![endpoint("e1", &house.upstream.url())], vec![model("m", "e1")]));
+    house.gateway.wait_revision(revision);
+    wait_for("it is gone", || house.gateway.metric("tenon_gateway_endpoints_unusable") == 0.0);
+}
