@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from tests.conftest import Stack, answer
 
 SHIPPED_SECONDS = 15.0
+TOLD_SECONDS = 30.0
 
 
 @dataclass
@@ -45,6 +47,19 @@ class Operator:
     def gateway(self, role: str) -> httpx2.Client:
         """A client of the gateway with this role's key."""
         return self.stack.client(self.stack.keys[role], f"http://{self.stack.settings.gateway_listen}")
+
+    def told(self, endpoint: str) -> dict[str, float]:
+        """What the gateway knows from an endpoint's engine: calls_running, calls_waiting, cache_usage_ratio."""
+        page = httpx2.get(f"http://{self.stack.settings.gateway_admin_listen}/metrics", timeout=5).text
+        found = re.findall(rf'^tenon_gateway_engine_(\w+){{endpoint_id="{endpoint}"}} (\S+)$', page, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    def wait_told(self, endpoint: str, calls: int) -> None:
+        """Until the gateway has heard from the engine itself that so many calls run or wait there."""
+        deadline = time.monotonic() + TOLD_SECONDS
+        while (told := self.told(endpoint)).get("calls_running", 0) + told.get("calls_waiting", 0) != calls:
+            assert time.monotonic() < deadline, f"{calls} calls, the gateway heard {told}"
+            time.sleep(0.1)
 
     def records(self, model: str, calls: int) -> list[dict[str, Any]]:
         """The usage records of a model, oldest first, once there are so many."""

@@ -2,9 +2,10 @@
 
 use crate::admin::World;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use tenon_balance::State;
+use tenon_balance::{EndpointState, State};
 use tenon_control::{DELAY_BUCKETS, Delays};
 use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, RETRIES, TOKENS, ThreadMetrics};
 use tenon_snapshot::REJECTIONS;
@@ -218,13 +219,25 @@ fn endpoints(page: &mut Page, world: &World) {
     all.truncate(ENDPOINTS_MAX);
     let states = [State::Closed, State::HalfOpen, State::Open, State::Paused, State::Down];
     let number = |state: State| states.iter().position(|known| *known == state).unwrap_or(0);
-    let name = "tenon_gateway_endpoint_state";
-    page.head(name, "gauge", "Health of an endpoint: 0 well, 1 on trial, 2 breaker open, 3 paused by its own wish or for its credential, 4 down.");
-    all.iter().for_each(|e| page.line(name, &format!("endpoint_id=\"{}\"", e.id), number(e.state(now))));
-    let name = "tenon_gateway_endpoint_calls_running";
-    page.head(name, "gauge", "Calls that run at the endpoint's server, of all endpoints that share it.");
-    all.iter().for_each(|e| page.line(name, &format!("endpoint_id=\"{}\"", e.id), e.capacity.running()));
-    let name = "tenon_gateway_endpoint_queue_length";
-    page.head(name, "gauge", "Calls that wait for the endpoint's server.");
-    all.iter().for_each(|e| page.line(name, &format!("endpoint_id=\"{}\"", e.id), e.capacity.waiting()));
+    let help = "Health of an endpoint: 0 well, 1 on trial, 2 breaker open, 3 paused by its own wish or for its credential, 4 down.";
+    of_endpoints(page, &all, "tenon_gateway_endpoint_state", help, |e| Some(number(e.state(now))));
+    let help = "Calls that run at the endpoint's server, of all endpoints that share it.";
+    of_endpoints(page, &all, "tenon_gateway_endpoint_calls_running", help, |e| Some(e.capacity.running()));
+    let help = "Calls that wait for the endpoint's server.";
+    of_endpoints(page, &all, "tenon_gateway_endpoint_queue_length", help, |e| Some(e.capacity.waiting()));
+    let help = "Calls of anybody that run in the engine, as its metrics_url told when it was last asked; left out when that is too long ago.";
+    of_endpoints(page, &all, "tenon_gateway_engine_calls_running", help, |e| Some(e.figures(now)?.running));
+    let help = "Calls of anybody that wait in the engine, as it told.";
+    of_endpoints(page, &all, "tenon_gateway_engine_calls_waiting", help, |e| Some(e.figures(now)?.waiting));
+    let help = "Share of the engine's KV cache in use, as it told.";
+    of_endpoints(page, &all, "tenon_gateway_engine_cache_usage_ratio", help, |e| Some(f64::from(e.figures(now)?.kv_permille?) / 1_000.0));
+}
+
+fn of_endpoints<T: std::fmt::Display>(page: &mut Page, all: &[Arc<EndpointState>], name: &str, help: &str, of: impl Fn(&EndpointState) -> Option<T>) {
+    page.head(name, "gauge", help);
+    for endpoint in all {
+        if let Some(value) = of(endpoint) {
+            page.line(name, &format!("endpoint_id=\"{}\"", endpoint.id), value);
+        }
+    }
 }

@@ -180,6 +180,8 @@ fn the_engine_that_says_it_is_idle_gets_the_calls() {
         (0..20).for_each(|_| assert_eq!(call(&house, "a").status, 200));
         let got = [0, 1].map(|index| calls(&upstreams[index]) - before[index]);
         assert_eq!((got[busy], got[1 - busy]), (0, 20), "{busy} is busy");
+        let told = |what: &str| house.gateway.metric(&format!("tenon_gateway_engine_calls_{what}{{endpoint_id=\"e{busy}\"}}"));
+        assert_eq!((told("running"), told("waiting")), (30.0, 12.0), "its figures can be seen");
     }
     both.iter_mut().for_each(|endpoint| endpoint.metrics_url.clear());
     serve(&house, both, |model| model.set_strategy(Strategy::Engine));
