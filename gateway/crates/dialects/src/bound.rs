@@ -1,7 +1,7 @@
-//! What bounds a call's tokens, for hard budgets. Computed only where one applies: it reads the whole body once more.
+//! What bounds a call's tokens, for hard budgets.
 
 use crate::Form;
-use crate::json::{Cursor, Fault};
+use crate::json::Cursor;
 use crate::media::{Media, completions};
 use crate::scan::{Head, Span};
 use crate::splice::Cap;
@@ -15,41 +15,63 @@ pub struct Bound {
     pub input_bytes: u64,
     /// Answers, each of which may take the cap.
     pub completions: u64,
-    /// Where the caller wrote that it wants no cap; ours goes there, for a key must not stand twice.
-    null_cap_at: Option<Span>,
-    name: &'static str,
 }
 
-/// Keys that bring in what does not stand in the body, or say how it is written out.
-const FOREIGN: [&[u8]; 15] = [
-    b"chat_template",
-    b"chat_template_kwargs",
-    b"mm_processor_kwargs",
-    b"media_io_kwargs",
-    b"modalities",
-    b"audio",
-    b"prediction",
-    b"prompt_embeds",
-    b"input_embeds",
-    b"image_data",
-    b"video_data",
-    b"audio_data",
-    b"session_params",
-    b"images",
-    b"truncate_prompt_tokens",
-];
-/// Written out by templates with spaces of their own: at most doubled.
-const REWRITTEN: [&[u8]; 5] = [b"tools", b"functions", b"response_format", b"documents", b"text"];
-const CAPS: [&[u8]; 3] = [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"];
-
-#[derive(Default)]
-struct Seen {
+/// What the scan notes of a body's members, for those who ask for its bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// A member brings in what does not stand in the body, or says how it is written out.
     foreign: bool,
-    rewritten: u64,
-    query: u64,
-    documents: u64,
+    /// Bytes that templates write out with spaces of their own: at most doubled.
+    rewritten: usize,
+    query: usize,
     prompts: u32,
+    /// A system prompt in blocks.
+    blocks_at: Option<Span>,
+    /// Where the caller wrote that it wants no cap; ours goes there, for a key must not stand twice.
     null_cap_at: Option<Span>,
+}
+
+impl Proof {
+    /// Of bodies that were not looked at member by member.
+    pub(crate) const NONE: Self = Self { foreign: true, rewritten: 0, query: 0, prompts: 0, blocks_at: None, null_cap_at: None };
+
+    pub(crate) fn member(&mut self, form: Form, key: &[u8], at: Span, body: &[u8]) {
+        let bytes = at.1 - at.0;
+        match key {
+            b"messages" | b"prompt" | b"input" => self.prompts += 1,
+            b"chat_template"
+            | b"chat_template_kwargs"
+            | b"mm_processor_kwargs"
+            | b"media_io_kwargs"
+            | b"modalities"
+            | b"audio"
+            | b"prediction"
+            | b"prompt_embeds"
+            | b"input_embeds"
+            | b"image_data"
+            | b"video_data"
+            | b"audio_data"
+            | b"session_params"
+            | b"images"
+            | b"truncate_prompt_tokens" => self.foreign |= !is_harmless(&body[at.0..at.1]),
+            b"documents" if form == Form::Rerank => self.prompts += 1,
+            b"tools" | b"functions" | b"response_format" | b"documents" | b"text" if form != Form::Rerank => self.rewritten += bytes,
+            b"query" => self.query = bytes,
+            b"system" | b"instructions" if body[at.0] != b'"' && !is_harmless(&body[at.0..at.1]) => {
+                self.foreign |= self.blocks_at.replace(at).is_some();
+            }
+            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" if &body[at.0..at.1] == b"null" && form.cap_name().is_some() => {
+                self.null_cap_at = Some(at);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What asks for nothing but text says nothing.
+fn is_harmless(value: &[u8]) -> bool {
+    matches!(value, b"null" | b"[\"text\"]")
 }
 
 impl Form {
@@ -63,88 +85,48 @@ impl Form {
         }
     }
 
+    /// Computed only where a hard budget applies: it looks at the conversation once more.
     #[must_use]
     pub fn bound(self, head: &Head<'_>, body: &[u8]) -> Bound {
-        let seen = if self.is_multipart() { None } else { look(self, body).ok() };
-        let name = self.cap_name().unwrap_or("max_tokens");
-        let Some(seen) = seen else {
-            return Bound { is_text: false, input_bytes: body.len() as u64, completions: head.choices, null_cap_at: None, name };
-        };
+        let proof = &head.proof;
         // Two conversations in one body: which of them an engine reads is its own affair.
-        let is_text = !seen.foreign && seen.prompts == 1 && head.media(body) == Media::None;
-        let again = if self == Self::Rerank { seen.query.saturating_mul(seen.documents) } else { 0 };
-        let input_bytes = (body.len() as u64).saturating_add(seen.rewritten).saturating_add(again);
-        Bound { is_text, input_bytes, completions: completions(self, head, body), null_cap_at: seen.null_cap_at, name }
+        let is_text = !proof.foreign && proof.prompts == 1 && is_text_or_none(proof.blocks_at, body) && head.media(body) == Media::None;
+        let again = match (self, head.prompt_at) {
+            (Self::Rerank, Some((start, end))) => (proof.query as u64).saturating_mul(items(&body[start..end])),
+            _ => 0,
+        };
+        let input_bytes = (body.len() as u64).saturating_add(proof.rewritten as u64).saturating_add(again);
+        Bound { is_text, input_bytes, completions: completions(self, head, body) }
     }
-}
 
-impl Bound {
     /// The cap to splice in where the caller has none.
     #[must_use]
-    pub fn cap(&self, head: &Head<'_>, tokens: u64) -> Cap {
-        match self.null_cap_at {
+    pub fn cap(self, head: &Head<'_>, tokens: u64) -> Cap {
+        match head.proof.null_cap_at {
             Some(at) => Cap { at, name: None, tokens },
-            None => Cap { at: (head.opening, head.opening), name: Some(self.name), tokens },
+            None => Cap { at: (head.opening, head.opening), name: Some(self.cap_name().unwrap_or("max_tokens")), tokens },
         }
     }
 }
 
-fn look(form: Form, body: &[u8]) -> Result<Seen, Fault> {
-    let (mut cursor, mut seen) = (Cursor::new(body), Seen::default());
-    cursor.take(b'{')?;
-    while cursor.peek() != Some(b'}') {
-        let key = cursor.string()?;
-        cursor.take(b':')?;
-        cursor.peek();
-        let start = cursor.at;
-        let key = &body[key.start..key.end];
-        if key == b"documents" && cursor.peek() == Some(b'[') {
-            seen.documents = items(&mut cursor)?;
-        } else {
-            cursor.value(1)?;
-        }
-        seen.member(form, key, (start, cursor.at), body);
-        if cursor.peek() == Some(b',') {
-            cursor.at += 1;
-        }
-    }
-    Ok(seen)
+/// Blocks of a system prompt are text in every dialect; what else they may become tomorrow is not promised.
+fn is_text_or_none(blocks_at: Option<Span>, body: &[u8]) -> bool {
+    blocks_at.is_none_or(|(start, end)| is_text_blocks(&body[start..end]))
 }
 
-fn items(cursor: &mut Cursor<'_>) -> Result<u64, Fault> {
-    let mut count = 0;
-    cursor.take(b'[')?;
-    while cursor.peek() != Some(b']') {
-        cursor.value(2)?;
+/// How many a list holds.
+fn items(list: &[u8]) -> u64 {
+    let (mut cursor, mut count) = (Cursor::new(list), 0);
+    if cursor.take(b'[').is_err() {
+        return 0;
+    }
+    while cursor.peek().is_some_and(|next| next != b']') && cursor.value(2).is_ok() {
         count += 1;
         if cursor.peek() == Some(b',') {
             cursor.at += 1;
         }
     }
-    cursor.take(b']')?;
-    Ok(count)
-}
-
-impl Seen {
-    fn member(&mut self, form: Form, key: &[u8], at: Span, body: &[u8]) {
-        let bytes = (at.1 - at.0) as u64;
-        let value = &body[at.0..at.1];
-        // What asks for nothing but text says nothing.
-        let harmless = matches!(value, b"null" | b"[\"text\"]");
-        self.foreign |= FOREIGN.contains(&key) && !harmless;
-        if REWRITTEN.contains(&key) && form != Form::Rerank {
-            self.rewritten += bytes;
-        }
-        match key {
-            b"query" => self.query = bytes,
-            b"messages" | b"prompt" | b"input" => self.prompts += 1,
-            b"documents" if form == Form::Rerank => self.prompts += 1,
-            // Blocks of a system prompt are text in every dialect; what else they may become tomorrow is not promised.
-            b"system" | b"instructions" => self.foreign |= !(value.starts_with(b"\"") || is_text_blocks(value) || harmless),
-            _ if CAPS.contains(&key) && value == b"null" && form.cap_name().is_some() => self.null_cap_at = Some(at),
-            _ => {}
-        }
-    }
+    count
 }
 
 fn is_text_blocks(value: &[u8]) -> bool {

@@ -68,6 +68,23 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// As [`Self::string`], of text that was passed once: only its end is looked for.
+    pub fn proven_string(&mut self) -> Result<Text, Fault> {
+        self.take(b'"')?;
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            let rest = self.text.get(self.at..).ok_or(Fault::Syntax)?;
+            let stop = memchr2(b'"', b'\\', rest).ok_or(Fault::Syntax)?;
+            self.at += stop + 1;
+            if rest[stop] == b'"' {
+                return Ok(Text { start, end: self.at - 1, escaped });
+            }
+            escaped = true;
+            self.at += 1;
+        }
+    }
+
     fn escape(&mut self) -> Result<(), Fault> {
         let length = match self.text.get(self.at) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 1,

@@ -147,6 +147,7 @@ impl Form {
             system_at: None,
             prompt_at: None,
             opening: 0,
+            proof: bound::Proof::NONE,
         })
     }
 }

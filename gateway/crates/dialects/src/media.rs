@@ -32,77 +32,52 @@ struct Walk<'a> {
     worst: Media,
 }
 
-/// Members of messages, parts, items and blocks whose values are walked on.
-const KNOWN: [&[u8]; 31] = [
-    b"role",
-    b"content",
-    b"type",
-    b"text",
-    b"name",
-    b"tool_calls",
-    b"id",
-    b"function",
-    b"arguments",
-    b"tool_call_id",
-    b"cache_control",
-    b"ttl",
-    b"refusal",
-    b"reasoning_content",
-    b"reasoning",
-    b"thinking",
-    b"thinking_blocks",
-    b"signature",
-    b"tool_use_id",
-    b"is_error",
-    b"status",
-    b"call_id",
-    b"output",
-    b"summary",
-    b"phase",
-    b"annotations",
-    b"logprobs",
-    b"encrypted_content",
-    b"strict",
-    b"citations",
-    b"index",
-];
-const MEDIA: [&[u8]; 14] = [
-    b"image_url",
-    b"image",
-    b"input_audio",
-    b"audio",
-    b"audio_url",
-    b"video",
-    b"video_url",
-    b"file",
-    b"file_id",
-    b"file_data",
-    b"file_url",
-    b"source",
-    b"image_embeds",
-    b"detail",
-];
-/// Values of `type` that say the part is text.
-const TYPES: [&[u8]; 17] = [
-    b"text",
-    b"input_text",
-    b"output_text",
-    b"refusal",
-    b"function",
-    b"custom",
-    b"tool_use",
-    b"tool_result",
-    b"thinking",
-    b"redacted_thinking",
-    b"message",
-    b"function_call",
-    b"function_call_output",
-    b"reasoning",
-    b"summary_text",
-    b"reasoning_text",
-    b"ephemeral",
-];
+/// What a key of a message, part, item or block says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Its value is walked on.
+    Yes,
+    Media,
+    No,
+}
 
+fn known(key: &[u8]) -> Known {
+    match key {
+        b"role" | b"content" | b"type" | b"text" | b"name" | b"tool_calls" | b"id" | b"function" | b"arguments" | b"tool_call_id"
+        | b"cache_control" | b"ttl" | b"refusal" | b"reasoning_content" | b"reasoning" | b"thinking" | b"thinking_blocks" | b"signature"
+        | b"tool_use_id" | b"is_error" | b"status" | b"call_id" | b"output" | b"summary" | b"phase" | b"annotations" | b"logprobs"
+        | b"encrypted_content" | b"strict" | b"citations" | b"index" => Known::Yes,
+        b"image_url" | b"image" | b"input_audio" | b"audio" | b"audio_url" | b"video" | b"video_url" | b"file" | b"file_id" | b"file_data"
+        | b"file_url" | b"source" | b"image_embeds" | b"detail" => Known::Media,
+        _ => Known::No,
+    }
+}
+
+/// Values of `type` that say the part is text.
+fn is_text(kind: &[u8]) -> bool {
+    matches!(
+        kind,
+        b"text"
+            | b"input_text"
+            | b"output_text"
+            | b"refusal"
+            | b"function"
+            | b"custom"
+            | b"tool_use"
+            | b"tool_result"
+            | b"thinking"
+            | b"redacted_thinking"
+            | b"message"
+            | b"function_call"
+            | b"function_call_output"
+            | b"reasoning"
+            | b"summary_text"
+            | b"reasoning_text"
+            | b"ephemeral"
+    )
+}
+
+/// Over what the scan has proved to be JSON.
 impl Walk<'_> {
     fn worse(&mut self, media: Media) {
         if self.worst == Media::None || media == Media::Some {
@@ -115,6 +90,7 @@ impl Walk<'_> {
         match self.cursor.peek() {
             Some(b'{') => self.object(opaque),
             Some(b'[') => self.list(opaque),
+            Some(b'"') => self.cursor.proven_string().map(|_| ()),
             _ => self.cursor.value(0),
         }
     }
@@ -133,7 +109,7 @@ impl Walk<'_> {
     fn object(&mut self, opaque: bool) -> Result<(), Fault> {
         self.cursor.take(b'{')?;
         while self.cursor.peek() != Some(b'}') {
-            let key = self.cursor.string()?;
+            let key = self.cursor.proven_string()?;
             self.cursor.take(b':')?;
             self.member(&self.cursor.text[key.start..key.end], key.escaped, opaque)?;
             if self.cursor.peek() == Some(b',') {
@@ -147,13 +123,14 @@ impl Walk<'_> {
         if opaque || (key == b"input" && self.cursor.peek() == Some(b'{')) {
             return self.value(true);
         }
-        if escaped || !(KNOWN.contains(&key) || MEDIA.contains(&key)) {
+        let known = if escaped { Known::No } else { known(key) };
+        if known == Known::No {
             self.worse(Media::Unknown);
-        } else if MEDIA.contains(&key) {
+        } else if known == Known::Media {
             self.worse(Media::Some);
         } else if key == b"type" && self.cursor.peek() == Some(b'"') {
-            let kind = self.cursor.string()?;
-            if kind.escaped || !TYPES.contains(&&self.cursor.text[kind.start..kind.end]) {
+            let kind = self.cursor.proven_string()?;
+            if kind.escaped || !is_text(&self.cursor.text[kind.start..kind.end]) {
                 self.worse(Media::Unknown);
             }
             return Ok(());

@@ -49,7 +49,7 @@ fn several_prompts_tools_and_documents_count_as_often_as_an_engine_reads_them() 
 fn a_cap_is_spliced_in_once_where_the_caller_has_none() {
     let capped = |form: Form, body: &str| {
         let (whole, head) = (Bytes::copy_from_slice(body.as_bytes()), form.scan(body.as_bytes()).unwrap());
-        let cap = form.bound(&head, body.as_bytes()).cap(&head, 77);
+        let cap = form.cap(&head, 77);
         let pieces: Vec<u8> = splice_capped(&whole, &head, Some("up"), AskUsage::Total, Some(&cap)).flatten().collect();
         let json: serde_json::Value = serde_json::from_slice(&pieces).unwrap();
         let again = form.scan(&pieces).unwrap();

@@ -115,6 +115,11 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "refuse or serve_unmetered: what becomes of calls then; unmetered ones are counted and leave no record",
     ),
     ("TENON_GATEWAY_WAL_STRICT", "false", "true: the end of an answer waits until its usage record is on the disk"),
+    (
+        "TENON_GATEWAY_OPENAI_LIMIT_HEADERS",
+        "false",
+        "true: x-ratelimit-* beside RateLimit on every answer; a caller who reached a limit always gets them",
+    ),
     ("TENON_GATEWAY_WAL_SYNC_MS", "50", "a power failure may take the records of this long"),
     ("TENON_GATEWAY_EXPLAIN_CALLS", "1024", "calls that ended and can still be explained, for each thread; 0 = none"),
     ("TENON_GATEWAY_REQUEST_LOG_RATIO", "0", "share of calls that leave a JSON line, from 0 (off) to 1"),
@@ -220,6 +225,7 @@ impl Source {
             staleness_max: self.ms("TENON_GATEWAY_STALENESS_MAX_MS")?,
             when_log_full: self
                 .one_of("TENON_GATEWAY_WHEN_LOG_FULL", [("refuse", WhenLogFull::Refuse), ("serve_unmetered", WhenLogFull::ServeUnmetered)])?,
+            openai_limit_headers: self.one_of("TENON_GATEWAY_OPENAI_LIMIT_HEADERS", [("false", false), ("true", true)])?,
             settle_on_disk: self.one_of("TENON_GATEWAY_WAL_STRICT", [("false", false), ("true", true)])?,
             ..Limits::default()
         };

@@ -1,5 +1,5 @@
-//! How a caller stands to its limits, as headers: `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) and OpenAI's `x-ratelimit-*`,
-//! which their SDKs' users look at.
+//! How a caller stands to its limits, as headers: `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) and, where wished, OpenAI's
+//! `x-ratelimit-*`, which some of their SDKs' users look at. Six headers more cost as much as all limits, so they are asked for.
 //!
 //! Quotas are the fleet's, remainders this process's: what can be had here and now, which is what a caller needs to know.
 
@@ -32,7 +32,7 @@ struct Tightest<'a> {
 impl Applies {
     /// Adds the headers: of all limits that apply, the policies; of those that have the least left in each respect, how they stand. Costs
     /// nothing where none does.
-    pub fn tell(&self, headers: &mut HeaderMap, now_us: u64) {
+    pub fn tell(&self, headers: &mut HeaderMap, now_us: u64, as_openai_too: bool) {
         let mut tightest: [Option<Tightest<'_>>; 3] = [const { None }; 3];
         let mut some = false;
         for rules in self.rules().filter(|rules| !rules.limits.is_empty()) {
@@ -45,7 +45,7 @@ impl Applies {
             }
         }
         if some {
-            tell_tightest(headers, &tightest, now_us);
+            tell_tightest(headers, &tightest, now_us, as_openai_too);
         }
     }
 }
@@ -63,8 +63,8 @@ fn look<'a>(limit: &'a Limit, names: &'a [Box<str>; 3], now_us: u64, tightest: &
 }
 
 /// Written by hand: this runs with every call, and formatting took as long as all the limits.
-fn tell_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], now_us: u64) {
-    let mut line = Vec::with_capacity(160);
+fn tell_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], now_us: u64, as_openai_too: bool) {
+    let mut line = Vec::with_capacity(192);
     let mut digits = itoa::Buffer::new();
     for (kind, tightest) in KINDS.into_iter().zip(tightest) {
         let Some(Tightest { limit, name, remaining }) = tightest else {
@@ -74,7 +74,7 @@ fn tell_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], 
         for part in [separator, name.as_bytes(), b";r=", digits.format(*remaining).as_bytes()] {
             line.extend_from_slice(part);
         }
-        let names = match kind {
+        let [of_fleet, left, reset] = match kind {
             Kind::Requests => REQUESTS,
             Kind::Tokens => TOKENS,
             Kind::Concurrency => continue,
@@ -82,7 +82,9 @@ fn tell_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], 
         let whole_in = limit.whole_in_us(kind, now_us).div_ceil(1_000_000);
         line.extend_from_slice(b";t=");
         line.extend_from_slice(digits.format(whole_in).as_bytes());
-        let [of_fleet, left, reset] = names;
+        if !as_openai_too {
+            continue;
+        }
         headers.insert(of_fleet, limit.of_fleet(kind).into());
         headers.insert(left, (*remaining).into());
         if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(go_duration(whole_in, &mut digits))) {

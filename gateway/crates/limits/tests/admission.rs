@@ -179,7 +179,7 @@ fn headers_tell_policy_standing_and_openais_view() {
     let mut grant = house.admit(ask(0, Output::Capped(100))).unwrap();
     grant.open();
     let mut headers = HeaderMap::new();
-    house.applies.tell(&mut headers, 0);
+    house.applies.tell(&mut headers, 0, true);
     let told = |name: &str| headers[name].to_str().unwrap();
     let policy = r#""tenant-requests";q=60;w=60, "tenant-tokens";q=1000;qu="tokens";w=60, "tenant-concurrency";q=4;qu="concurrent-requests""#;
     assert_eq!(told("ratelimit-policy"), policy);

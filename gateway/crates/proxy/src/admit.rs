@@ -1,5 +1,6 @@
 //! Admission as the road does it: what the body says is asked of limits and budgets, and a call that finds no lease waits a moment for one.
 
+use crate::answer::Reply;
 use crate::problem::Problem;
 use crate::worker::Worker;
 use std::cell::RefCell;
@@ -25,11 +26,12 @@ impl Told {
         self.0.replace(applies);
     }
 
-    /// Nothing applies, nothing is done.
-    pub fn add_headers(&self, worker: &Worker, headers: &mut http::HeaderMap) {
+    /// Nothing applies, nothing is done. A caller who reached a limit is told in every way.
+    pub fn add_headers(&self, worker: &Worker, response: &mut http::Response<Reply>) {
         let applies = self.0.borrow();
         if applies.key.is_some() || applies.model.is_some() {
-            applies.tell(headers, worker.limits_now());
+            let as_openai_too = worker.limits.openai_limit_headers || response.status() == http::StatusCode::TOO_MANY_REQUESTS;
+            applies.tell(response.headers_mut(), worker.limits_now(), as_openai_too);
         }
     }
 }

@@ -64,7 +64,7 @@ pub fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepare
 
 /// The bound on the output that a hard budget pays and the caller did not set.
 fn cap(prepared: &Prepared<'_>, target: &Target, tokens: u64) -> Cap {
-    let cap = prepared.form.bound(prepared.head, prepared.body).cap(prepared.head, tokens);
+    let cap = prepared.form.cap(prepared.head, tokens);
     // OpenAI's reasoning models know no other name.
     if prepared.form == Form::Chat && target.is_openai_itself { cap.named("max_completion_tokens") } else { cap }
 }
@@ -120,7 +120,7 @@ fn headers(headers: &mut HeaderMap, call: &Call, target: &Target, prepared: &Pre
     let content_type = prepared.headers.get(CONTENT_TYPE).filter(|_| form.is_multipart()).cloned();
     headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
     headers.insert(USER_AGENT, HeaderValue::from_static("tenon-gateway"));
-    headers.insert(header_of::REQUEST_ID, header_of::request_id(call.subject.id));
+    headers.insert(header_of::REQUEST_ID, call.subject.id_header.clone());
     if let Some(authorization) = &target.authorization {
         headers.insert(if target.is_anthropic { header_of::API_KEY } else { AUTHORIZATION }, authorization.clone());
     }

@@ -10,6 +10,7 @@ use crate::trace::Trace;
 use crate::trail::{Past, Trail};
 use crate::worker::Worker;
 use bytes::Bytes;
+use http::HeaderValue;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tenon_balance::{Ask, Strategy, Verdict};
@@ -22,6 +23,8 @@ use tenon_usage::{Full, Mark, Opened, Operation, Outcome, RecordId, Settled, Tic
 /// What does not change from attempt to attempt.
 pub struct Subject {
     pub id: RecordId,
+    /// The same, as everybody on the way is told.
+    pub id_header: HeaderValue,
     pub trace: Trace,
     pub started: Instant,
     pub started_unix_us: i64,

@@ -29,6 +29,8 @@ pub struct Limits {
     /// How long keys are believed without a word from the control plane.
     pub staleness_max: Duration,
     pub when_log_full: WhenLogFull,
+    /// `x-ratelimit-*` on every answer, not only on refusals.
+    pub openai_limit_headers: bool,
     /// The end of an answer waits until its usage record is on the disk.
     pub settle_on_disk: bool,
 }
@@ -66,6 +68,7 @@ impl Default for Limits {
             },
             staleness_max: Duration::from_secs(24 * 3600),
             when_log_full: WhenLogFull::Refuse,
+            openai_limit_headers: false,
             settle_on_disk: false,
         }
     }

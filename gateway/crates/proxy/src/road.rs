@@ -54,7 +54,7 @@ impl Arrival {
             Some(spans) => self.trace.sampled(spans),
             None => self.trace,
         };
-        Subject { id: self.id, trace, started: self.at, started_unix_us: self.unix_us, door, streamed }
+        Subject { id: self.id, id_header: header_of::request_id(self.id), trace, started: self.at, started_unix_us: self.unix_us, door, streamed }
     }
 }
 
@@ -86,7 +86,7 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
         worker.metrics().refusal(problem.code);
         problem.response(id, dialect)
     });
-    told.add_headers(&worker, response.headers_mut());
+    told.add_headers(&worker, &mut response);
     if dialect == Dialect::Anthropic {
         response.headers_mut().insert(header_of::ANTHROPIC_REQUEST_ID, header_of::request_id(id));
     }
@@ -224,7 +224,7 @@ async fn answer(worker: &Rc<Worker>, mut call: Box<Call>, answering: Answering, 
 }
 
 fn relay(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, reading: &Reading, events: bool) -> Response<Reply> {
-    let (id, status) = (call.subject.id, answering.response.status());
+    let (id, status) = (call.subject.id_header.clone(), answering.response.status());
     let headers = answering.response.headers();
     let content_type = headers.get(CONTENT_TYPE).cloned();
     let retry_after = headers.get(RETRY_AFTER).cloned();
@@ -242,7 +242,7 @@ fn relay(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, reading: &R
 
 fn respond(
     status: StatusCode,
-    id: RecordId,
+    id: HeaderValue,
     content_type: Option<HeaderValue>,
     retry_after: Option<HeaderValue>,
     events: bool,
@@ -251,8 +251,10 @@ fn respond(
     let mut response = Response::new(Reply::relay(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    // Room for what is added on the way out, hyper's own included: growing would move everything.
+    headers.reserve(8);
     headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
-    headers.insert(header_of::REQUEST_ID, header_of::request_id(id));
+    headers.insert(header_of::REQUEST_ID, id);
     if events {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }

@@ -89,7 +89,7 @@ fn respond(status: StatusCode, call: &Call, retry_after: Option<HeaderValue>, te
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header_of::REQUEST_ID, header_of::request_id(call.subject.id));
+    headers.insert(header_of::REQUEST_ID, call.subject.id_header.clone());
     if let Some(retry_after) = retry_after {
         headers.insert(RETRY_AFTER, retry_after);
     }

@@ -10,6 +10,7 @@ mod error;
 mod lists;
 
 use crate::Form;
+use crate::bound::Proof;
 use crate::json::{Cursor, Text};
 use lists::{input_items, tools};
 use std::borrow::Cow;
@@ -43,6 +44,8 @@ pub struct Head<'a> {
     pub prompt_at: Option<Span>,
     /// Position after the first `{`.
     pub opening: usize,
+    /// For its bound.
+    pub proof: Proof,
 }
 
 /// How the caller stands to `stream_options.include_usage`, and where to put ours.
@@ -105,6 +108,7 @@ struct Found {
     choices: u64,
     system_at: Option<Span>,
     prompt_at: Option<Span>,
+    proof: Proof,
 }
 
 /// Reads a body. `UTF-8` is checked as a whole first (0.03 µs a kilobyte), because an engine may repair what we would pass on.
@@ -150,6 +154,13 @@ pub(crate) fn members<'a>(
 
 impl Found {
     fn member(&mut self, form: Form, cursor: &mut Cursor<'_>, key: &[u8]) -> Result<(), ScanError> {
+        let start = cursor.at;
+        self.value(form, cursor, key)?;
+        self.proof.member(form, key, (start, cursor.at), cursor.text);
+        Ok(())
+    }
+
+    fn value(&mut self, form: Form, cursor: &mut Cursor<'_>, key: &[u8]) -> Result<(), ScanError> {
         let Some(known) = KEYS.iter().position(|known| known.as_bytes() == key) else {
             return Ok(cursor.value(1)?);
         };
@@ -248,6 +259,7 @@ impl Found {
             system_at: self.system_at,
             prompt_at: self.prompt_at,
             opening,
+            proof: self.proof,
         })
     }
 }
