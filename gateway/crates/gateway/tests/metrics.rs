@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use support::{House, endpoint, model, table};
-use tenon_testkit::{Authority, get, wait_for};
+use tenon_testkit::{Authority, Step, Upstream, get, json_answer, wait_for};
 
 /// With everything on that has metrics of its own.
 fn page() -> String {
@@ -20,7 +20,13 @@ fn page() -> String {
         let setup = setup.with("TENON_GATEWAY_REQUEST_LOG_RATIO", 1).with("TENON_GATEWAY_REQUEST_LOG_FILE", log.display());
         setup.with("TENON_OTLP_ENDPOINT", "http://127.0.0.1:9")
     });
-    get(house.gateway.admin, "/metrics", "").text()
+    let engine = Upstream::start(|_| vec![Step::Send(json_answer(200, "vllm:num_requests_running 1\nvllm:kv_cache_usage_perc 0.5\n"))]);
+    let mut watched = endpoint("e1", &engine.url());
+    watched.metrics_url = format!("http://{}/metrics", engine.address);
+    house.control.put_routing(table(vec![watched], vec![model("m", "e1")]));
+    let page = || get(house.gateway.admin, "/metrics", "").text();
+    wait_for("the engine told", || page().contains("tenon_gateway_engine_cache_usage_ratio{"));
+    page()
 }
 
 /// The names of the labels that a metric's lines carry; a histogram's own one is no news.
