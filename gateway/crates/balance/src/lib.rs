@@ -4,7 +4,7 @@
 //! calls that wait, the budget of retries.
 //! Promises: decisions on atomics that all threads share; no I/O and no clock of its own (but the queue's pace); a healthy endpoint costs a
 //! few loads, a mutex is taken only where something is ill or full; never an endpoint that was excluded, and always one while any is left.
-//! Needs: nothing. `snapshot` compiles routing tables into [`Group`]s, `proxy` feeds back what happened, `watch` what engines say.
+//! Needs: nothing. `snapshot` compiles routing tables into [`Group`]s, `proxy` feeds back what happened, its `watcher` what engines say.
 
 mod budget;
 mod capacity;

@@ -3,8 +3,8 @@
 //! Owns: the reactors (one thread, one runtime, one listening socket each), connections to callers and to upstreams, deadlines.
 //! Promises: an upstream is called only with an [`tenon_policy::Admitted`] and after the open usage record is stored; each call settles exactly
 //! once, whoever leaves first, before the end of its answer is given away; frames pass untouched; a stream that broke never looks complete.
-//! Needs: `policy` for decisions, `snapshot` to decide on, `dialects` to read bodies, `usage` to meter, `control` to ask about unknown keys,
-//! `telemetry` to leave spans with.
+//! Needs: `policy` for decisions, `snapshot` to decide on, `limits` and `balance` for what may be used and where, `dialects` to read bodies,
+//! `usage` to meter, `control` to ask about unknown keys, `telemetry` to leave spans with.
 
 pub mod addresses;
 mod admit;
