@@ -90,6 +90,11 @@ impl Group {
         &self.members
     }
 
+    /// Bits of the members of each tier, lowest first.
+    pub(crate) fn tiers(&self) -> &[u64] {
+        &self.tiers
+    }
+
     /// Takes one of the `open` routes: of the lowest tier that has one with room. When all are ill, the least ill.
     #[must_use]
     pub fn pick(&self, open: u64, ask: &Ask) -> Pick {

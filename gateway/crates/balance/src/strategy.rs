@@ -1,6 +1,6 @@
 //! One function a strategy: which of the ready routes. All are usable and have room, and there are at least two.
 
-use crate::group::{Ask, Member, bits};
+use crate::group::{Ask, Member, Strategy, bits};
 use crate::hash::mix;
 use crate::standing::{Standing, WHOLE};
 
@@ -93,13 +93,15 @@ pub(crate) fn latency(candidates: &Candidates<'_>) -> usize {
 
 /// What the call would cost there; between equals the one with less to do.
 pub(crate) fn cost(candidates: &Candidates<'_>) -> usize {
-    let ask = candidates.ask;
-    let price = |member: &Member| {
-        u128::from(member.input_cost) * u128::from(ask.input_tokens.max(1)) + u128::from(member.output_cost) * u128::from(ask.output_tokens.max(1))
-    };
+    let price = |member: &Member| price(candidates.ask, member);
     let least = candidates.each().map(|(_, member)| price(member)).min().unwrap_or(0);
     let cheapest = candidates.each().filter(|(_, member)| price(member) == least).fold(0, |set, (index, _)| set | 1 << index);
     least_outstanding(&Candidates { ready: cheapest, ..*candidates })
+}
+
+/// In millionths of the price's nano-units.
+fn price(ask: &Ask, member: &Member) -> u128 {
+    u128::from(member.input_cost) * u128::from(ask.input_tokens.max(1)) + u128::from(member.output_cost) * u128::from(ask.output_tokens.max(1))
 }
 
 /// Rendezvous hashing (Thaler and Ravishankar, 1998): the member with the highest score is home; when it goes, only its own sessions move.
@@ -115,18 +117,23 @@ pub(crate) fn prefix(candidates: &Candidates<'_>) -> usize {
     let Some(affinity) = candidates.ask.affinity else {
         return least_outstanding(candidates);
     };
-    let (running, weights) = candidates
-        .each()
-        .fold((1_u64, 0_u64), |(running, weights), (_, m)| (running + u64::from(m.state.capacity.running()), weights + candidates.weight(m)));
-    #[allow(clippy::cast_precision_loss)] // numbers of calls
-    let has_room = |member: &Member| {
-        let share = running as f64 * candidates.weight(member) as f64 / weights.max(1) as f64;
-        f64::from(member.state.capacity.running()) < (BOUND * share).ceil()
-    };
+    let has_room = bound(candidates);
     let room = candidates.each().filter(|(_, member)| has_room(member)).fold(0, |set, (index, _)| set | 1 << index);
     // Never empty by the numbers of one moment; other threads may move them.
     let ready = if room == 0 { candidates.ready } else { room };
     Candidates { ready, ..*candidates }.lowest(|member| distance(candidates, member, affinity))
+}
+
+/// Whether a member has room within its bounded share.
+fn bound(candidates: &Candidates<'_>) -> impl Fn(&Member) -> bool {
+    let (running, weights) = candidates
+        .each()
+        .fold((1_u64, 0_u64), |(running, weights), (_, m)| (running + u64::from(m.state.capacity.running()), weights + candidates.weight(m)));
+    #[allow(clippy::cast_precision_loss)] // numbers of calls
+    move |member: &Member| {
+        let share = running as f64 * candidates.weight(member) as f64 / weights.max(1) as f64;
+        f64::from(member.state.capacity.running()) < (BOUND * share).ceil()
+    }
 }
 
 /// -ln(u) / weight is an exponential clock: the first to ring wins with a probability that is its share of the weights.
@@ -142,5 +149,29 @@ fn distance(candidates: &Candidates<'_>, member: &Member, affinity: u64) -> f64 
 
 #[allow(clippy::cast_precision_loss)] // weights are small
 pub(crate) fn engine(candidates: &Candidates<'_>) -> usize {
-    candidates.lowest(|member| member.state.load(candidates.ask.now_ms) / candidates.weight(member).max(1) as f64)
+    candidates.lowest(|member| load(candidates, member))
+}
+
+#[allow(clippy::cast_precision_loss)] // weights are small
+fn load(candidates: &Candidates<'_>, member: &Member) -> f64 {
+    member.state.load(candidates.ask.now_ms) / candidates.weight(member).max(1) as f64
+}
+
+/// What each of the candidates is picked by, and whether it is passed over for its bound: for those who ask afterwards.
+pub(crate) fn score(strategy: Strategy, candidates: &Candidates<'_>) -> impl Iterator<Item = (usize, Option<f64>, bool)> {
+    let total: u64 = candidates.each().map(|(_, member)| candidates.weight(member)).sum();
+    let (has_room, ask) = (bound(candidates), candidates.ask);
+    #[allow(clippy::cast_precision_loss)] // shares and prices for people
+    let own = move |member: &Member| match (strategy, ask.affinity) {
+        (Strategy::Weighted, _) | (Strategy::Session, None) => Some(candidates.weight(member) as f64 / total.max(1) as f64),
+        (Strategy::LeastOutstanding, _) | (Strategy::Prefix, None) => Some(candidates.running_by_weight(member) * WHOLE as f64),
+        (Strategy::Latency, _) => {
+            member.state.first_token_us(ask.now_ms).map(|mean| f64::from(mean) * candidates.running_by_weight(member) * WHOLE as f64)
+        }
+        (Strategy::Cost, _) => Some(price(ask, member) as f64 / 1e6),
+        (Strategy::Session | Strategy::Prefix, Some(affinity)) => Some(distance(candidates, member, affinity)),
+        (Strategy::Engine, _) => Some(load(candidates, member) * WHOLE as f64),
+    };
+    let is_bounded = strategy == Strategy::Prefix && ask.affinity.is_some();
+    candidates.each().map(move |(index, member)| (index, own(member), is_bounded && !has_room(member)))
 }

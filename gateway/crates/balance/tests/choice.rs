@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tenon_balance::{Ask, BOUND, Budget, Capacity, EndpointState, Figures, Group, Member, Pick, Standing, Strategy as By, Verdict, bits, of_text};
+use tenon_balance::{
+    Ask, BOUND, Budget, Capacity, EndpointState, Figures, Group, Look, Member, Pick, Standing, Strategy as By, Verdict, bits, of_text,
+};
 
 const ALL: [By; 7] = [By::Weighted, By::LeastOutstanding, By::Latency, By::Cost, By::Session, By::Prefix, By::Engine];
 
@@ -59,6 +61,25 @@ fn verdict(number: u8) -> Verdict {
         [usize::from(number)]
 }
 
+/// What a look says is what the pick went by.
+fn explains(group: &Group, looks: &[Look], taken: usize) -> Result<(), TestCaseError> {
+    let own = looks[taken];
+    if own.rests || !own.has_room {
+        return Ok(()); // the least ill of all
+    }
+    let of_tier = |index: &usize| group.members()[*index].tier == group.members()[taken].tier;
+    let rivals = || (0..looks.len()).filter(of_tier).map(|index| looks[index]).filter(|look| look.score.is_some() && !look.is_over_bound);
+    let scores: Vec<f64> = rivals().filter_map(|look| look.score).collect();
+    let lowest = scores.iter().copied().fold(f64::INFINITY, f64::min);
+    match group.strategy {
+        By::Weighted => prop_assert!(own.score.is_some_and(|share| share > 0.0) && (scores.iter().sum::<f64>() - 1.0).abs() < 1e-9),
+        // Two are drawn by chance; without measurements there is no score.
+        By::Latency => prop_assert!(scores.is_empty() || scores.len() < 3 || own.score.is_none_or(|own| scores.iter().any(|other| own <= *other))),
+        _ => prop_assert!(!own.is_over_bound && own.score == Some(lowest), "{taken}: {looks:?}"),
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -80,8 +101,11 @@ proptest! {
                     let known = open & ((1 << group.members().len()) - 1);
                     let usable: Vec<usize> = bits(known).filter(is_usable).collect();
                     let ready: Vec<usize> = usable.iter().copied().filter(has_room).collect();
-                    match group.pick(open, &Ask { now_ms: now, ..ask(random) }) {
+                    let wish = Ask { now_ms: now, ..ask(random) };
+                    let looks = group.look(open, &wish);
+                    match group.pick(open, &wish) {
                         Pick::Taken { index, trial } => {
+                            explains(&group, &looks, index)?;
                             prop_assert!(known & 1 << index != 0, "an excluded route was taken");
                             if usable.is_empty() {
                                 prop_assert!(!trial);

@@ -68,6 +68,9 @@ fn each_answer_is_a_request_and_one_too_many_is_refused_within_the_session() {
     assert_eq!(house.refused("/v1/realtime?model=m", &[("authorization", &bearer)]), (429, "requests_limit_exceeded".into()));
     caller.socket.close(None).unwrap();
     assert_eq!(house.record(&caller.request_id).input_tokens, 60);
+    let explain = || tenon_testkit::get(house.gateway.address, &format!("/v1/requests/{}/explain", caller.request_id), &house.key.text);
+    wait_for("the session is explained", || explain().status == 200);
+    assert_eq!((&explain().json()["limit"]["kind"], &explain().json()["outcome"]), (&"requests_per_minute".into(), &"completed".into()));
 }
 
 #[test]

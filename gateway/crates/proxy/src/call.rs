@@ -223,6 +223,7 @@ impl Call {
     /// The caller is told `problem` instead of an answer.
     pub fn refuse(&mut self, problem: &Problem) {
         self.http_status = problem.status;
+        self.trail.limit = problem.exceeded();
         if self.trouble.as_ref().is_none_or(|trouble| trouble.code != problem.code) {
             self.trouble(problem.code, None);
         }
@@ -249,6 +250,11 @@ impl Call {
     pub fn sample(&mut self, body: &Bytes) {
         let sampled = self.worker.request_log.as_ref().is_some_and(|log| log.samples(random()));
         self.sampled = sampled.then(|| body.clone());
+    }
+
+    /// Somebody may ask why it went as it went.
+    pub fn is_kept(&self) -> bool {
+        self.worker.trails.are_kept() || self.sampled.is_some()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -379,7 +385,7 @@ impl Call {
         let past = Past {
             id: self.subject.id,
             key: self.live.key.clone(),
-            model: self.chosen.as_ref().map(|chosen| chosen.model.clone()),
+            model: self.chosen.as_ref().map(|chosen| chosen.model.clone()).or_else(|| self.trail.model.take()),
             operation: self.subject.door.operation,
             streamed: self.subject.streamed,
             started_unix_us: self.subject.started_unix_us,

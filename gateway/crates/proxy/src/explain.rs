@@ -1,8 +1,11 @@
 //! What `explain` tells of a call that ended: why this route, which limit, which attempts, how long, how many tokens. Never a body or a key.
 
 use crate::trail::{Past, Trails};
-use serde_json::{Value, json};
-use tenon_snapshot::Key;
+use serde_json::{Map, Value, json};
+use tenon_balance::{Look, State, Strategy};
+use tenon_contract::Priority;
+use tenon_limits::{Exceeded, Kind};
+use tenon_snapshot::{Key, Model};
 use tenon_usage::UsageSource;
 
 impl Trails {
@@ -30,13 +33,14 @@ pub(crate) fn told(past: &Past) -> Value {
         "tenant_id": record.tenant_id,
         "project_id": record.project_id,
         "key_id": record.key_id,
+        "priority": priority_name(record.priority()),
         "operation": past.operation.as_str_name().trim_start_matches("OPERATION_").to_ascii_lowercase(),
         "streamed": past.streamed,
         "model": past.model.as_ref().map(|model| &*model.name),
         "outcome": past.outcome,
         "http_status": past.http_status,
         "code": past.code,
-        "limit": past.trail.limit.as_ref().map(|limit| json!({ "kind": limit.kind, "id": &*limit.id })),
+        "limit": past.trail.limit.as_ref().map(limit),
         "route": route(past),
         "attempts": attempts(past),
         "attempts_total": past.trail.attempted(),
@@ -57,29 +61,132 @@ pub(crate) fn told(past: &Past) -> Value {
     })
 }
 
+fn limit(limit: &Exceeded) -> Value {
+    let (kind, subject) = (kind_name(limit.kind), limit.subject.as_str_name().trim_start_matches("SUBJECT_").to_ascii_lowercase());
+    let retry_after_seconds = limit.retry_after_us.div_ceil(1_000_000).max(1);
+    json!({ "kind": kind, "subject": subject, "limit": limit.limit, "remaining": limit.remaining, "retry_after_seconds": retry_after_seconds })
+}
+
+const fn priority_name(priority: Priority) -> &'static str {
+    match priority {
+        Priority::High => "high",
+        Priority::Unspecified | Priority::Normal => "normal",
+        Priority::Low => "low",
+    }
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Closed => "well",
+        State::HalfOpen => "on_trial",
+        State::Open => "breaker_open",
+        State::Paused => "paused",
+        State::Down => "down",
+    }
+}
+
+const fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Requests => "requests_per_minute",
+        Kind::Tokens => "tokens_per_minute",
+        Kind::Concurrency => "concurrency",
+    }
+}
+
+/// Routes by their numbers, and which was taken.
+struct Routes<'a> {
+    past: &'a Past,
+    model: &'a Model,
+    last: Option<usize>,
+}
+
 fn route(past: &Past) -> Value {
     let Some(model) = &past.model else {
         return Value::Null;
     };
-    let attempts = past.trail.attempts();
-    let tried = |index: usize| attempts.iter().any(|attempt| usize::from(attempt.route) == index);
-    let last = attempts.last().map(|attempt| usize::from(attempt.route));
-    let candidates: Vec<_> = model
-        .routes
-        .iter()
-        .enumerate()
-        .map(|(index, route)| {
-            let verdict = match &route.endpoint.target {
-                _ if last == Some(index) => "chosen",
-                _ if tried(index) => "tried",
-                _ if !past.key.ceiling.is_subset_of(&route.endpoint.cleared) => "not_cleared",
-                Err(_) => "unusable",
-                Ok(_) => past.trail.passed(index).unwrap_or("not_picked"),
-            };
-            json!({ "endpoint_id": &*route.endpoint.id, "upstream_model": route.upstream_model.as_deref(), "weight": route.weight, "verdict": verdict })
-        })
-        .collect();
-    json!({ "why": past.trail.why, "score": past.trail.score, "candidates": candidates })
+    let last = past.trail.attempts().last().map(|attempt| usize::from(attempt.route));
+    let routes = Routes { past, model, last };
+    let of_last = last.and_then(|last| routes.look(last));
+    let strategy = model.group.strategy;
+    let is_affine = matches!(strategy, Strategy::Session | Strategy::Prefix);
+    json!({
+        "why": if of_last.is_some_and(|look| look.rests) { "least_ill" } else { strategy_name(strategy) },
+        "by_affinity": past.trail.seen.as_ref().filter(|_| is_affine).map(|seen| seen.by_affinity),
+        "tier": last.and_then(|last| routes.tier(last)),
+        "score": of_last.and_then(|look| look.score),
+        "candidates": (0..model.routes.len()).map(|index| routes.candidate(index)).collect::<Vec<_>>(),
+    })
+}
+
+impl Routes<'_> {
+    fn look(&self, index: usize) -> Option<&Look> {
+        self.past.trail.seen.as_ref()?.looks.get(index)
+    }
+
+    fn tier(&self, index: usize) -> Option<u32> {
+        self.model.group.members().get(index).map(|member| member.tier)
+    }
+
+    fn candidate(&self, index: usize) -> Value {
+        let route = &self.model.routes[index];
+        let mut told = json!({
+            "endpoint_id": &*route.endpoint.id,
+            "upstream_model": route.upstream_model.as_deref(),
+            "weight": route.weight,
+            "tier": self.tier(index),
+            "verdict": self.verdict(index),
+        });
+        if let (Value::Object(told), Some(look)) = (&mut told, self.look(index)) {
+            told.extend(seen(look));
+        }
+        told
+    }
+
+    fn verdict(&self, index: usize) -> &'static str {
+        let endpoint = &self.model.routes[index].endpoint;
+        let is_higher = self.last.is_some_and(|last| self.tier(index) > self.tier(last));
+        match self.look(index) {
+            _ if self.last == Some(index) => "chosen",
+            _ if self.past.trail.attempts().iter().any(|attempt| usize::from(attempt.route) == index) => "tried",
+            _ if !self.past.key.ceiling.is_subset_of(&endpoint.cleared) => "not_cleared",
+            _ if endpoint.operations & 1 << self.past.operation as u32 == 0 => "other_operation",
+            _ if endpoint.target.is_err() => "unusable",
+            Some(look) if look.rests => "resting",
+            Some(look) if !look.has_room => "saturated",
+            _ if is_higher => "higher_tier",
+            Some(look) if look.is_over_bound => "over_bound",
+            _ => "not_picked",
+        }
+    }
+}
+
+fn seen(look: &Look) -> Map<String, Value> {
+    let engine = look.figures.map(|figures| {
+        let kv_cache_used = figures.kv_permille.map(|permille| f64::from(permille) / 1000.0);
+        json!({ "running": figures.running, "waiting": figures.waiting, "kv_cache_used": kv_cache_used })
+    });
+    let pairs = [
+        ("state", state_name(look.state).into()),
+        ("slow_start", look.part.into()),
+        ("running", look.running.into()),
+        ("waiting", look.waiting.into()),
+        ("first_token_us", look.first_token_us.into()),
+        ("engine", engine.into()),
+        ("score", look.score.into()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+const fn strategy_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Weighted => "weighted",
+        Strategy::LeastOutstanding => "least_outstanding",
+        Strategy::Latency => "latency",
+        Strategy::Cost => "cost",
+        Strategy::Session => "session",
+        Strategy::Prefix => "prefix",
+        Strategy::Engine => "engine",
+    }
 }
 
 fn attempts(past: &Past) -> Vec<Value> {

@@ -7,7 +7,6 @@ use crate::call::Call;
 use crate::live::Cut;
 use crate::metrics::bump;
 use crate::problem::Problem;
-use crate::trail::Passed;
 use crate::upstream::{Answering, Begun, Failed, Prepared, attempt};
 use crate::worker::Worker;
 use std::future::poll_fn;
@@ -93,7 +92,14 @@ pub async fn try_routes<T: Begun>(
         admitted.model().group.budget.earn();
     }
     let mut attempts = Attempts { worker, admitted, wish: call.wish, made: 0 };
-    let mut chosen = attempts.first(call).await.inspect_err(|problem| call.refuse(problem))?;
+    let mut chosen = match attempts.first(call).await {
+        Ok(chosen) => chosen,
+        Err(problem) => {
+            call.trail.model = Some(attempts.admitted.model().clone());
+            call.refuse(&problem);
+            return Err(problem);
+        }
+    };
     loop {
         if call.open(chosen).is_err() {
             call.fail(&Problem::UNMETERED, Outcome::UpstreamError);
@@ -115,11 +121,19 @@ impl Attempts<'_> {
         Ask { now_ms: self.worker.balance_ms(), random: random(), ..self.wish }
     }
 
+    /// One of the routes not tried yet; how all of them stand is noted where somebody may ask.
+    fn choose(&mut self, call: &mut Call) -> Choice {
+        let ask = self.ask();
+        let model = self.admitted.model();
+        if model.routes.len() > 1 && call.is_kept() {
+            call.trail.look(&model.group, self.admitted.open(), &ask);
+        }
+        self.admitted.choose(&ask)
+    }
+
     /// The first route, when there is one with room; in the queue for it otherwise.
     async fn first(&mut self, call: &mut Call) -> Result<Chosen, Problem> {
-        call.trail.pick(name(self.admitted.model().group.strategy), 0.0);
-        let ask = self.ask();
-        match self.admitted.choose(&ask) {
+        match self.choose(call) {
             Choice::Go(chosen) => Ok(chosen),
             Choice::Nowhere => Err(Refusal::NoUsableEndpoint.into()),
             // Boxed: few calls wait, and every call would carry the room for it.
@@ -132,7 +146,6 @@ impl Attempts<'_> {
         let since = std::time::Instant::now();
         let own = self.admitted.model().queue_timeout;
         call.live.wait_in_queue(if own.is_zero() { worker.limits.queue_wait } else { own }, worker.clock());
-        call.trail.pass(Passed::Saturated, routes);
         let chosen = loop {
             let Some(mut waiting) = self.admitted.wait(routes, self.who()) else {
                 break Err(Problem::QUEUE_FULL.after(self.retry_after(routes)));
@@ -148,8 +161,7 @@ impl Attempts<'_> {
                 Err(cut) => break Err(cut.problem),
             }
             // What was granted fell ill in the meantime.
-            let ask = self.ask();
-            match self.admitted.choose(&ask) {
+            match self.choose(call) {
                 Choice::Go(chosen) => break Ok(chosen),
                 Choice::Full(others) => routes = others,
                 Choice::Nowhere => break Err(Refusal::NoUsableEndpoint.into()),
@@ -183,7 +195,7 @@ impl Attempts<'_> {
         call.trail.answered(status, call.subject.started.elapsed());
         let reason = Reason::of_status(status)?;
         // An answer in the hand is not given up for a place in a queue.
-        let Choice::Go(chosen) = self.next(reason) else {
+        let Choice::Go(chosen) = self.next(call, reason) else {
             return None;
         };
         self.count(reason);
@@ -221,7 +233,7 @@ impl Attempts<'_> {
         };
         // A deadline that passed at this endpoint does not end the next attempt.
         call.live.forgive();
-        let chosen = match self.next(reason) {
+        let chosen = match self.next(call, reason) {
             Choice::Go(chosen) => Some(chosen),
             Choice::Full(routes) => Box::pin(self.wait(call, routes)).await.ok(),
             Choice::Nowhere => None,
@@ -239,19 +251,17 @@ impl Attempts<'_> {
     }
 
     /// Another route, if another attempt may be made and paid for.
-    fn next(&mut self, reason: Reason) -> Choice {
+    fn next(&mut self, call: &mut Call, reason: Reason) -> Choice {
         let model = self.admitted.model();
         // Reading on in the list of routes costs nobody anything.
         if reason == Reason::Untranslatable {
-            let ask = self.ask();
-            return self.admitted.choose(&ask);
+            return self.choose(call);
         }
         if self.made > most(model) || self.admitted.open() == 0 || (reason.is_doubtful() && model.retries_max == 0) {
             return Choice::Nowhere;
         }
-        let ask = self.ask();
-        let choice = self.admitted.choose(&ask);
-        let is_paid = !matches!(choice, Choice::Nowhere) && self.admitted.model().group.budget.spend(ask.now_ms);
+        let choice = self.choose(call);
+        let is_paid = !matches!(choice, Choice::Nowhere) && self.admitted.model().group.budget.spend(self.worker.balance_ms());
         if is_paid { choice } else { Choice::Nowhere }
     }
 
@@ -283,18 +293,6 @@ fn wish(model: &Model, prepared: &Prepared<'_>) -> Ask {
     };
     let output_tokens = head.max_tokens.unwrap_or(OUTPUT_TOKENS).saturating_mul(head.choices);
     Ask { affinity, input_tokens: prepared.body.len() as u64 / 4, output_tokens, ..Ask::default() }
-}
-
-const fn name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Weighted => "weighted",
-        Strategy::LeastOutstanding => "least_outstanding",
-        Strategy::Latency => "latency",
-        Strategy::Cost => "cost",
-        Strategy::Session => "session",
-        Strategy::Prefix => "prefix",
-        Strategy::Engine => "engine",
-    }
 }
 
 #[cfg(test)]

@@ -196,8 +196,11 @@ impl Problem {
     }
 
     /// A limit of requests, tokens or calls at a time.
-    pub fn is_limit(&self) -> bool {
-        matches!(self.message, Message::Limit(_))
+    pub fn exceeded(&self) -> Option<Exceeded> {
+        match self.message {
+            Message::Limit(exceeded) => Some(exceeded),
+            _ => None,
+        }
     }
 
     /// In the shape of the dialect, without a frame around it.

@@ -5,43 +5,29 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tenon_balance::{Ask, Group, Look};
 use tenon_dialects::openai::Usage;
+use tenon_limits::Exceeded;
 use tenon_snapshot::{Key, Model};
 use tenon_usage::{Operation, RecordId, UsageSource};
 
 /// More attempts than this are counted, not kept.
 pub const ATTEMPTS_MAX: usize = 4;
 
-/// Why a route of the model was not taken. Routes that are not cleared for the key or cannot be used at all need no note: reading finds out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
-    /// Its breaker is open, or a probe found it ill.
-    Resting,
-    /// It had no room at that moment.
-    Saturated,
-    /// It does not serve the operation.
-    Operation,
-    /// A lower tier had usable routes.
-    Tier,
-}
-
-pub const PASSED: [(Passed, &str); 4] =
-    [(Passed::Resting, "resting"), (Passed::Saturated, "saturated"), (Passed::Operation, "other_operation"), (Passed::Tier, "higher_tier")];
-
-/// What is noted while a call runs. Bit n of a set stands for the model's route n; routes beyond 64 are not told.
+/// What is noted while a call runs.
 #[derive(Clone, Debug, Default)]
 pub struct Trail {
-    passed: [u64; PASSED.len()],
-    /// How the last route was picked: "weighted", "least_outstanding", "session", …
-    pub why: &'static str,
-    /// What the strategy saw in the last route it picked; its unit is the strategy's.
-    pub score: f32,
+    /// `None` = there was nothing to choose, or nobody wants to know.
+    pub seen: Option<Box<Seen>>,
     attempts: [Attempt; ATTEMPTS_MAX],
     /// All of them, kept or not.
     attempted: u8,
     /// Time in the queue for a saturated endpoint.
     pub queued: Duration,
-    pub limit: Option<Limited>,
+    /// The limit that refused the call, or the last answer of a session.
+    pub limit: Option<Exceeded>,
+    /// Of a call that found no route.
+    pub model: Option<Arc<Model>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,23 +45,27 @@ pub struct Attempt {
     pub code: &'static str,
 }
 
-/// The limit or budget that refused the call. Made only then, so it may allocate.
+/// The routes of the model, as they stood when one was looked for.
 #[derive(Clone, Debug)]
-pub struct Limited {
-    /// "requests_per_minute", "tokens_per_minute", "concurrency", "budget".
-    pub kind: &'static str,
-    pub id: Box<str>,
+pub struct Seen {
+    /// In the order of the model's routes.
+    pub looks: Box<[Look]>,
+    /// The call had something to be recognised by.
+    pub by_affinity: bool,
 }
 
 impl Trail {
-    /// These routes were passed over for this reason.
-    pub fn pass(&mut self, reason: Passed, routes: u64) {
-        self.passed[reason as usize] |= routes;
-    }
-
-    pub fn pick(&mut self, why: &'static str, score: f32) {
-        self.why = why;
-        self.score = score;
+    /// A route is looked for among the `open` ones. Of those that were tried before, what was seen then stays.
+    pub fn look(&mut self, group: &Group, open: u64, ask: &Ask) {
+        let looks = group.look(open, ask);
+        let by_affinity = ask.affinity.is_some();
+        let Some(seen) = &mut self.seen else {
+            self.seen = Some(Box::new(Seen { looks, by_affinity }));
+            return;
+        };
+        for (index, look) in looks.into_iter().enumerate().filter(|(index, _)| open & 1 << index != 0) {
+            seen.looks[index] = look;
+        }
     }
 
     pub fn attempt(&mut self, route: usize, since_arrival: Duration) {
@@ -112,11 +102,6 @@ impl Trail {
                 attempt.took_us = micros(since_arrival).saturating_sub(attempt.began_us);
             }
         }
-    }
-
-    pub fn passed(&self, route: usize) -> Option<&'static str> {
-        let bit = 1_u64.checked_shl(u32::try_from(route).ok()?)?;
-        PASSED.iter().find(|(reason, _)| self.passed[*reason as usize] & bit != 0).map(|(_, name)| *name)
     }
 
     pub fn attempts(&self) -> &[Attempt] {
@@ -215,13 +200,5 @@ mod tests {
         }
         assert_eq!((trail.attempted(), trail.attempts().len()), (6, ATTEMPTS_MAX));
         assert_eq!((trail.attempts()[3].began_us, trail.attempts()[3].took_us), (30, 3));
-    }
-
-    #[test]
-    fn a_route_is_told_why_it_was_passed_over() {
-        let mut trail = Trail::default();
-        trail.pass(Passed::Tier, 0b10);
-        trail.pass(Passed::Resting, 1 << 63);
-        assert_eq!([trail.passed(0), trail.passed(1), trail.passed(63), trail.passed(64)], [None, Some("higher_tier"), Some("resting"), None]);
     }
 }

@@ -201,6 +201,7 @@ impl Session {
         self.counts_by_its_answers();
         self.turns.begin(&self.worker, &self.names, max_output_tokens).inspect_err(|problem| {
             self.worker.metrics().refusal(problem.code);
+            self.call.borrow_mut().trail.limit = problem.exceeded();
         })
     }
 
@@ -297,7 +298,7 @@ fn error_event(problem: &Problem, id: RecordId, number: u32, about: Option<&str>
     let mut error = serde_json::from_slice(&body).map_or(Value::Null, |mut body: Value| body["error"].take());
     if let Value::Object(error) = &mut error {
         error.insert("event_id".into(), about.into());
-        if problem.is_limit() {
+        if problem.exceeded().is_some() {
             error.insert("code".into(), "rate_limit_exceeded".into());
             error.insert("retry_after_seconds".into(), problem.retry_after().map(|wait| wait.as_secs()).into());
         }
