@@ -1,4 +1,4 @@
-//! kill -9 under load, again and again, at every door: a call whose answer arrived whole has exactly one usage record, and it says completed.
+//! kill -9 under load, again and again, at every door, those over gRPC too: a call whose answer arrived whole has exactly one usage record, and it says completed.
 //!
 //! `TENON_CRASH_KILLS` sets how often (default 20; `make test-crash` runs 1,000).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
@@ -11,24 +11,31 @@ mod answers;
 mod rows;
 mod support;
 
-use rows::{Kind, ROWS, Row, head};
+use rows::{Kind, ROWS, Row, head, spoken_name};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
+use support::inference::{answered, field};
 use support::{TENANT, endpoint, model, setup, table, told::session_end, told::told};
 use tenon_contract::{Outcome, Protocol, UsageRecord, UsageSource};
-use tenon_testkit::{Answer, Client, Control, Gateway, Setup, TestKey, Upstream, wait_for};
+use tenon_testkit::{
+    Answer, Client, Control, Gateway, GrpcAnswer, GrpcAsked, GrpcCaller, GrpcStep, GrpcUpstream, Setup, TestKey, Upstream, wait_for,
+};
 
 const CALLERS: usize = 16;
+/// Of the gRPC doors, over HTTP/2 on the other listener.
+const GRPC_CALLERS: usize = 4;
 
 struct World {
     control: Control,
     upstream: Upstream,
+    grpc_upstream: GrpcUpstream,
     key: TestKey,
     setup: Setup,
     gateway: Gateway,
+    grpc: SocketAddr,
     rows: Vec<&'static Row>,
     /// Request ids of answers that arrived whole, with their row.
     acknowledged: Arc<Mutex<Vec<(String, usize)>>>,
@@ -38,9 +45,11 @@ impl World {
     fn new() -> Self {
         let control = Control::start();
         let upstream = Upstream::start(answers::script);
-        let protocols = [Protocol::Openai, Protocol::Anthropic].map(|protocol| {
-            let name = format!("good.{}", if protocol == Protocol::Anthropic { "anthropic" } else { "openai" });
-            let mut made = endpoint(&name, &format!("http://{}/good/v1", upstream.address));
+        let grpc_upstream = GrpcUpstream::start(infers);
+        let protocols = [Protocol::Openai, Protocol::Anthropic, Protocol::KserveGrpc].map(|protocol| {
+            let name = format!("good.{}", spoken_name(protocol));
+            let over_http = format!("http://{}/good/v1", upstream.address);
+            let mut made = endpoint(&name, &if protocol == Protocol::KserveGrpc { grpc_upstream.url() } else { over_http });
             made.protocol = protocol as i32;
             (made, model(&name, &name))
         });
@@ -48,29 +57,32 @@ impl World {
         control.put_routing(table(endpoints, models));
         let key = TestKey::new("crashcras1", TENANT);
         control.put_key(key.record.clone());
-        let setup = setup(&control).with("TENON_GATEWAY_WAL_SEGMENT_BYTES", 128 << 10);
+        let grpc = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let setup = setup(&control).with("TENON_GATEWAY_WAL_SEGMENT_BYTES", 128 << 10).with("TENON_GATEWAY_GRPC_LISTEN", grpc);
         let gateway = setup.start();
         let rows = callable_rows();
-        Self { control, upstream, key, setup, gateway, rows, acknowledged: Arc::default() }
+        Self { control, upstream, grpc_upstream, key, setup, gateway, grpc, rows, acknowledged: Arc::default() }
     }
 
     fn callers(&self, stop: &Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<()>> {
         let caller = |n: usize| {
-            let (stop, noted, at, key, rows) =
-                (stop.clone(), self.acknowledged.clone(), self.gateway.address, self.key.text.clone(), self.rows.clone());
-            std::thread::spawn(move || call_until(&stop, &noted, at, &key, &rows, n))
+            let (stop, noted, key, rows) = (stop.clone(), self.acknowledged.clone(), self.key.text.clone(), self.rows.clone());
+            let (at, grpc) = (self.gateway.address, self.grpc);
+            std::thread::spawn(move || match n.checked_sub(CALLERS) {
+                None => call_until(&stop, &noted, at, &key, &rows, n),
+                Some(n) => infer_until(&stop, &noted, grpc, &key, &rows, n),
+            })
         };
-        (0..CALLERS).map(caller).collect()
+        (0..CALLERS + GRPC_CALLERS).map(caller).collect()
     }
 }
 
-/// Doors of the product where a model is called, over HTTP/1.1.
+/// Doors of the product where a model is called.
 fn callable_rows() -> Vec<&'static Row> {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_tenon-gateway")).arg("doors").output().unwrap();
     let doors: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let has = |path: &str| doors.as_array().unwrap().iter().any(|door| door["path"] == path);
-    let translated = |row: &Row| row.protocol_name() != row.dialect;
-    ROWS.iter().filter(|row| row.is_call() && !row.is_grpc() && has(row.path) && (!translated(row) || has("/v1/messages"))).collect()
+    ROWS.iter().filter(|row| row.is_call() && has(row.path) && (!row.is_translated() || has("/v1/messages"))).collect()
 }
 
 #[test]
@@ -127,7 +139,8 @@ fn judge(world: &World, acknowledged: &[(String, usize)], kills: u32) {
     );
     assert_eq!(doors.len(), world.rows.len(), "every door was used");
     assert!(acknowledged.len() > kills as usize * CALLERS, "there was load");
-    assert!(records.len() <= world.upstream.count() + CALLERS * kills as usize, "no record without a call");
+    let asked = world.upstream.count() + world.grpc_upstream.asked.lock().unwrap().len();
+    assert!(records.len() <= asked + (CALLERS + GRPC_CALLERS) * kills as usize, "no record without a call");
 }
 
 /// Calls one door after another over one connection after another, and notes the id of each answer that arrived whole.
@@ -142,6 +155,9 @@ fn call_until(stop: &AtomicBool, acknowledged: &Mutex<Vec<(String, usize)>>, at:
             turn += 1;
             let index = turn % rows.len();
             let row = rows[index];
+            if row.is_grpc() {
+                continue;
+            }
             if client.write(&request(row, key)).is_err() {
                 break;
             }
@@ -155,6 +171,38 @@ fn call_until(stop: &AtomicBool, acknowledged: &Mutex<Vec<(String, usize)>>, at:
                 break; // a session takes its connection with it
             }
         }
+    }
+}
+
+/// As [`call_until`], of the doors over gRPC: an answer is whole when its status came.
+fn infer_until(stop: &AtomicBool, acknowledged: &Mutex<Vec<(String, usize)>>, at: SocketAddr, key: &str, rows: &[&Row], first: usize) {
+    let doors: Vec<_> = rows.iter().enumerate().filter(|(_, row)| row.is_grpc()).collect();
+    let (mut turn, bearer) = (first, format!("Bearer {key}"));
+    while !stop.load(Ordering::SeqCst) {
+        let Ok(mut caller) = GrpcCaller::try_connect(at) else {
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        };
+        while !stop.load(Ordering::SeqCst) {
+            turn += 1;
+            let (index, row) = doors[turn % doors.len()];
+            let method = row.path.rsplit('/').next().unwrap();
+            let message = field(1, format!("good.{}", row.protocol_name()).as_bytes());
+            let seen = caller.call(method, &[("authorization", &bearer)], &[message], None);
+            if seen.status() != Some(0) {
+                break;
+            }
+            acknowledged.lock().unwrap().push((seen.request_id(), index));
+        }
+    }
+}
+
+/// The script of the gRPC endpoint.
+fn infers(asked: &GrpcAsked) -> GrpcAnswer {
+    match asked.path.rsplit('/').next().unwrap_or_default() {
+        "ModelStreamInfer" => vec![GrpcStep::Say(field(2, &answered(11, 7)))],
+        "ModelInfer" => vec![GrpcStep::Say(answered(11, 7)), GrpcStep::End(0)],
+        _ => vec![GrpcStep::Say(Vec::new()), GrpcStep::End(0)],
     }
 }
 

@@ -68,6 +68,7 @@ impl GrpcUpstream {
     async fn serve(self, listener: std::net::TcpListener) {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
             let serving = self.clone();
             let service = hyper::service::service_fn(move |request| {
                 let serving = serving.clone();
@@ -190,14 +191,21 @@ pub struct GrpcCaller {
 
 impl GrpcCaller {
     pub fn connect(address: SocketAddr) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self::try_connect(address).unwrap()
+    }
+
+    /// Fails when nobody listens, or who listens goes.
+    pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sender = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+            let (sender, connection) = shaken.map_err(std::io::Error::other)?;
             tokio::spawn(connection);
-            sender
-        });
-        Self { runtime, sender, address }
+            Ok::<_, std::io::Error>(sender)
+        })?;
+        Ok(Self { runtime, sender, address })
     }
 
     /// Calls a method of the service with these messages and reads to the end, or until `leave_after` messages have come.
