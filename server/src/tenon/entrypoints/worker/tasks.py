@@ -14,6 +14,8 @@ from tenon.core.identity.tasks import issuers_task
 from tenon.entrypoints.worker import relaying
 from tenon.entrypoints.worker.housekeeping import Housekeeping
 from tenon.entrypoints.worker.loops import Loop
+from tenon.inference.billing.forgetting import REST_SECONDS as FORGET_REST_SECONDS
+from tenon.inference.billing.forgetting import forget_task
 from tenon.inference.usage.releasing import REST_SECONDS as RELEASE_REST_SECONDS
 from tenon.inference.usage.releasing import release_task
 from tenon.kit.database import Database
@@ -40,5 +42,6 @@ def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
         Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_REST_SECONDS),
         Loop("identity.issuers", issuers_task(login("sync"), settings), ISSUERS_REST_SECONDS),
         Loop("usage.release", release_task(login("usage")), RELEASE_REST_SECONDS),
+        Loop("billing.leases", forget_task(login("lease")), FORGET_REST_SECONDS),
         Loop("housekeeping", Housekeeping(login("migrate")), 60.0),
     ]

@@ -1,0 +1,125 @@
+"""Leases are forgotten when all is known of them and their period is long over; no sum changes, and nothing else goes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from tenon.inference.billing import Period
+from tenon.inference.billing.forgetting import forget, forget_task
+from tenon.inference.billing.service import delete_budget, write_off
+from tenon.inference.usage import UsageStore
+from tenon.kit import clock
+
+MONEY = 16_000
+
+
+@pytest.fixture
+def operator(tenant_a):
+    return tenant_a.context("operator")
+
+
+@pytest.fixture
+def world(database, operator):
+    """`await world(budget)`: (sums of its periods, {lease: state})."""
+
+    async def look(budget: UUID) -> tuple[Any, dict[UUID, str]]:
+        async with database.tenant(operator.identity) as session:
+            periods = await session.rows(
+                "select starts_at, counted_nano, overdraft_nano from tenon.budget_period where budget_id = :b order by 1", {"b": budget}
+            )
+            leases = await session.rows("select id, state from tenon.lease where budget_id = :b", {"b": budget})
+        return [tuple(row.values()) for row in periods], {row["id"]: row["state"] for row in leases}
+
+    return look
+
+
+@pytest.fixture
+def spend(exchange, login, claim, operator, tenant_a, issue_key):
+    """`lease = await spend(budget, told=…, recorded=…)`: a lease that its process closed, with the records that came of it."""
+
+    async def make(budget: UUID, told: int, recorded: int, *, close: bool = True) -> UUID:
+        process, editor = uuid4(), tenant_a.context("editor")
+        (grant,) = (await exchange("gw-1", process, wants={budget: 100}, first=True)).grants
+        if recorded:
+            key = await issue_key(operator, editor)
+            used = claim(editor, key.key_id, process_id=str(process), lease_uses=((str(grant.lease), recorded),))
+            await UsageStore(login("usage")).store("gw-1", [used])
+        await exchange("gw-1", process, reports=[(grant.lease, told, 0, close)])
+        return grant.lease
+
+    return make
+
+
+async def _forget(login, days: float, batch: int = 1_000) -> int:
+    async with login("lease").system() as session:
+        return await forget(session, clock.now() + timedelta(days=days), batch)
+
+
+async def test_what_is_known_and_over_goes_and_the_sums_stay(make_budget, operator, spend, world, login) -> None:
+    budget = await make_budget(operator, MONEY, period=Period.DAY)
+    done, unused, waiting = await spend(budget, 60, 60), await spend(budget, 0, 0), await spend(budget, 60, 20)
+    running = await spend(budget, 10, 10, close=False)
+    sums, leases = await world(budget)
+    assert set(leases) == {done, unused, waiting, running}
+    await _forget(login, 0.0)
+    assert await world(budget) == (sums, leases), "its period is not over"
+    await _forget(login, 3)
+    sums_after, left = await world(budget)
+    assert (sums_after, set(left)) == (sums, {waiting, running}), "records may still come of these"
+
+
+async def test_an_endless_budget_keeps_its_leases_until_it_is_deleted(make_budget, operator, spend, world, login, database) -> None:
+    budget = await make_budget(operator, MONEY)
+    done = await spend(budget, 60, 60)
+    await _forget(login, 1_000)
+    assert set((await world(budget))[1]) == {done}
+    async with database.tenant(operator.identity) as session:
+        await delete_budget(session, operator, budget)
+    await _forget(login, 1)
+    assert (await world(budget))[1] == {}
+
+
+async def test_a_lease_that_was_written_off_stays(make_budget, operator, spend, world, login, database, monkeypatch) -> None:
+    budget = await make_budget(operator, MONEY, period=Period.DAY)
+    lost = await spend(budget, 0, 0, close=False)
+    moved = clock.now() + timedelta(minutes=5)
+    monkeypatch.setattr(clock, "now", lambda: moved)
+    async with database.tenant(operator.identity) as session:
+        await write_off(session, operator, budget, lost, 0)
+    await _forget(login, 100)
+    assert set((await world(budget))[1]) == {lost}, "its gateway may come back with its log"
+
+
+async def test_two_replicas_take_different_batches(make_budget, operator, spend, world, login) -> None:
+    budget = await make_budget(operator, MONEY, period=Period.DAY)
+    for _ in range(12):
+        await spend(budget, 5, 5)
+    sums, leases = await world(budget)
+    assert len(leases) == 12
+    while sum(await asyncio.gather(*(_forget(login, 3, batch=3) for _ in range(2)))):
+        pass
+    assert await world(budget) == (sums, {})
+
+
+async def test_the_login_cannot_remove_what_may_still_be_spent(make_budget, operator, spend, world, login) -> None:
+    budget = await make_budget(operator, MONEY, period=Period.DAY)
+    running, waiting = await spend(budget, 0, 0, close=False), await spend(budget, 60, 20)
+    async with login("lease").system() as session:
+        assert await session.execute("delete from tenon.lease where budget_id = :b", {"b": budget}) == 0
+    assert set((await world(budget))[1]) == {running, waiting}
+    with pytest.raises(DBAPIError):
+        async with login("usage").system() as session:
+            await session.execute("delete from tenon.lease")
+
+
+async def test_the_task_leaves_what_ended_this_week(make_budget, operator, spend, world, login) -> None:
+    budget = await make_budget(operator, MONEY, period=Period.DAY)
+    done = await spend(budget, 5, 5)
+    await forget_task(login("lease"))()
+    assert set((await world(budget))[1]) == {done}
