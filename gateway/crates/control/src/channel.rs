@@ -14,6 +14,8 @@ use tonic::{Request, Status};
 /// A snapshot of a large installation; tonic's own limit is 4 MB.
 const MESSAGE_MAX: usize = 512 << 20;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// For leases: calls are refused until there is one.
+const PAUSE_MAX_LEASES: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -127,18 +129,28 @@ pub(crate) fn clients(route: Route, identity: Identity) -> (Client, Shipping) {
 }
 
 /// Pauses between attempts: doubling, with jitter so that a fleet does not come back at once.
-#[derive(Default)]
 pub(crate) struct Backoff {
     failures: u32,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { failures: 0, longest: PAUSE_MAX }
+    }
 }
 
 impl Backoff {
+    pub fn of_leases() -> Self {
+        Self { failures: 0, longest: PAUSE_MAX_LEASES }
+    }
+
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }
 
     pub async fn pause(&mut self) {
-        let longest = PAUSE_MAX.min(Duration::from_millis(100) * 2_u32.pow(self.failures.min(6)));
+        let longest = self.longest.min(Duration::from_millis(100) * 2_u32.pow(self.failures.min(6)));
         self.failures += 1;
         let jitter = u32::try_from(tenon_usage::random() % 512).unwrap_or(0);
         tokio::time::sleep(longest * (512 + jitter) / 1024).await;

@@ -27,7 +27,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(crate) async fn lease_for_ever(world: Rc<World>, client: Client, registry: Arc<Registry>, mut leaving: oneshot::Receiver<()>) {
     let process_id = world.queue.borrow().process_id().text().to_string();
     let mut book = Book::new(registry.clone(), process_id);
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::of_leases();
     let mut told = false;
     loop {
         while !is_needed(&world, &mut book) {

@@ -115,6 +115,19 @@ fn without_the_control_plane_there_is_no_lease_and_no_call() {
 }
 
 #[test]
+fn calls_are_paid_again_soon_after_the_control_plane_is_back() {
+    let mut house = house(1_000_000, vec![price()]);
+    house.control.stop();
+    std::thread::sleep(Duration::from_secs(7));
+    let refused = house.chat(CAPPED);
+    assert_eq!((refused.status, refused.code().as_str()), (503, "budget_lease_unavailable"));
+    house.control.resume();
+    let back = Instant::now();
+    wait_for("a lease", || house.chat(CAPPED).status == 200);
+    assert!(back.elapsed() < Duration::from_millis(1_500), "{:?}", back.elapsed());
+}
+
+#[test]
 fn a_caller_who_leaves_is_charged_at_the_bound_for_what_nobody_counted() {
     let house = house(1_000_000, vec![price()]);
     house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Send(frame("b")), Step::UntilGone]);
