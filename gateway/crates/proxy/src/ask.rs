@@ -2,6 +2,7 @@
 
 use crate::answer::header_of;
 use crate::call::Call;
+use crate::doors::Door;
 use crate::outgoing::Outgoing;
 use crate::upstream::Prepared;
 use bytes::Bytes;
@@ -35,8 +36,7 @@ pub enum Unsayable {
 /// The request, and how its answer is to be translated.
 pub fn request(call: &Call, chosen: &Chosen, target: &Target, prepared: &Prepared<'_>) -> Result<(Request<Outgoing>, Option<Direction>), Unsayable> {
     let direction = direction(chosen, target, prepared);
-    let path = direction.map_or(prepared.door.path, Direction::endpoint_path);
-    let uri = uri(target, path).ok_or(Unsayable::Address)?;
+    let uri = uri(target, prepared.door, direction).ok_or(Unsayable::Address)?;
     let form = prepared.form;
     let cap = call.cap().map(|tokens| cap(prepared, target, tokens));
     let pieces = match direction {
@@ -104,8 +104,10 @@ fn ask_usage(call: &Call, chosen: &Chosen, form: Form, ask: bool) -> AskUsage {
 }
 
 /// Anthropic's addresses are commonly written without `/v1`.
-fn uri(target: &Target, path: &'static str) -> Option<Uri> {
+fn uri(target: &Target, door: &Door, direction: Option<Direction>) -> Option<Uri> {
+    let path = direction.map_or(door.path, Direction::endpoint_path);
     match &*target.path_prefix {
+        "/v1" if direction.is_none() => Some(door.uri().clone()),
         "/v1" => Some(Uri::from_static(path)),
         "" if target.is_anthropic => Some(Uri::from_static(path)),
         prefix => format!("{prefix}{}", path.strip_prefix("/v1")?).parse().ok(),

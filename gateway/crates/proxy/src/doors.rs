@@ -1,7 +1,8 @@
 //! The table of doors: every route a caller can take, and how its requests are read. Nothing else decides what the gateway answers to.
 
 use crate::problem::Problem;
-use http::Method;
+use http::{Method, Uri};
+use std::sync::OnceLock;
 use tenon_dialects::{Dialect, Form};
 use tenon_telemetry::names;
 use tenon_usage::Operation;
@@ -16,6 +17,14 @@ pub struct Door {
     pub task: Task,
     /// `gen_ai.operation.name` of its spans.
     pub span: &'static str,
+    uri: OnceLock<Uri>,
+}
+
+impl Door {
+    /// Its path as a target, parsed once.
+    pub fn uri(&self) -> &Uri {
+        self.uri.get_or_init(|| Uri::from_static(self.path))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +62,7 @@ impl Rpc {
 }
 
 const fn call(path: &'static str, operation: Operation, form: Form, span: &'static str) -> Door {
-    Door { method: Method::POST, path, operation, dialect: form.dialect(), task: Task::Call(form), span }
+    Door { method: Method::POST, path, operation, dialect: form.dialect(), task: Task::Call(form), span, uri: OnceLock::new() }
 }
 
 pub static DOORS: [Door; 15] = [
@@ -77,8 +86,17 @@ pub static DOORS: [Door; 15] = [
         dialect: Dialect::OpenAi,
         task: Task::Realtime,
         span: names::REALTIME,
+        uri: OnceLock::new(),
     },
-    Door { method: Method::GET, path: "/v1/models", operation: Operation::Unspecified, dialect: Dialect::OpenAi, task: Task::Models, span: "models" },
+    Door {
+        method: Method::GET,
+        path: "/v1/models",
+        operation: Operation::Unspecified,
+        dialect: Dialect::OpenAi,
+        task: Task::Models,
+        span: "models",
+        uri: OnceLock::new(),
+    },
 ];
 
 /// Its path has a place for a name, so it stands beside the table.
@@ -89,6 +107,7 @@ pub static MODEL: Door = Door {
     dialect: Dialect::OpenAi,
     task: Task::Model,
     span: "models",
+    uri: OnceLock::new(),
 };
 
 /// The model in a path of [`MODEL`], as it is written there. Names may have slashes, and not every client encodes them.
@@ -104,6 +123,7 @@ pub static EXPLAIN: Door = Door {
     dialect: Dialect::OpenAi,
     task: Task::Explain,
     span: "explain",
+    uri: OnceLock::new(),
 };
 
 /// The request id in a path of [`EXPLAIN`].
@@ -112,7 +132,15 @@ pub fn explained(path: &str) -> Option<&str> {
 }
 
 const fn grpc(path: &'static str, rpc: Rpc) -> Door {
-    Door { method: Method::POST, path, operation: Operation::Infer, dialect: Dialect::OpenAi, task: Task::Grpc(rpc), span: names::INFER }
+    Door {
+        method: Method::POST,
+        path,
+        operation: Operation::Infer,
+        dialect: Dialect::OpenAi,
+        task: Task::Grpc(rpc),
+        span: names::INFER,
+        uri: OnceLock::new(),
+    }
 }
 
 /// Those of the gRPC listener; another reads them, none of them is reached by a path of the others.
