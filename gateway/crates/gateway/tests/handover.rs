@@ -25,6 +25,8 @@ fn stream_seconds() -> u64 {
 fn call_until(stop: &AtomicBool, at: SocketAddr, key: &str) -> (Vec<String>, Vec<String>) {
     let raw = format!("POST {CHAT} HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
     let (mut answered, mut failed) = (Vec::new(), Vec::new());
+    // Ten minutes at full speed would be millions of records to compare.
+    let pace = Duration::from_millis(if stream_seconds() > 60 { 20 } else { 0 });
     'connection: while !stop.load(Ordering::SeqCst) {
         let mut client = match Client::connect(at) {
             Ok(client) => client,
@@ -47,6 +49,7 @@ fn call_until(stop: &AtomicBool, at: SocketAddr, key: &str) -> (Vec<String>, Vec
                 200 if answer.complete => answered.push(answer.request_id()),
                 status => failed.push(format!("{status}: {}", answer.text())),
             }
+            std::thread::sleep(pace);
             if answer.header("connection") == Some("close") {
                 continue 'connection;
             }
