@@ -124,7 +124,8 @@ fn calls_are_paid_again_soon_after_the_control_plane_is_back() {
     house.control.resume();
     let back = Instant::now();
     wait_for("a lease", || house.chat(CAPPED).status == 200);
-    assert!(back.elapsed() < Duration::from_millis(1_500), "{:?}", back.elapsed());
+    // Its longest pause between attempts is one second, not the five of all other talk.
+    assert!(back.elapsed() < Duration::from_secs(3), "{:?}", back.elapsed());
 }
 
 #[test]
