@@ -105,10 +105,10 @@ impl EndpointState {
 
     #[must_use]
     pub fn figures(&self, now_ms: u64) -> Option<Figures> {
-        self.reading.fresh(now_ms).map(|(figures, _)| figures)
+        self.reading.fresh(now_ms)
     }
 
     pub(crate) fn load(&self, now_ms: u64) -> f64 {
-        crate::engine::load(self.reading.fresh(now_ms), self.capacity.running())
+        self.reading.load(self.capacity.running(), now_ms)
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Older figures tell about another moment: they are ignored.
+/// Older figures tell about another moment: nobody is shown them.
 pub const STALE_AFTER_MS: u64 = 10_000;
+/// An engine that stops telling is more likely overwhelmed than idle: for so long its last word counts on, and for more than it said.
+const DOUBTED_FOR_MS: u64 = 60_000;
+const DOUBT: f64 = 2.0;
 
 /// One reading. Engines do not all tell all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -39,28 +42,40 @@ impl Reading {
         self.word.store(0, Relaxed);
     }
 
-    /// The figures and how many calls of ours ran then, unless they are stale.
+    /// The figures, unless they are stale.
+    pub fn fresh(&self, now_ms: u64) -> Option<Figures> {
+        self.last(now_ms).filter(|last| last.age_ms <= STALE_AFTER_MS).map(|last| last.figures)
+    }
+
     #[allow(clippy::cast_possible_truncation)] // fields of a word
-    pub fn fresh(&self, now_ms: u64) -> Option<(Figures, u32)> {
-        let word = self.word.load(Relaxed);
-        if word >> 63 == 0 || now_ms.saturating_sub(self.at_ms.load(Relaxed)) > STALE_AFTER_MS {
+    fn last(&self, now_ms: u64) -> Option<Last> {
+        let (word, age_ms) = (self.word.load(Relaxed), now_ms.saturating_sub(self.at_ms.load(Relaxed)));
+        if word >> 63 == 0 || age_ms > DOUBTED_FOR_MS {
             return None;
         }
         let kv = word >> 48 & UNKNOWN;
         let kv_permille = (kv != UNKNOWN).then_some(kv as u16);
         let figures = Figures { running: (word & FIELD) as u32, waiting: (word >> 24 & FIELD) as u32, kv_permille };
-        Some((figures, self.outstanding.load(Relaxed) as u32))
+        Some(Last { figures, outstanding: self.outstanding.load(Relaxed) as u32, age_ms })
+    }
+
+    /// How busy the engine is; lower is better. Waiting calls weigh more than running ones; a cache that is nearly full makes engines preempt.
+    pub fn load(&self, outstanding: u32, now_ms: u64) -> f64 {
+        let Some(Last { figures, outstanding: then, age_ms }) = self.last(now_ms) else {
+            return (f64::from(outstanding) + 1.0) * pressure(0.5);
+        };
+        let since = outstanding.saturating_sub(then);
+        let calls = f64::from(figures.running) + 4.0 * f64::from(figures.waiting) + f64::from(since) + 1.0;
+        let doubt = if age_ms > STALE_AFTER_MS { DOUBT } else { 1.0 };
+        calls * doubt * pressure(figures.kv_permille.map_or(0.5, |kv| f64::from(kv) / 1_000.0))
     }
 }
 
-/// How busy the engine is; lower is better. Waiting calls weigh more than running ones; a cache that is nearly full makes engines preempt.
-pub(crate) fn load(reading: Option<(Figures, u32)>, outstanding: u32) -> f64 {
-    let Some((figures, then)) = reading else {
-        return (f64::from(outstanding) + 1.0) * pressure(0.5);
-    };
-    let since = outstanding.saturating_sub(then);
-    let calls = f64::from(figures.running) + 4.0 * f64::from(figures.waiting) + f64::from(since) + 1.0;
-    calls * pressure(figures.kv_permille.map_or(0.5, |kv| f64::from(kv) / 1_000.0))
+/// What an engine said last, and how many calls of ours ran then.
+struct Last {
+    figures: Figures,
+    outstanding: u32,
+    age_ms: u64,
 }
 
 fn pressure(used: f64) -> f64 {
@@ -72,26 +87,39 @@ fn pressure(used: f64) -> f64 {
 mod tests {
     use super::*;
 
+    fn reading(running: u32, waiting: u32, kv_permille: Option<u16>, outstanding: u32) -> Reading {
+        let reading = Reading::default();
+        reading.set(Figures { running, waiting, kv_permille }, outstanding, 1_000);
+        reading
+    }
+
     #[test]
     fn figures_are_read_back_until_they_are_stale() {
-        let reading = Reading::default();
-        assert_eq!(reading.fresh(0), None);
-        let figures = Figures { running: 12, waiting: 3, kv_permille: Some(421) };
-        reading.set(figures, 7, 1_000);
-        assert_eq!(reading.fresh(1_500), Some((figures, 7)));
-        assert_eq!(reading.fresh(1_001 + STALE_AFTER_MS), None);
-        let silent = Figures { kv_permille: None, ..figures };
-        reading.set(silent, 7, 1_000);
-        assert_eq!(reading.fresh(1_000), Some((silent, 7)));
+        assert_eq!(Reading::default().fresh(0), None);
+        let told = reading(12, 3, Some(421), 7);
+        assert_eq!(told.fresh(1_500), Some(Figures { running: 12, waiting: 3, kv_permille: Some(421) }));
+        assert_eq!(told.fresh(1_001 + STALE_AFTER_MS), None);
+        assert_eq!(reading(12, 3, None, 7).fresh(1_000), Some(Figures { running: 12, waiting: 3, kv_permille: None }));
     }
 
     #[test]
     fn a_queue_weighs_more_than_running_calls_and_a_full_cache_more_than_an_empty_one() {
-        let of = |running, waiting, kv| load(Some((Figures { running, waiting, kv_permille: Some(kv) }, 0)), 0);
+        let of = |running, waiting, kv| reading(running, waiting, Some(kv), 0).load(0, 1_000);
         assert!(of(10, 0, 500) < of(2, 5, 500));
         assert!(of(4, 0, 100) < of(4, 0, 900));
         assert!(of(4, 0, 940) * 2.0 < of(4, 0, 960) * 1.05);
-        let reading = Some((Figures { running: 4, waiting: 0, kv_permille: None }, 4));
-        assert!(load(reading, 4) < load(reading, 9), "what we sent since the poll counts");
+        let told = reading(4, 0, None, 4);
+        assert!(told.load(4, 1_000) < told.load(9, 1_000), "what we sent since the poll counts");
+    }
+
+    #[test]
+    fn an_engine_that_stops_telling_is_not_taken_for_an_idle_one() {
+        let (silent, telling) = (reading(8, 0, None, 0), reading(8, 0, None, 0));
+        let later = 1_001 + STALE_AFTER_MS;
+        telling.set(Figures { running: 8, waiting: 0, kv_permille: None }, 0, later);
+        assert!(telling.load(0, later) < silent.load(0, later));
+        let idle = reading(0, 0, None, 0);
+        assert!(idle.load(0, later) < telling.load(0, later), "one that was idle is still worth a try");
+        assert!(silent.load(0, 1_001 + DOUBTED_FOR_MS) < telling.load(0, later), "at last our own calls alone count");
     }
 }

@@ -222,14 +222,16 @@ fn sessions_stay_and_only_those_of_the_lost_endpoint_move() {
 }
 
 #[test]
-fn engines_that_queue_are_avoided_and_stale_figures_ignored() {
+fn engines_that_queue_are_avoided_and_old_figures_are_ignored_in_the_end() {
     let group = plain(By::Engine, 2);
     let figures = |running, waiting| Figures { running, waiting, kv_permille: Some(300) };
     group.members()[0].state.told(figures(2, 8), 1_000_000);
     group.members()[1].state.told(figures(6, 0), 1_000_000);
     assert!((0..10).all(|i| taken(group.pick(u64::MAX, &ask(i))) == 1));
-    let later = Ask { now_ms: 1_000_000 + 60_000, ..ask(1) };
-    assert_eq!(taken(group.pick(u64::MAX, &later)), 0, "without figures our own calls count: ten against none");
+    let silent = Ask { now_ms: 1_000_000 + 30_000, ..ask(1) };
+    assert_eq!(taken(group.pick(u64::MAX, &silent)), 1, "who fell silent with a queue most likely has it still");
+    let later = Ask { now_ms: 1_000_000 + 61_000, ..ask(1) };
+    assert_eq!(taken(group.pick(u64::MAX, &later)), 0, "without figures our own calls count: eleven against none");
 }
 
 #[test]
