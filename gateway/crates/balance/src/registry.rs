@@ -1,7 +1,7 @@
 //! Everything at run time that outlives a routing table, by name.
 
 use crate::budget::Budget;
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, QUEUE_LEN_MAX};
 use crate::endpoint::EndpointState;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,6 +15,8 @@ pub type CapacityKey = [u8; 32];
 #[derive(Debug)]
 pub struct Registry {
     epoch: Instant,
+    /// Calls that may wait for one server.
+    queue_len_max: usize,
     held: Mutex<Held>,
 }
 
@@ -55,11 +57,17 @@ impl<K: Hash + Eq, V> Names<K, V> {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { epoch: Instant::now(), held: Mutex::default() }
+        Self::with_queues(QUEUE_LEN_MAX)
     }
 }
 
 impl Registry {
+    /// At each server so many calls may wait; 0 = none.
+    #[must_use]
+    pub fn with_queues(queue_len_max: usize) -> Self {
+        Self { epoch: Instant::now(), queue_len_max, held: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +82,7 @@ impl Registry {
     #[must_use]
     pub fn endpoint(&self, id: &str, server: CapacityKey) -> Arc<EndpointState> {
         let mut held = self.lock();
-        let capacity = held.capacities.find(server, |_| true, Capacity::default);
+        let capacity = held.capacities.find(server, |_| true, || Capacity::with_queue(self.queue_len_max));
         let same = |state: &EndpointState| Arc::ptr_eq(&state.capacity, &capacity);
         held.endpoints.find(id.into(), same, || EndpointState::new(id, capacity.clone()))
     }

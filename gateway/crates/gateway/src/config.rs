@@ -57,6 +57,7 @@ pub struct Config {
     pub threads: usize,
     pub drain: Duration,
     pub limits: Limits,
+    pub queue_length_max: usize,
     pub watch: Pace,
     pub log: LogOptions,
     /// Of each thread.
@@ -102,6 +103,8 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_FIRST_TOKEN_TIMEOUT_MS", "600000", "upstream: from there to the first byte of the body"),
     ("TENON_GATEWAY_IDLE_TIMEOUT_MS", "120000", "upstream: between two pieces of the body"),
     ("TENON_GATEWAY_TOTAL_TIMEOUT_MS", "3600000", "upstream: the whole call"),
+    ("TENON_GATEWAY_QUEUE_WAIT_MS", "30000", "how long a call waits for a saturated endpoint, where its model has no queue_timeout_ms; at least 1"),
+    ("TENON_GATEWAY_QUEUE_LENGTH_MAX", "4096", "calls that wait for one endpoint's server; one more is refused, 0 = none waits"),
     ("TENON_GATEWAY_HEALTH_INTERVAL_MS", "5000", "between two looks at an endpoint's health_path; 0 = never"),
     ("TENON_GATEWAY_METRICS_INTERVAL_MS", "1000", "between two looks at an engine's metrics_url; 0 = never"),
     ("TENON_GATEWAY_WATCH_TIMEOUT_MS", "2000", "time for one such look"),
@@ -229,6 +232,8 @@ impl Source {
             settle_on_disk: self.one_of("TENON_GATEWAY_WAL_STRICT", [("false", false), ("true", true)])?,
             ..Limits::default()
         };
+        // Zero would be no deadline at all.
+        limits.queue_wait = self.ms("TENON_GATEWAY_QUEUE_WAIT_MS")?.max(Duration::from_millis(1));
         limits.upstream.connect = self.ms("TENON_GATEWAY_CONNECT_TIMEOUT_MS")?;
         limits.upstream.headers = self.ms("TENON_GATEWAY_HEADERS_TIMEOUT_MS")?;
         limits.upstream.first_token = self.ms("TENON_GATEWAY_FIRST_TOKEN_TIMEOUT_MS")?;
@@ -318,6 +323,7 @@ impl Source {
             threads,
             drain: self.ms("TENON_GATEWAY_DRAIN_MS")?,
             limits: self.limits()?,
+            queue_length_max: self.parse("TENON_GATEWAY_QUEUE_LENGTH_MAX", "a number")?,
             watch: self.watch()?,
             log,
             explain_calls: self.parse("TENON_GATEWAY_EXPLAIN_CALLS", "a number")?,

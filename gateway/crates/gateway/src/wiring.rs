@@ -97,7 +97,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let (snapshots, freshness) = (Snapshots::default(), Arc::new(Freshness::default()));
     let disk = LastKnownGood::new(&config.data_dir, sealing.clone());
     let registry = Arc::new(Registry::default());
-    let mut store = Store::new(snapshots.clone(), sealing).counting_in(registry.clone());
+    let mut store = Store::new(snapshots.clone(), sealing).counting_in(registry.clone()).queueing(config.queue_length_max);
     let balance = store.balance();
     restore(&disk, &mut store, &freshness);
     let control = Control::start(config.peer(), Parts { store, freshness: freshness.clone(), disk, queue, registry: registry.clone() })?;

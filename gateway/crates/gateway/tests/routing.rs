@@ -131,6 +131,34 @@ fn a_saturated_endpoint_has_a_queue_with_a_deadline() {
     assert_eq!(call(&house, "a").status, 200, "its place is free again: {TENANT}");
 }
 
+#[test]
+fn the_queue_is_as_long_and_as_patient_as_it_was_set() {
+    let refused = |variable: &'static str, value: u32, waiting: usize| {
+        let house = House::with(|setup| setup.with(variable, value));
+        let slow = Upstream::start(|_| vec![Step::Wait(Duration::from_millis(600)), Step::Send(json_answer(200, ANSWER))]);
+        let mut only = endpoints(&[&slow]);
+        only[0].concurrency_max = 1;
+        serve(&house, only, |_| {});
+        std::thread::scope(|scope| {
+            let served: Vec<_> = (0..=waiting).map(|_| scope.spawn(|| call(&house, "a").status)).collect();
+            wait_for("the others wait", || slow.count() == 1 && queue_length(&house) == waiting);
+            let late = call(&house, "a");
+            assert!(served.into_iter().all(|call| call.join().unwrap() == 200));
+            (late.status, late.code())
+        })
+    };
+    assert_eq!(refused("TENON_GATEWAY_QUEUE_WAIT_MS", 50, 0), (503, "queue_timeout".into()));
+    assert_eq!(refused("TENON_GATEWAY_QUEUE_LENGTH_MAX", 0, 0), (503, "queue_full".into()));
+    assert_eq!(refused("TENON_GATEWAY_QUEUE_LENGTH_MAX", 2, 2), (503, "queue_full".into()));
+}
+
+/// Of all endpoints together.
+fn queue_length(house: &House) -> usize {
+    let page = tenon_testkit::get(house.gateway.admin, "/metrics", "").text();
+    let lines = page.lines().filter(|line| line.starts_with("tenon_gateway_endpoint_queue_length{"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+}
+
 /// Answers calls, and what is asked beside them by `page`: status and text.
 fn watched(page: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Upstream {
     Upstream::start(move |asked| {

@@ -50,6 +50,13 @@ impl Store {
         Self { registry, ..self }
     }
 
+    /// At each endpoint's server so many calls may wait. Before anything is applied.
+    #[must_use]
+    pub fn queueing(mut self, queue_len_max: usize) -> Self {
+        self.compiler.registry = Arc::new(tenon_balance::Registry::with_queues(queue_len_max));
+        self
+    }
+
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.shared.load_full()
