@@ -108,6 +108,11 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_HEALTH_INTERVAL_MS", "5000", "between two looks at an endpoint's health_path; 0 = never"),
     ("TENON_GATEWAY_METRICS_INTERVAL_MS", "1000", "between two looks at an engine's metrics_url; 0 = never"),
     ("TENON_GATEWAY_WATCH_TIMEOUT_MS", "2000", "time for one such look"),
+    (
+        "TENON_GATEWAY_FORGED_TOKENS_PER_SECOND",
+        "5",
+        "callers' tokens that fail their check, for each source address and thread (four times as many at once); further ones are not checked; 0 = all are",
+    ),
     ("TENON_GATEWAY_STALENESS_MAX_MS", "86400000", "how long keys are believed without a word from the control plane"),
     ("TENON_GATEWAY_DRAIN_MS", "30000", "on SIGTERM: time for answers to finish, then again for usage to ship (at most 10 s)"),
     ("TENON_GATEWAY_WAL_SEGMENT_BYTES", "8388608", "size of a segment of the usage log"),
@@ -225,6 +230,7 @@ impl Source {
             body_read: self.ms("TENON_GATEWAY_BODY_READ_MS")?,
             connection_idle: self.ms("TENON_GATEWAY_CONNECTION_IDLE_MS")?,
             connections_max_per_thread: self.parse("TENON_GATEWAY_CONNECTIONS_MAX", "a number")?,
+            forged_tokens_per_second: self.parse("TENON_GATEWAY_FORGED_TOKENS_PER_SECOND", "a number")?,
             staleness_max: self.ms("TENON_GATEWAY_STALENESS_MAX_MS")?,
             when_log_full: self
                 .one_of("TENON_GATEWAY_WHEN_LOG_FULL", [("refuse", WhenLogFull::Refuse), ("serve_unmetered", WhenLogFull::ServeUnmetered)])?,

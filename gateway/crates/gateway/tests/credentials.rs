@@ -61,6 +61,34 @@ fn a_token_is_its_subjects_credential() {
     assert_eq!(code(&call(&house, &TestKey::new("federated1", TENANT).text)), "invalid_api_key");
 }
 
+/// As another caller behind the same proxy.
+fn call_from(house: &House, address: &str, token: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    Client::post(house.gateway.address, CHAT, &[("authorization", &bearer), ("x-forwarded-for", address)], BODY).finish()
+}
+
+#[test]
+fn who_forges_tokens_is_soon_not_looked_at_and_nobody_else_is_hurt() {
+    let (provider, forger) = (Provider::new("k1"), Provider::new("k1"));
+    let house = House::with(|setup| setup.with("TENON_GATEWAY_TRUSTED_PROXIES", "127.0.0.1/32").with("TENON_GATEWAY_THREADS", 1));
+    house.control.put_issuer(provider.issuer("i1", TENANT, &[]));
+    house.put_key(&credential("federated1", TENANT, "i1"));
+    let (known, forged) = (provider.token(&json!({})), |n: usize| forger.token(&json!({"jti": n.to_string()})));
+    assert_eq!(code(&call_from(&house, "192.0.2.1", &known)), "ok");
+    let told: Vec<_> = (0..60).map(|n| code(&call_from(&house, "192.0.2.1", &forged(n)))).collect();
+    let checked = told.iter().filter(|code| *code == "invalid_token").count();
+    assert!((20..40).contains(&checked), "a burst and what time gave back: {checked}");
+    let refused = call_from(&house, "192.0.2.1", &forged(60));
+    assert_eq!((refused.status, &*code(&refused), refused.header("retry-after")), (429, "too_many_invalid_tokens", Some("1")));
+    let fresh = |n: u32| provider.token(&json!({"jti": format!("fresh {n}")}));
+    assert_eq!(code(&call_from(&house, "192.0.2.2", &fresh(1))), "ok", "another address");
+    assert_eq!(code(&call_from(&house, "192.0.2.1", &known)), "ok", "what was verified stays so");
+    assert_eq!(code(&call_from(&house, "192.0.2.1", &house.key.text)), "ok", "keys are not tokens");
+    assert_eq!(code(&call_from(&house, "192.0.2.1", &fresh(2))), "too_many_invalid_tokens", "nobody knows yet that it is good");
+    wait_for("time pays", || code(&call_from(&house, "192.0.2.1", &fresh(3))) == "ok");
+    assert!(house.gateway.metric("tenon_gateway_refusals_total{code=\"too_many_invalid_tokens\"}") >= 1.0);
+}
+
 #[test]
 fn rotated_keys_are_believed_and_withdrawn_ones_are_not() {
     let (first, second) = (Provider::new("k1"), Provider::new("k2"));

@@ -8,6 +8,7 @@
 mod admission;
 mod authentication;
 mod chosen;
+mod forgeries;
 mod key_text;
 mod refusal;
 mod scopes;
@@ -16,6 +17,7 @@ mod tokens;
 pub use admission::{Admitted, Limiting, NotAdmitted, admit};
 pub use authentication::{Moment, Verdict, authenticate, recheck};
 pub use chosen::{Choice, Chosen, Waiting};
+pub use forgeries::{Forgeries, Source};
 pub use key_text::{KeyText, hash};
 pub use refusal::Refusal;
 pub use scopes::check_scope;

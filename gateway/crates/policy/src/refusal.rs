@@ -16,6 +16,8 @@ pub enum Refusal {
     Unresolvable,
     /// What was sent is a token, and no good one.
     Token(Refused),
+    /// Too many tokens of this source failed: no other is checked now.
+    TooManyForgeries,
     SubjectUnknown,
     SubjectAmbiguous,
     CertificateRequired,
@@ -55,6 +57,10 @@ impl Refusal {
                 told(503, "key_unresolvable", "The API key is not known here yet and the control plane cannot be asked at the moment.")
             }
             Self::Token(why) => token(why),
+            Self::TooManyForgeries => Told {
+                should_retry: true,
+                ..told(429, "too_many_invalid_tokens", "Too many tokens from this address were no good, so this one was not looked at.")
+            },
             Self::SubjectUnknown => told(401, "token_subject_unknown", "The token is valid, but no credential here stands for its subject."),
             Self::SubjectAmbiguous => Told {
                 repair: Some("Set the issuer to an audience of your organisation's own, and ask your provider for tokens with it."),

@@ -22,6 +22,8 @@ pub struct VerifiedTokens {
     old: HashMap<[u8; 32], Known>,
     /// The last token named a key that this issuer is not known to have.
     missing_key_of: Option<Box<str>>,
+    /// Signatures of the last token that were checked for nothing.
+    wasted: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,11 @@ impl VerifiedTokens {
         self.missing_key_of.take()
     }
 
+    /// Signatures that were checked for nothing since this was asked last.
+    pub fn take_wasted(&mut self) -> u32 {
+        std::mem::take(&mut self.wasted)
+    }
+
     fn keep(&mut self, digest: [u8; 32], known: Known) {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
@@ -59,11 +66,17 @@ impl VerifiedTokens {
     }
 }
 
-/// The credential that a token stands for, bound to the token's end.
+/// The credential that a token stands for, bound to the token's end. `may_check` is asked before a signature is checked.
 ///
 /// # Errors
 /// Why it is not believed, or why its credential is refused.
-pub fn authenticate_token(snapshot: &Snapshot, token: &[u8], now: &Moment, verified: &mut VerifiedTokens) -> Result<Arc<Key>, Refusal> {
+pub fn authenticate_token(
+    snapshot: &Snapshot,
+    token: &[u8],
+    now: &Moment,
+    verified: &mut VerifiedTokens,
+    may_check: impl FnOnce() -> bool,
+) -> Result<Arc<Key>, Refusal> {
     let trust = snapshot.trust();
     if token.len() > TOKEN_BYTES_MAX {
         return Err(Refusal::Token(Refused::TooLarge));
@@ -76,32 +89,31 @@ pub fn authenticate_token(snapshot: &Snapshot, token: &[u8], now: &Moment, verif
         standing(&known.credential, now)?;
         return Ok(known.caller);
     }
-    let (credential, expires_unix_ms) = verify(snapshot, trust, token, now.unix_ms, &mut verified.missing_key_of)?;
+    if !may_check() {
+        return Err(Refusal::TooManyForgeries);
+    }
+    let (credential, expires_unix_ms) = verify(snapshot, trust, token, now.unix_ms, verified)?;
     standing(&credential, now)?;
     let caller = Arc::new(credential.until(expires_unix_ms));
     verified.keep(digest, Known { credential, caller: caller.clone() });
     Ok(caller)
 }
 
-fn verify(
-    snapshot: &Snapshot,
-    trust: &Trust,
-    token: &[u8],
-    now_unix_ms: i64,
-    missing_key_of: &mut Option<Box<str>>,
-) -> Result<(Arc<Key>, i64), Refusal> {
+fn verify(snapshot: &Snapshot, trust: &Trust, token: &[u8], now_unix_ms: i64, verified: &mut VerifiedTokens) -> Result<(Arc<Key>, i64), Refusal> {
     let token = Unverified::parse(token).map_err(Refusal::Token)?;
     let issuers = trust.named(token.claimed_issuer().unwrap_or_default());
     let mut refused = Refusal::Token(Refused::Issuer);
     let mut found: Option<(Arc<Key>, i64)> = None;
+    let mut wasted = 0;
     let verifiers = issuers.iter().filter_map(|issuer| Some((issuer, issuer.verifier.as_ref()?)));
     let meant = verifiers.filter(|(_, verifier)| issuers.len() == 1 || token.names_audience_of(verifier));
     for (issuer, verifier) in meant.take(ISSUERS_MAX) {
         let claims = match token.verify(verifier, now_unix_ms) {
             Ok(claims) => claims,
             Err(why) => {
+                wasted += u32::from(is_after_signature(why));
                 if why == Refused::Key {
-                    *missing_key_of = Some(issuer.record.issuer_id.as_str().into());
+                    verified.missing_key_of = Some(issuer.record.issuer_id.as_str().into());
                 }
                 refused = Refusal::Token(why);
                 continue;
@@ -111,10 +123,22 @@ fn verify(
         match credential.filter(|key| stands_for(key, issuer, &claims.subject)) {
             Some(_) if found.is_some() => return Err(Refusal::SubjectAmbiguous),
             Some(key) => found = Some((key.clone(), claims.expires_unix_ms)),
-            None => refused = Refusal::SubjectUnknown,
+            None => {
+                wasted += 1;
+                refused = Refusal::SubjectUnknown;
+            }
         }
     }
+    if found.is_none() {
+        verified.wasted += wasted;
+    }
     found.ok_or(refused)
+}
+
+/// Of one issuer's verdict: the work was done. A good signature under claims that are not serves for a flood as well.
+fn is_after_signature(why: Refused) -> bool {
+    use Refused::{Audience, Claims, Expired, Issuer, Lifetime, NotYet, Signature, Subject};
+    matches!(why, Signature | Claims | Issuer | Audience | Expired | NotYet | Lifetime | Subject)
 }
 
 /// The index may lag behind a key's record, and an issuer's keys speak for its own tenant only.

@@ -7,8 +7,9 @@ use crate::worker::Worker;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
+use std::time::Duration;
 use tenon_control::Resolution;
-use tenon_policy::{KeyText, Refusal, TokenRefused, Verdict, authenticate_token, check_scope};
+use tenon_policy::{KeyText, Refusal, Source, TokenRefused, Verdict, authenticate_token, check_scope};
 use tenon_snapshot::Key;
 use tenon_usage::Operation;
 
@@ -17,16 +18,20 @@ use tenon_usage::Operation;
 /// # Errors
 /// 401 for what is no credential of ours, 403 for one that is bound to something else, 503 when it cannot be told.
 pub async fn authenticate(worker: &Worker, headers: &HeaderMap, peer: &Peer, operation: Operation) -> Result<Arc<Key>, Problem> {
-    let key = identify(worker, headers).await?;
+    let key = identify(worker, headers, peer).await?;
     check_scope(&key, operation, peer.certificate_sha256.as_ref(), || peer.caller(headers, &worker.trusted_proxies))?;
     Ok(key)
 }
 
-async fn identify(worker: &Worker, headers: &HeaderMap) -> Result<Arc<Key>, Problem> {
+async fn identify(worker: &Worker, headers: &HeaderMap, peer: &Peer) -> Result<Arc<Key>, Problem> {
     let text = presented(headers).ok_or(Refusal::MissingKey)?;
     let Some(key) = KeyText::parse(text) else {
         // Our keys have no full stops, tokens have two.
-        return if text.contains(&b'.') { Ok(look_at_token(worker, text)?) } else { Err(Refusal::InvalidKey.into()) };
+        return if text.contains(&b'.') {
+            look_at_token(worker, text, || peer.caller(headers, &worker.trusted_proxies).into())
+        } else {
+            Err(Refusal::InvalidKey.into())
+        };
     };
     match look(worker, &key) {
         Verdict::Known(key) => return Ok(key),
@@ -44,21 +49,30 @@ async fn identify(worker: &Worker, headers: &HeaderMap) -> Result<Arc<Key>, Prob
     }
 }
 
-fn look_at_token(worker: &Worker, token: &[u8]) -> Result<Arc<Key>, Refusal> {
+/// `source` is asked for only where a token was not seen before: callers whose token is known pay nothing for those who forge.
+fn look_at_token(worker: &Worker, token: &[u8], source: impl Fn() -> Source) -> Result<Arc<Key>, Problem> {
     let snapshot = worker.snapshots.load();
     let mut verified = worker.verified_tokens.borrow_mut();
-    let verdict = match authenticate_token(&snapshot, token, &worker.moment(), &mut verified) {
+    let may_check = || !worker.forgeries.borrow().is_spent(source(), worker.balance_ms());
+    let verdict = match authenticate_token(&snapshot, token, &worker.moment(), &mut verified, may_check) {
         // As below; and a token may be younger than the clock that was read some milliseconds ago.
         Err(Refusal::NotFresh | Refusal::TooOld | Refusal::Token(TokenRefused::NotYet)) => {
             worker.tick();
-            authenticate_token(&snapshot, token, &worker.moment(), &mut verified)
+            authenticate_token(&snapshot, token, &worker.moment(), &mut verified, may_check)
         }
         verdict => verdict,
     };
     if let Some(issuer_id) = verified.take_missing_key() {
         worker.asker.report_missing_key(issuer_id);
     }
-    verdict
+    let wasted = verified.take_wasted();
+    if wasted > 0 {
+        worker.forgeries.borrow_mut().count(source(), wasted, worker.balance_ms());
+    }
+    verdict.map_err(|refusal| match refusal {
+        Refusal::TooManyForgeries => Problem::from(refusal).after(Duration::from_secs(1)),
+        refusal => refusal.into(),
+    })
 }
 
 fn look(worker: &Worker, text: &KeyText<'_>) -> Verdict {

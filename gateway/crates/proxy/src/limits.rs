@@ -26,6 +26,8 @@ pub struct Limits {
     pub upstream: Timeouts,
     /// How long a call waits for a saturated endpoint, where its model does not say.
     pub queue_wait: Duration,
+    /// Tokens that fail their check, for each source address and thread; 0 = any number is checked.
+    pub forged_tokens_per_second: u32,
     /// How long keys are believed without a word from the control plane.
     pub staleness_max: Duration,
     pub when_log_full: WhenLogFull,
@@ -66,6 +68,7 @@ impl Default for Limits {
                 idle: Duration::from_secs(120),
                 total: Duration::from_secs(3600),
             },
+            forged_tokens_per_second: 5,
             staleness_max: Duration::from_secs(24 * 3600),
             when_log_full: WhenLogFull::Refuse,
             openai_limit_headers: false,

@@ -29,7 +29,7 @@ pub const FAILURES: [&str; 4] = ["connect", "stale_connection", "send", "timeout
 /// Upper bounds in seconds; the last bucket is everything.
 pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 /// Codes of refusal; one that is not here is counted as the last.
-pub const CODES: [&str; 57] = [
+pub const CODES: [&str; 58] = [
     "missing_api_key",
     "invalid_api_key",
     "key_revoked",
@@ -86,6 +86,7 @@ pub const CODES: [&str; 57] = [
     "hosted_tool_not_served",
     "queue_timeout",
     "queue_full",
+    "too_many_invalid_tokens",
     "other",
 ];
 

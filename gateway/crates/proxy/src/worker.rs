@@ -17,7 +17,7 @@ use std::time::Instant;
 use tenon_balance::Registry;
 use tenon_control::Asker;
 use tenon_limits as limits;
-use tenon_policy::{Moment, VerifiedTokens};
+use tenon_policy::{Forgeries, Moment, VerifiedTokens};
 use tenon_snapshot::{Freshness, Network, Shared as Snapshots, unix_ms};
 use tenon_telemetry::Spans;
 use tenon_usage::{Lane, Log};
@@ -64,6 +64,7 @@ pub struct Worker {
     pub spans: Option<Spans>,
     pub trusted_proxies: Arc<[Network]>,
     pub verified_tokens: RefCell<VerifiedTokens>,
+    pub forgeries: RefCell<Forgeries>,
     pub trails: Trails,
     pub request_log: Option<RequestLog>,
     pub tls_listener: Option<Arc<TlsListener>>,
@@ -98,6 +99,7 @@ impl Worker {
             spans: shared.spans.clone(),
             trusted_proxies: shared.trusted_proxies.clone(),
             verified_tokens: RefCell::default(),
+            forgeries: RefCell::new(Forgeries::new(shared.limits.forged_tokens_per_second)),
             trails: shared.trails.clone(),
             request_log: shared.request_log.clone(),
             tls_listener: shared.tls_listener.clone(),

@@ -1,0 +1,142 @@
+//! How many tokens that fail their check one source may have checked: a signature costs up to milliseconds, and whoever has no credential pays nothing.
+//!
+//! Each source has a debt that its failures fill and time empties. There are no shared buckets: what one source does is never held against
+//! another. Where more sources fail at once than there is room for, the latest are not bounded.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::net::IpAddr;
+
+/// So many seconds' worth may come at once.
+const BURST_SECONDS: u64 = 4;
+const SOURCES_MAX: usize = 4_096;
+/// Between two looks for sources whose debt is paid.
+const SWEEP_EVERY_MS: u64 = 1_000;
+
+/// An address, or of IPv6 the network of 64 bits that one caller has whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(u128);
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(v6) => Self(v6.to_bits() >> 64 << 64),
+        }
+    }
+}
+
+/// In thousandths of a token, as of a moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Debt {
+    milli: u64,
+    at_ms: u64,
+}
+
+/// One for each thread.
+#[derive(Debug)]
+pub struct Forgeries {
+    /// 0 = no bound.
+    per_second: u64,
+    debts: HashMap<Source, Debt, RandomState>,
+    swept_ms: u64,
+}
+
+impl Forgeries {
+    #[must_use]
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second: per_second.into(), debts: HashMap::default(), swept_ms: 0 }
+    }
+
+    /// Whether this source must wait before another of its tokens is checked. Times are of a clock that does not go back.
+    #[must_use]
+    pub fn is_spent(&self, source: Source, now_ms: u64) -> bool {
+        // Nobody failed: nothing is looked up.
+        !self.debts.is_empty() && self.debts.get(&source).is_some_and(|debt| self.left(*debt, now_ms) >= self.per_second * BURST_SECONDS * 1_000)
+    }
+
+    /// So many checks of this source's tokens came to nothing.
+    pub fn count(&mut self, source: Source, checks: u32, now_ms: u64) {
+        if self.per_second == 0 || checks == 0 {
+            return;
+        }
+        if self.debts.len() >= SOURCES_MAX && !self.debts.contains_key(&source) {
+            self.sweep(now_ms);
+            if self.debts.len() >= SOURCES_MAX {
+                return;
+            }
+        }
+        let held = self.debts.get(&source).copied().unwrap_or_default();
+        let milli = self.left(held, now_ms) + u64::from(checks) * 1_000;
+        self.debts.insert(source, Debt { milli, at_ms: now_ms });
+    }
+
+    fn left(&self, debt: Debt, now_ms: u64) -> u64 {
+        debt.milli.saturating_sub(now_ms.saturating_sub(debt.at_ms).saturating_mul(self.per_second))
+    }
+
+    fn sweep(&mut self, now_ms: u64) {
+        if now_ms.saturating_sub(self.swept_ms) < SWEEP_EVERY_MS {
+            return;
+        }
+        self.swept_ms = now_ms;
+        let per_second = self.per_second;
+        self.debts.retain(|_, debt| debt.milli > now_ms.saturating_sub(debt.at_ms).saturating_mul(per_second));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PER_SECOND: u32 = 5;
+
+    fn source(number: u32) -> Source {
+        IpAddr::from(number.to_be_bytes()).into()
+    }
+
+    proptest! {
+        /// Whatever others do: who has not failed may go on, and who fails has no more checked than its rate and one burst.
+        #[test]
+        fn only_who_fails_is_held_to_its_rate(steps in prop::collection::vec((0_u32..6, 0_u64..400, 1_u32..4), 1..400)) {
+            let (mut forgeries, mut now) = (Forgeries::new(PER_SECOND), 1);
+            let mut checked = [0_u64; 6];
+            for (who, pause, checks) in steps {
+                now += pause;
+                prop_assert!(!forgeries.is_spent(source(99), now), "it never failed");
+                if !forgeries.is_spent(source(who), now) {
+                    checked[who as usize] += u64::from(checks);
+                    forgeries.count(source(who), checks, now);
+                }
+                let most = u64::from(PER_SECOND) * (BURST_SECONDS * 1_000 + now) / 1_000 + 3;
+                prop_assert!(checked.iter().all(|checked| *checked <= most), "{checked:?} of {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flood_of_sources_is_bounded_and_hurts_none() {
+        let mut forgeries = Forgeries::new(PER_SECOND);
+        for number in 0..3 * SOURCES_MAX {
+            forgeries.count(source(u32::try_from(number).unwrap()), 100, 1);
+        }
+        assert_eq!(forgeries.debts.len(), SOURCES_MAX);
+        assert!(forgeries.is_spent(source(1), 1) && !forgeries.is_spent(source(1 << 30), 1));
+        assert!(!forgeries.is_spent(source(1), 60_000), "its debt is paid");
+        forgeries.count(source(1 << 30), 100, 60_000);
+        assert!(forgeries.is_spent(source(1 << 30), 60_000), "there is room again");
+    }
+
+    #[test]
+    fn one_network_of_ipv6_is_one_source_and_zero_is_no_bound() {
+        let of = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.2"), of("192.0.2.1"));
+        let mut forgeries = Forgeries::new(0);
+        forgeries.count(of("192.0.2.1"), 1_000, 1);
+        assert!(!forgeries.is_spent(of("192.0.2.1"), 1));
+    }
+}
