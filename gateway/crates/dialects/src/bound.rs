@@ -61,9 +61,7 @@ impl Proof {
             b"system" | b"instructions" if body[at.0] != b'"' && !is_harmless(&body[at.0..at.1]) => {
                 self.foreign |= self.blocks_at.replace(at).is_some();
             }
-            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" if &body[at.0..at.1] == b"null" && form.cap_name().is_some() => {
-                self.null_cap_at = Some(at);
-            }
+            name if form.is_cap(name) && &body[at.0..at.1] == b"null" => self.null_cap_at = Some(at),
             _ => {}
         }
     }
@@ -82,6 +80,14 @@ impl Form {
             Self::Chat | Self::Completion | Self::Message => Some("max_tokens"),
             Self::Response => Some("max_output_tokens"),
             _ => None,
+        }
+    }
+
+    /// Whether this key bounds the output. Another form's does not: it would be believed here and ignored by the engine.
+    pub(crate) fn is_cap(self, name: &[u8]) -> bool {
+        match self {
+            Self::Chat => matches!(name, b"max_tokens" | b"max_completion_tokens"),
+            _ => self.cap_name().is_some_and(|own| own.as_bytes() == name),
         }
     }
 

@@ -61,4 +61,8 @@ fn a_cap_is_spliced_in_once_where_the_caller_has_none() {
     assert_eq!(capped(Form::Chat, r#"{"model":"m","max_tokens":null,"messages":[]}"#)["max_tokens"], 77);
     assert_eq!(capped(Form::Chat, r#"{"max_completion_tokens": null ,"model":"m","messages":[]}"#)["max_completion_tokens"], 77);
     assert_eq!(capped(Form::Response, r#"{"model":"m","input":"x"}"#)["max_output_tokens"], 77);
+    // A cap where the engine does not look for it would bound nothing.
+    assert_eq!(capped(Form::Response, r#"{"model":"m","max_tokens":null,"input":"x"}"#)["max_output_tokens"], 77);
+    assert_eq!(capped(Form::Completion, r#"{"model":"m","max_completion_tokens":3,"prompt":"x"}"#)["max_tokens"], 77);
+    assert_eq!(capped(Form::Chat, r#"{"model":"m","max_output_tokens":null,"messages":[]}"#)["max_tokens"], 77);
 }

@@ -200,12 +200,7 @@ impl Found {
     fn bound(&mut self, form: Form, cursor: &mut Cursor<'_>, name: &'static str) -> Result<(), ScanError> {
         let start = cursor.at;
         let number = integer(cursor, name)?;
-        let own = match form {
-            Form::Response => name == "max_output_tokens",
-            Form::Message => name == "max_tokens",
-            _ => name != "max_output_tokens",
-        };
-        if own && number.is_some() {
+        if form.is_cap(name.as_bytes()) && number.is_some() {
             self.max_tokens = self.max_tokens.max(number);
             self.max_tokens_at = Some((start, cursor.at));
         }
