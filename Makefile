@@ -145,6 +145,11 @@ test-crash: $(INSTALLED) $(GATEWAY) ## kill -9 of the gateway 1,000 times at eve
 test-revocation: $(INSTALLED) $(GATEWAY) ## The delay of 1,000 revocations, from the operator's answer to the gateway's refusal
 	TENON_REVOCATIONS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_revocation.py
 
+.PHONY: fuzz
+fuzz: ## Fuzz the gateway's parsers: scan, streams, translation, tokens, key texts (needs cargo-fuzz and nightly Rust; SECONDS=300 each)
+	cd gateway/fuzz && $(PYTHON) seeds.py && for target in scan sse translate jwt key_text; do \
+	  cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(or $(SECONDS),300) -max_len=8192 || exit 1; done
+
 # --- measure ----------------------------------------------------------------------------------------------------------------------
 
 .PHONY: bench-gateway bench-instructions bench-peers bench-ontology bench-ingestion
