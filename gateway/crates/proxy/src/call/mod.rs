@@ -1,13 +1,14 @@
 //! The guard of one call: opened in the log before the upstream hears of it, settled exactly once, whoever leaves first.
 
+mod telling;
+
 use crate::doors::Door;
-use crate::journal::Line;
 use crate::limits::WhenLogFull;
 use crate::live::Live;
-use crate::metrics::{OUTCOMES, bump};
+use crate::metrics::bump;
 use crate::problem::Problem;
 use crate::trace::Trace;
-use crate::trail::{Past, Trail};
+use crate::trail::Trail;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::HeaderValue;
@@ -17,7 +18,6 @@ use tenon_balance::{Ask, Strategy, Verdict};
 use tenon_dialects::{Source, Usage};
 use tenon_limits::{End as Money, Grant, Tokens};
 use tenon_policy::Chosen;
-use tenon_telemetry::Span;
 use tenon_usage::{Full, Mark, Opened, Operation, Outcome, RecordId, Settled, Ticket, UsageSource, Use, random};
 
 /// What does not change from attempt to attempt.
@@ -339,91 +339,6 @@ impl Call {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// What is told of a call when it is over.
-impl Call {
-    fn outcome(&self) -> &'static str {
-        self.end.map_or("refused", |end| OUTCOMES[end.outcome as usize])
-    }
-
-    fn took(&self) -> Duration {
-        self.end.map_or_else(|| self.subject.started.elapsed(), |end| end.took)
-    }
-
-    /// What was amiss with the answer; a caller who left is not.
-    fn error(&self) -> Option<&'static str> {
-        match self.end.map(|end| end.outcome) {
-            Some(Outcome::Completed | Outcome::ClientGone) => None,
-            _ => Some(self.trouble.as_ref().map_or(self.outcome(), |trouble| trouble.code)),
-        }
-    }
-
-    fn tell(&self) {
-        if self.attempt <= 1 && self.end.is_some_and(|end| end.outcome == Outcome::Completed) {
-            return;
-        }
-        self.worker.tell(&Line {
-            id: self.subject.id,
-            trace: &self.subject.trace,
-            outcome: self.outcome(),
-            status: self.http_status,
-            code: self.trouble.as_ref().map(|trouble| trouble.code),
-            endpoint_id: self.trouble.as_ref().map_or_else(|| Some(&*self.chosen()?.endpoint().id), |trouble| trouble.endpoint_id.as_deref()),
-            attempts: self.attempt,
-            took: self.took(),
-            detail: self.trouble.as_ref().and_then(|trouble| trouble.detail.as_deref()),
-            is_failure: self.error().is_some() && !(400..500).contains(&self.http_status),
-        });
-    }
-
-    fn leave_trail(&mut self) {
-        let (kept, sampled) = (self.worker.trails.are_kept(), self.sampled.take());
-        if !kept && sampled.is_none() {
-            return;
-        }
-        let past = Past {
-            id: self.subject.id,
-            key: self.live.key.clone(),
-            model: self.chosen.as_ref().map(|chosen| chosen.model.clone()).or_else(|| self.trail.model.take()),
-            operation: self.subject.door.operation,
-            streamed: self.subject.streamed,
-            started_unix_us: self.subject.started_unix_us,
-            took: self.took(),
-            first_token: self.first_token,
-            outcome: self.outcome(),
-            http_status: self.http_status,
-            code: self.trouble.as_ref().map(|trouble| trouble.code),
-            usage: self.end.and_then(|end| end.usage),
-            trail: std::mem::take(&mut self.trail),
-        };
-        if let (Some(body), Some(log)) = (sampled, &self.worker.request_log) {
-            log.leave(past.clone(), body);
-        }
-        if kept {
-            self.worker.leave_trail(past);
-        }
-    }
-
-    fn leave_span(&mut self) {
-        let (Some(own), Some(spans)) = (self.subject.trace.span, &self.worker.spans) else {
-            return;
-        };
-        spans.leave(Span {
-            trace_id: self.subject.trace.id,
-            span_id: own.id,
-            parent_id: own.parent_id,
-            started_unix_us: self.subject.started_unix_us,
-            took: self.took(),
-            operation: self.subject.door.span,
-            model: self.chosen().map(|chosen| chosen.model.name.clone()),
-            request_id: (*self.subject.id.text()).into(),
-            outcome: self.outcome(),
-            http_status: self.http_status,
-            tokens: self.end.and_then(|end| end.usage).map(|(usage, _)| (usage.input, usage.output)),
-            error: self.error(),
-        });
-    }
 }
 
 impl Drop for Call {
