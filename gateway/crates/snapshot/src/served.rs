@@ -47,6 +47,19 @@ impl Served {
 mod tests {
     use super::*;
 
+    /// What the control plane foretells of a change rests on the same table.
+    #[test]
+    fn the_contract_says_what_is_served() {
+        let contract: serde_json::Value = serde_json::from_str(include_str!("../../../../contracts/served.json")).unwrap();
+        for (name, protocol) in [("openai", Protocol::Openai), ("anthropic", Protocol::Anthropic), ("kserve_grpc", Protocol::KserveGrpc)] {
+            let served = Served::of(&wire::Endpoint { protocol: protocol as i32, ..wire::Endpoint::default() }).operations;
+            let known = (1..32).filter(|number| served & 1 << number != 0).filter_map(|number| Operation::try_from(number).ok());
+            let mut names: Vec<_> = known.map(|operation| operation.as_str_name().trim_start_matches("OPERATION_").to_ascii_lowercase()).collect();
+            names.sort();
+            assert_eq!(serde_json::json!(names), contract[name], "{name}");
+        }
+    }
+
     #[test]
     fn what_is_listed_is_native_and_the_rest_follows_from_the_protocol() {
         let of = |protocol: Protocol, operations: &[&str]| {

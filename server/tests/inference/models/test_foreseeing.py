@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tenon.core.identity import KeyScope
+from tenon.inference.models import foreseeing
 
 ENDPOINT = {"name": "engine", "base_url": "https://models.example.com/v1", "cleared_markings": ["pii"]}
 
@@ -114,3 +117,10 @@ async def test_what_refuses_a_change_refuses_its_rehearsal(door, two) -> None:
         (400, await door("POST", "/v1/limits", {"subject": "tenant"}, dry_run=True)),
     ]
     assert [answer.status_code for _, answer in refused] == [status for status, _ in refused]
+
+
+def test_the_gateways_table_is_the_same() -> None:
+    contract = json.loads((Path(__file__).parents[4] / "contracts" / "served.json").read_text())
+    assert {name: sorted(operations) for name, operations in foreseeing._SERVED.items()} == {
+        name: operations for name, operations in contract.items() if name != "about"
+    }

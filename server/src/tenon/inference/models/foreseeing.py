@@ -15,7 +15,7 @@ from tenon.inference.models.placing import OPERATIONS
 from tenon.kit.database import WriteSession
 
 CALLERS_SHOWN_MAX = 100
-# What an endpoint serves when it lists nothing, translations included, as the gateway has it (crates/snapshot/src/served.rs).
+# What an endpoint serves when it lists nothing, translations included, as the gateway has it (contracts/served.json).
 _SERVED = {
     "openai": OPERATIONS - {"count_tokens", "infer"},
     "anthropic": frozenset({"message", "count_tokens", "chat"}),
