@@ -116,7 +116,7 @@ struct Found {
 /// # Errors
 /// When it is not one JSON object that every parser reads alike, a key we know has a wrong type, or it asks for what is not served.
 pub fn scan(form: Form, body: &[u8]) -> Result<Head<'_>, ScanError> {
-    std::str::from_utf8(body).map_err(|_| ScanError::Utf8)?;
+    simdutf8::basic::from_utf8(body).map_err(|_| ScanError::Utf8)?;
     let mut cursor = Cursor::new(body);
     cursor.take(b'{').map_err(|_| if body.trim_ascii().is_empty() { ScanError::Syntax } else { ScanError::NotObject })?;
     let opening = cursor.at;
