@@ -15,8 +15,11 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::cell::RefCell;
+use std::error::Error;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 use tenon_dialects::translate::{Direction, Refused};
 use tenon_dialects::{Form, Head};
 use tenon_policy::Refusal;
@@ -107,7 +110,11 @@ impl From<Cut> for Failed {
     }
 }
 
-/// One attempt, at the call's chosen route.
+/// A connection that is closed so soon after it was used again was being closed when the request went out, for all that is known.
+const CROSSED_WITHIN: Duration = Duration::from_millis(500);
+
+/// One attempt, at the call's chosen route. A kept connection that its endpoint closed as the request went out, without a word, is no answer
+/// either: the request goes again, once, on a new one. Some engines close after each stream without saying that they will.
 ///
 /// # Errors
 /// Why it gave no answer.
@@ -117,10 +124,12 @@ pub async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> R
     };
     let live = &call.live;
     live.limit(worker.limits.timeouts(&chosen.endpoint().timeouts));
-    let (mut request, direction) = request(call, chosen, target, prepared).map_err(|unsayable| unsaid(unsayable, prepared))?;
+    let say = || request(call, chosen, target, prepared).map_err(|unsayable| unsaid(unsayable, prepared));
+    let (mut message, direction) = say()?;
+    let mut crossed = false;
     loop {
         live.enter(Phase::Connect, worker.clock());
-        let kept = worker.pools.checkout(target).await;
+        let kept = if crossed { None } else { worker.pools.checkout(target).await };
         let fresh = kept.is_none();
         let mut sender = match kept {
             Some(sender) => sender,
@@ -128,19 +137,23 @@ pub async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> R
             None => Box::pin(connect(worker, call, target)).await?,
         };
         live.enter(Phase::Headers, worker.clock());
-        let error = match live.race(sender.try_send_request(request)).await? {
+        let asked = worker.clock();
+        let error = match live.race(sender.try_send_request(message)).await? {
             Ok(response) => return begin(worker, live, response, direction, (sender, target.pool, !fresh)).await,
             Err(error) => error,
         };
-        match take_back(error) {
+        let closed = is_closed(error.error()) && asked.elapsed() < CROSSED_WITHIN;
+        message = match take_back(error) {
             // It died while it lay in the pool. Nothing was written, so the call may go again.
-            Some(unsent) if !fresh => {
-                bump(&worker.metrics().failures[1], 1);
-                request = unsent;
-            }
+            Some(unsent) if !fresh => unsent,
             Some(_) => return Err(Failed::Unsent(Problem::CONNECT, None)),
+            None if !fresh && closed => {
+                crossed = true;
+                say()?.0
+            }
             None => return Err(Failed::Unanswered(Problem::UPSTREAM, Outcome::UpstreamError)),
-        }
+        };
+        bump(&worker.metrics().failures[1], 1);
     }
 }
 
@@ -185,6 +198,12 @@ async fn first_bytes(live: &Live, body: &mut Incoming) -> Result<Bytes, Failed> 
             None => return Err(Failed::Unanswered(Problem::PROTOCOL, Outcome::UpstreamError)),
         }
     }
+}
+
+/// By the other side, before it said anything whole.
+fn is_closed(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    error.is_incomplete_message() || io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
 }
 
 fn take_back(mut error: hyper::client::conn::TrySendError<Request<Outgoing>>) -> Option<Request<Outgoing>> {
