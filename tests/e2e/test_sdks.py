@@ -251,7 +251,10 @@ async def test_the_async_clients(place: Place, model: str) -> None:
     async with openai.AsyncOpenAI(**place.openai()) as gpt, anthropic.AsyncAnthropic(**place.anthropic()) as claude:
         whole = await gpt.chat.completions.create(model=model, messages=SAY, max_tokens=SHORT)
         assert whole.choices[0].message.content
-        chunks = [chunk async for chunk in await gpt.chat.completions.create(model=model, messages=SAY, max_tokens=SHORT, temperature=0, stream=True)]
+        chunks = [
+            chunk
+            async for chunk in await gpt.chat.completions.create(model=model, messages=SAY, max_tokens=SHORT, temperature=0, stream=True)
+        ]
         assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
         message = await claude.messages.create(model=model, messages=SAY, max_tokens=SHORT)
         assert message.content

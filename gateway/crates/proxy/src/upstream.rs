@@ -124,8 +124,7 @@ pub async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> R
     };
     let live = &call.live;
     live.limit(worker.limits.timeouts(&chosen.endpoint().timeouts));
-    let say = || request(call, chosen, target, prepared).map_err(|unsayable| unsaid(unsayable, prepared));
-    let (mut message, direction) = say()?;
+    let (mut message, direction) = request(call, chosen, target, prepared).map_err(|unsayable| unsaid(unsayable, prepared))?;
     let mut crossed = false;
     loop {
         live.enter(Phase::Connect, worker.clock());
@@ -149,7 +148,7 @@ pub async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> R
             Some(_) => return Err(Failed::Unsent(Problem::CONNECT, None)),
             None if !fresh && closed => {
                 crossed = true;
-                say()?.0
+                request(call, chosen, target, prepared).map_err(|unsayable| unsaid(unsayable, prepared))?.0
             }
             None => return Err(Failed::Unanswered(Problem::UPSTREAM, Outcome::UpstreamError)),
         };
