@@ -145,6 +145,11 @@ test-crash: $(INSTALLED) $(GATEWAY) ## kill -9 of the gateway 1,000 times at eve
 test-revocation: $(INSTALLED) $(GATEWAY) ## The delay of 1,000 revocations, from the operator's answer to the gateway's refusal
 	TENON_REVOCATIONS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_revocation.py
 
+.PHONY: test-long
+test-long: $(INSTALLED) $(GATEWAY) ## A rolling restart with ten-minute streams, then an hour without the control plane
+	TENON_STREAM_SECONDS=600 cargo test --manifest-path gateway/Cargo.toml --locked -p tenon-gateway --test handover a_rolling -- --nocapture
+	TENON_DOWN_SECONDS=3600 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_control_plane_down.py
+
 .PHONY: fuzz
 fuzz: ## Fuzz the gateway's parsers: scan, streams, translation, tokens, key texts (needs cargo-fuzz and nightly Rust; SECONDS=300 each)
 	cd gateway/fuzz && $(PYTHON) seeds.py && for target in scan sse translate jwt key_text; do \
