@@ -12,12 +12,15 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tenon_snapshot::Origin;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -30,28 +33,36 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
 pub enum Sender<B> {
-    Http1(http1::SendRequest<B>),
+    Http1(http1::SendRequest<B>, Heard),
     Http2(http2::SendRequest<B>),
 }
 
 impl<B: Body<Data: Send, Error: Into<BoxError>> + Unpin + 'static> Sender<B> {
     pub fn is_ready(&self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_ready(),
+            Self::Http1(sender, _) => sender.is_ready(),
             Self::Http2(sender) => sender.is_ready(),
+        }
+    }
+
+    /// How much its endpoint has said so far; `None` = not counted.
+    pub fn heard(&self) -> Option<u64> {
+        match self {
+            Self::Http1(_, heard) => Some(heard.get()),
+            Self::Http2(_) => None,
         }
     }
 
     pub fn is_closed(&self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_closed(),
+            Self::Http1(sender, _) => sender.is_closed(),
             Self::Http2(sender) => sender.is_closed(),
         }
     }
 
     pub async fn ready(&mut self) -> hyper::Result<()> {
         match self {
-            Self::Http1(sender) => sender.ready().await,
+            Self::Http1(sender, _) => sender.ready().await,
             Self::Http2(sender) => sender.ready().await,
         }
     }
@@ -59,16 +70,17 @@ impl<B: Body<Data: Send, Error: Into<BoxError>> + Unpin + 'static> Sender<B> {
     /// The request has its path alone as target, and its host as a header; HTTP/2 is told in its own way.
     pub fn try_send_request(&mut self, request: Request<B>) -> impl Future<Output = Sent<B>> + use<B> {
         match self {
-            Self::Http1(sender) => Either::Left(sender.try_send_request(request)),
+            Self::Http1(sender, _) => Either::Left(sender.try_send_request(request)),
             Self::Http2(sender) => Either::Right(sender.try_send_request(absolute(request))),
         }
     }
 
     async fn http1(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Self> {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let heard = Heard::default();
+        let (sender, connection) = http1::handshake(TokioIo::new(Listening { stream, heard: heard.clone() })).await.map_err(io::Error::other)?;
         // Its errors come out of the sender or the body; here there is nobody to tell.
         tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Self::Http1(sender))
+        Ok(Self::Http1(sender, heard))
     }
 
     async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Self> {
@@ -77,6 +89,45 @@ impl<B: Body<Data: Send, Error: Into<BoxError>> + Unpin + 'static> Sender<B> {
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::task::spawn_local(async move { drop(connection.await) });
         Ok(Self::Http2(sender))
+    }
+}
+
+/// Bytes that came on a connection: hyper tells a close after half a head as it tells a close without a word.
+type Heard = Rc<Cell<u64>>;
+
+struct Listening<S> {
+    stream: S,
+    heard: Heard,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.heard.set(self.heard.get().wrapping_add((buffer.filled().len() - before) as u64));
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

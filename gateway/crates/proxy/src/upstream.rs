@@ -136,12 +136,13 @@ pub async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> R
             None => Box::pin(connect(worker, call, target)).await?,
         };
         live.enter(Phase::Headers, worker.clock());
-        let asked = worker.clock();
+        let (asked, heard) = (worker.clock(), sender.heard());
         let error = match live.race(sender.try_send_request(message)).await? {
             Ok(response) => return begin(worker, live, response, direction, (sender, target.pool, !fresh)).await,
             Err(error) => error,
         };
-        let closed = is_closed(error.error()) && asked.elapsed() < CROSSED_WITHIN;
+        let wordless = heard.is_some() && heard == sender.heard();
+        let closed = wordless && is_closed(error.error()) && asked.elapsed() < CROSSED_WITHIN;
         message = match take_back(error) {
             // It died while it lay in the pool. Nothing was written, so the call may go again.
             Some(unsent) if !fresh => unsent,
