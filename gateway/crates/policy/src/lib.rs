@@ -1,7 +1,8 @@
 //! Decisions: who is calling, and may they.
 //!
-//! Owns: the text form of keys, the rules of authentication and admission, the codes of refusal.
-//! Promises: pure functions of a snapshot and the time given; no I/O, no clocks of their own. [`Admitted`] is the proof of a yes, and only
+//! Owns: the text form of keys, the rules of authentication and admission, the codes of refusal; tokens that were verified, and how often a
+//! source's tokens may fail.
+//! Promises: functions of a snapshot, what is remembered of tokens, and the time given; no I/O, no clocks of their own. [`Admitted`] is the proof of a yes, and only
 //! [`admit`] makes one: whatever calls an upstream must hold it.
 //! Needs: `limits`, whose grants an admission holds; `balance` to pick a route; `snapshot`, `jose` for callers' tokens.
 

@@ -312,15 +312,7 @@ impl Call {
     /// What the end means for money and tokens. An engine that may have worked without saying how much costs what was reserved.
     fn end_of(&self, outcome: Outcome, usage: &Usage, source: UsageSource) -> Money {
         match source {
-            UsageSource::Engine | UsageSource::Continuous => Money::Used(Tokens {
-                input: usage.input,
-                output: usage.output,
-                cache_read: usage.cached,
-                cache_write: usage.cache_write,
-                reasoning: usage.reasoning,
-                audio: usage.audio,
-                images: u64::from(usage.images),
-            }),
+            UsageSource::Engine | UsageSource::Continuous => Money::Used(tokens(usage)),
             UsageSource::Estimated => Money::Counted(usage.output),
             // Refused or never sent; and a count of tokens costs nobody anything.
             _ if outcome == Outcome::UpstreamError || self.subject.door.operation == Operation::CountTokens => Money::Nothing,
@@ -334,6 +326,19 @@ impl Call {
         metrics.duration.observe(took);
         let kinds = [usage.input, usage.output, usage.cached, usage.cache_write, usage.reasoning];
         metrics.tokens.iter().zip(kinds).filter(|(_, tokens)| *tokens > 0).for_each(|(counter, tokens)| bump(counter, tokens));
+    }
+}
+
+/// What was used, as limits and prices count it.
+pub fn tokens(usage: &Usage) -> Tokens {
+    Tokens {
+        input: usage.input,
+        output: usage.output,
+        cache_read: usage.cached,
+        cache_write: usage.cache_write,
+        reasoning: usage.reasoning,
+        audio: usage.audio,
+        images: u64::from(usage.images),
     }
 }
 

@@ -2,13 +2,13 @@
 //! endpoint's numbers when it is over; one that the endpoint began by itself is counted then.
 
 use super::events::Names;
+use crate::call::tokens;
 use crate::problem::Problem;
 use crate::worker::Worker;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use tenon_dialects::Usage;
 use tenon_dialects::realtime::{Spent, refuses_response};
-use tenon_limits::{Ask, End, Grant, Output, Tokens};
+use tenon_limits::{Ask, End, Grant, Output};
 use tenon_snapshot::unix_ms;
 
 /// What an endpoint says of a refusal is short; pieces of audio are not.
@@ -80,16 +80,4 @@ impl Turns {
 pub fn count(worker: &Worker, names: &Names, requests: u64, spent: &Spent) {
     let tokens = spent.usage.map_or(0, |usage| usage.input.saturating_add(usage.output));
     names.limits(&worker.snapshots.load()).count(requests, tokens, worker.limits_now());
-}
-
-fn tokens(usage: &Usage) -> Tokens {
-    Tokens {
-        input: usage.input,
-        output: usage.output,
-        cache_read: usage.cached,
-        cache_write: usage.cache_write,
-        reasoning: usage.reasoning,
-        audio: usage.audio,
-        images: u64::from(usage.images),
-    }
 }
