@@ -150,9 +150,30 @@ impl Backoff {
     }
 
     pub async fn pause(&mut self) {
+        tokio::time::sleep(self.next()).await;
+    }
+
+    fn next(&mut self) -> Duration {
         let longest = self.longest.min(Duration::from_millis(100) * 2_u32.pow(self.failures.min(6)));
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
         let jitter = u32::try_from(tenon_usage::random() % 512).unwrap_or(0);
-        tokio::time::sleep(longest * (512 + jitter) / 1024).await;
+        longest * (512 + jitter) / 1024
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_their_bound_and_leases_have_a_shorter_one() {
+        let ms = Duration::from_millis;
+        for (mut backoff, longest) in [(Backoff::default(), ms(5_000)), (Backoff::of_leases(), ms(1_000))] {
+            let pauses: Vec<_> = (0..40).map(|_| backoff.next()).collect();
+            assert!(pauses[0] <= ms(100) && pauses[1] <= ms(200));
+            assert!(pauses[8..].iter().all(|pause| (longest / 2..=longest).contains(pause)), "{pauses:?}");
+            backoff.succeeded();
+            assert!(backoff.next() <= ms(100));
+        }
     }
 }

@@ -115,17 +115,15 @@ fn without_the_control_plane_there_is_no_lease_and_no_call() {
 }
 
 #[test]
-fn calls_are_paid_again_soon_after_the_control_plane_is_back() {
+fn calls_are_paid_again_when_the_control_plane_is_back() {
     let mut house = house(1_000_000, vec![price()]);
     house.control.stop();
     std::thread::sleep(Duration::from_secs(7));
     let refused = house.chat(CAPPED);
     assert_eq!((refused.status, refused.code().as_str()), (503, "budget_lease_unavailable"));
     house.control.resume();
-    let back = Instant::now();
+    // How soon is a matter of the pauses between attempts, which `control` tests without a clock.
     wait_for("a lease", || house.chat(CAPPED).status == 200);
-    // Its longest pause between attempts is one second, not the five of all other talk.
-    assert!(back.elapsed() < Duration::from_secs(3), "{:?}", back.elapsed());
 }
 
 #[test]
