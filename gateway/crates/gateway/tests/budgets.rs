@@ -127,6 +127,22 @@ fn calls_are_paid_again_when_the_control_plane_is_back() {
 }
 
 #[test]
+fn a_lease_whose_grant_crosses_the_farewell_goes_back_too() {
+    let mut house = house(1_000_000, vec![price()]);
+    assert_eq!(house.chat(CAPPED).status, 200);
+    house.control.hold_lease_answers(true);
+    let refused = house.chat(&CAPPED.replace("100", "500000"));
+    assert_eq!((refused.status, refused.code().as_str()), (503, "budget_lease_unavailable"), "its lease is granted, and not yet told");
+    wait_for("a second lease", || house.control.leases().len() == 2);
+    house.gateway.terminate();
+    let open = |house: &House| house.control.leases().iter().filter(|(_, lease)| lease.closed_nano.is_none()).count();
+    wait_for("the farewell gives the first back", || open(&house) == 1);
+    house.control.hold_lease_answers(false);
+    assert!(house.gateway.wait_end().success());
+    assert_eq!((open(&house), house.control.counted_nano("b")), (0, COST));
+}
+
+#[test]
 fn a_caller_who_leaves_is_charged_at_the_bound_for_what_nobody_counted() {
     let house = house(1_000_000, vec![price()]);
     house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Send(frame("b")), Step::UntilGone]);

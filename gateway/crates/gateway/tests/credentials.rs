@@ -4,7 +4,6 @@
 mod support;
 
 use serde_json::json;
-use std::time::{Duration, Instant};
 use support::{BODY, CHAT, House, STREAM_BODY, TENANT, frame};
 use tenon_contract::Outcome;
 use tenon_testkit::{Answer, Client, Provider, Step, TestKey, federate, in_seconds, post, sse_head, wait_for};
@@ -136,15 +135,14 @@ fn a_subject_of_two_tenants_is_nobody() {
 }
 
 /// A stream that would go on for ever, and how it ended.
-fn stream_until(house: &House, token: &str, then: impl FnOnce()) -> (Answer, Duration) {
+fn stream_until(house: &House, token: &str, then: impl FnOnce()) -> Answer {
     house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::UntilGone]);
     let mut client = Client::post(house.gateway.address, CHAT, &[("x-api-key", token)], STREAM_BODY);
     let mut answer = client.head();
     assert_eq!(client.chunk().unwrap().unwrap(), frame("a"));
     then();
-    let begun = Instant::now();
     client.read_body(&mut answer);
-    (answer, begun.elapsed())
+    answer
 }
 
 #[test]
@@ -152,20 +150,16 @@ fn a_stream_ends_with_its_token_its_credential_or_its_issuer() {
     let provider = Provider::new("k1");
     let house = house(&provider);
     let token = provider.token(&json!({}));
-    let check = |(answer, took): (Answer, Duration), code: &str| {
+    let check = |answer: Answer, code: &str| {
         assert!(answer.text().contains(code) && !answer.text().contains("[DONE]"), "{}", answer.text());
         assert_eq!(house.usage(&answer).outcome(), Outcome::Cut);
-        took
     };
     let short = provider.token(&json!({"exp": in_seconds(2)}));
-    let took = check(stream_until(&house, &short, || {}), "key_expired");
-    assert!(took < Duration::from_secs(4), "{took:?}");
-    let took = check(stream_until(&house, &token, || drop(house.control.revoke("federated1").to_string())), "key_revoked");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    check(stream_until(&house, &short, || {}), "key_expired");
+    check(stream_until(&house, &token, || drop(house.control.revoke("federated1").to_string())), "key_revoked");
     house.put_key(&credential("federated2", TENANT, "i1"));
     let disabled = tenon_contract::Issuer { disabled: true, ..provider.issuer("i1", TENANT, &[]) };
-    let took = check(stream_until(&house, &token, || drop(house.control.put_issuer(disabled).to_string())), "key_revoked");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    check(stream_until(&house, &token, || drop(house.control.put_issuer(disabled).to_string())), "key_revoked");
 }
 
 #[test]
@@ -188,7 +182,8 @@ fn the_address_behind_a_proxy_of_ours_is_the_callers() {
 fn a_restart_without_the_control_plane_still_knows_issuers_and_subjects() {
     let provider = Provider::new("k1");
     let mut house = house(&provider);
-    std::thread::sleep(Duration::from_millis(600)); // the copy on disk is written within a second
+    let copy = house.setup.data_dir().join("data/last-known-good.bin");
+    wait_for("the copy on disk", || std::fs::read(&copy).is_ok_and(|copy| copy.windows(10).any(|text| text == b"federated1")));
     house.gateway.kill();
     house.control.stop();
     house.gateway = house.setup.spawn();

@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use support::{ANSWER, BODY, CHAT, House, STREAM_BODY, TENANT, endpoint, frame, table};
 use tenon_contract::{Endpoint, Engine, Model, Route, Strategy};
@@ -119,6 +119,7 @@ fn a_saturated_endpoint_has_a_queue_with_a_deadline() {
         assert!(calls.into_iter().all(|call| call.join().unwrap() == 200));
     });
     assert!(since.elapsed() >= Duration::from_millis(1_200), "one after the other");
+    let hold = held(&slow);
     one_at_a_time(100);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| call(&house, "a").status);
@@ -126,6 +127,7 @@ fn a_saturated_endpoint_has_a_queue_with_a_deadline() {
         let late = call(&house, "a");
         assert_eq!((late.status, late.code()), (503, "queue_timeout".into()));
         assert!(late.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+        hold.store(true, Relaxed);
         assert_eq!(first.join().unwrap(), 200);
     });
     assert_eq!(call(&house, "a").status, 200, "its place is free again: {TENANT}");
@@ -135,7 +137,8 @@ fn a_saturated_endpoint_has_a_queue_with_a_deadline() {
 fn the_queue_is_as_long_and_as_patient_as_it_was_set() {
     let refused = |variable: &'static str, value: u32, waiting: usize| {
         let house = House::with(|setup| setup.with(variable, value));
-        let slow = Upstream::start(|_| vec![Step::Wait(Duration::from_millis(600)), Step::Send(json_answer(200, ANSWER))]);
+        let slow = good();
+        let hold = held(&slow);
         let mut only = endpoints(&[&slow]);
         only[0].concurrency_max = 1;
         serve(&house, only, |_| {});
@@ -143,6 +146,7 @@ fn the_queue_is_as_long_and_as_patient_as_it_was_set() {
             let served: Vec<_> = (0..=waiting).map(|_| scope.spawn(|| call(&house, "a").status)).collect();
             wait_for("the others wait", || slow.count() == 1 && queue_length(&house) == waiting);
             let late = call(&house, "a");
+            hold.store(true, Relaxed);
             assert!(served.into_iter().all(|call| call.join().unwrap() == 200));
             (late.status, late.code())
         })
@@ -150,6 +154,14 @@ fn the_queue_is_as_long_and_as_patient_as_it_was_set() {
     assert_eq!(refused("TENON_GATEWAY_QUEUE_WAIT_MS", 50, 0), (503, "queue_timeout".into()));
     assert_eq!(refused("TENON_GATEWAY_QUEUE_LENGTH_MAX", 0, 0), (503, "queue_full".into()));
     assert_eq!(refused("TENON_GATEWAY_QUEUE_LENGTH_MAX", 2, 2), (503, "queue_full".into()));
+}
+
+/// It answers when the test says so.
+fn held(upstream: &Upstream) -> Arc<AtomicBool> {
+    let word = Arc::new(AtomicBool::new(false));
+    let waiting = word.clone();
+    upstream.say(move |_| vec![Step::Until(waiting.clone()), Step::Send(json_answer(200, ANSWER))]);
+    word
 }
 
 /// Of all endpoints together.

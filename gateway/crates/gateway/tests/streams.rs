@@ -3,8 +3,9 @@
 
 mod support;
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use support::{BODY, DONE, House, STREAM_BODY, USAGE_FRAME, frame, model, table, whole_stream};
 use tenon_contract::{Outcome, UsageSource};
 use tenon_testkit::{Step, json_answer, sse_head, wait_for};
@@ -39,21 +40,22 @@ fn usage_stays_when_the_caller_asked() {
 
 #[test]
 fn frames_arrive_as_they_come_and_split_ones_are_put_together() {
-    let house = House::new();
-    house.upstream.say(|_| {
+    let (house, seen) = (House::new(), Arc::new(AtomicBool::new(false)));
+    let word = seen.clone();
+    house.upstream.say(move |_| {
         let whole = [USAGE_FRAME, DONE].concat();
-        let mut steps = vec![Step::Send(sse_head()), Step::Send(frame("first")), Step::Wait(Duration::from_millis(300))];
+        // The first frame does not wait for the second: that comes when the first was seen.
+        let mut steps = vec![Step::Send(sse_head()), Step::Send(frame("first")), Step::Until(word.clone())];
         for piece in whole.chunks(7) {
             steps.extend([Step::Send(piece.to_vec()), Step::Wait(Duration::from_millis(2))]);
         }
         steps.push(Step::Close);
         steps
     });
-    let begun = Instant::now();
     let mut client = house.open(STREAM_BODY);
     let mut answer = client.head();
     assert_eq!(client.chunk().unwrap().unwrap(), frame("first"));
-    assert!(begun.elapsed() < Duration::from_millis(250), "the first frame does not wait for the second");
+    seen.store(true, Ordering::SeqCst);
     client.read_body(&mut answer);
     assert_eq!((answer.text(), answer.complete), (text(&[DONE]), true));
     assert_eq!(house.usage(&answer).input_tokens, 9);
@@ -149,10 +151,8 @@ fn a_running_stream_ends_when_its_key_is_revoked() {
     let mut client = house.open(STREAM_BODY);
     let mut answer = client.head();
     assert!(client.chunk().unwrap().is_some());
-    let begun = Instant::now();
     house.control.revoke("keykeykey1");
     client.read_body(&mut answer);
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     ends_with_error(&answer, "key_revoked");
     assert_eq!(house.usage(&answer).outcome(), Outcome::Cut);
     assert_eq!(house.upstream.cancelled.load(Ordering::SeqCst), 1);

@@ -7,11 +7,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConnection, StreamOwned};
 use sha2::{Digest, Sha256};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::{BODY, CHAT, House, STREAM_BODY, TENANT};
 use tenon_testkit::{Authority, Pair, Step, TestKey, sse_head, wait_for};
 
@@ -121,10 +121,9 @@ fn who_does_not_shake_hands_is_let_go() {
     let authority = Authority::new();
     let house = house(&authority, None);
     let mut silent = TcpStream::connect(house.gateway.address).unwrap();
-    let begun = Instant::now();
-    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    assert_eq!(silent.read(&mut [0; 16]).unwrap_or(0), 0);
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let left = silent.read(&mut [0; 16]);
+    assert!(!matches!(&left, Err(error) if error.kind() == ErrorKind::WouldBlock) && left.unwrap_or(0) == 0, "it is not held for ever");
     let mut plain = TcpStream::connect(house.gateway.address).unwrap();
     plain.write_all(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut answer = Vec::new();

@@ -145,7 +145,8 @@ impl Attempts<'_> {
         let worker = self.worker;
         let since = std::time::Instant::now();
         let own = self.admitted.model().queue_timeout;
-        call.live.wait_in_queue(if own.is_zero() { worker.limits.queue_wait } else { own }, worker.clock());
+        // By the true time: the sweep's is up to a tick old, and a short wait would be shorter than it says.
+        call.live.wait_in_queue(if own.is_zero() { worker.limits.queue_wait } else { own }, since);
         let chosen = loop {
             let Some(mut waiting) = self.admitted.wait(routes, self.who()) else {
                 break Err(Problem::QUEUE_FULL.after(self.retry_after(routes)));

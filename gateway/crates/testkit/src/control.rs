@@ -37,6 +37,7 @@ struct State {
     resolve_delay: Duration,
     resolves: u64,
     leasing: Leasing,
+    lease_answers_held: bool,
 }
 
 type Running = (oneshot::Sender<()>, std::thread::JoinHandle<()>);
@@ -178,6 +179,11 @@ impl Control {
         self.state.lock().unwrap().leasing.set_budget(budget_id, amount_nano);
     }
 
+    /// Who speaks of leases is heard, and answered when this is over.
+    pub fn hold_lease_answers(&self, held: bool) {
+        self.state.lock().unwrap().lease_answers_held = held;
+    }
+
     pub fn leases(&self) -> Vec<(String, KeptLease)> {
         self.state.lock().unwrap().leasing.leases()
     }
@@ -280,7 +286,17 @@ impl GatewayControl for Service {
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let shared = self.0.clone();
+        let answers = ReceiverStream::new(receiver).then(move |answer| {
+            let shared = shared.clone();
+            async move {
+                while shared.lock().unwrap().lease_answers_held {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                answer
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn ship_usage(&self, request: Request<Streaming<UsageBatch>>) -> Result<Response<Self::ShipUsageStream>, Status> {

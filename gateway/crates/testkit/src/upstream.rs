@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ impl Asked {
 pub enum Step {
     Send(Vec<u8>),
     Wait(Duration),
+    /// Goes on when the test says so.
+    Until(Arc<AtomicBool>),
     /// Ends the connection here; without it, the next request on the connection is read.
     Close,
     /// Reads until the gateway closes, and counts it as a cancel.
@@ -94,6 +96,10 @@ impl Upstream {
                     Step::Send(bytes) => (&*stream).write_all(&bytes).is_ok(),
                     Step::Wait(time) => {
                         std::thread::sleep(time);
+                        true
+                    }
+                    Step::Until(word) => {
+                        crate::wait_for("the test's word", || word.load(Ordering::SeqCst));
                         true
                     }
                     Step::Close => {
