@@ -68,6 +68,9 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
 }
 
+/// At full speed a segment is full in a second. What is marked later than that is what waits for long calls.
+const MARK_AFTER: Duration = Duration::from_secs(5);
+
 /// name, default ("" = none, must be set or is off), meaning
 pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_LISTEN", "127.0.0.1:8090", "address for callers"),
@@ -306,6 +309,7 @@ impl Source {
             segment_bytes: segment_bytes.max(64 << 10).next_multiple_of(4096),
             bytes_max: self.parse("TENON_GATEWAY_WAL_BYTES_MAX", "a number of bytes")?,
             sync_every: self.ms("TENON_GATEWAY_WAL_SYNC_MS")?.max(Duration::from_millis(1)),
+            mark_after: MARK_AFTER,
             disk: tenon_usage::Disk::default(),
         };
         Ok(Config {

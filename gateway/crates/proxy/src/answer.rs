@@ -28,8 +28,8 @@ impl Reply {
         Self { body: Inner::Full(body), busy: None }
     }
 
-    pub fn relay(relay: Relay) -> Self {
-        Self { body: Inner::Relay(Box::new(relay)), busy: None }
+    pub fn relay(relay: Box<Relay>) -> Self {
+        Self { body: Inner::Relay(relay), busy: None }
     }
 }
 

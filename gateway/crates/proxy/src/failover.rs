@@ -72,9 +72,9 @@ struct Attempts<'a> {
 ///
 /// # Errors
 /// What the caller is told. The call is settled then, if it was opened.
-pub async fn call(worker: &Worker, admitted: Admitted, call: &mut Call, prepared: &Prepared<'_>) -> Result<Answering, Problem> {
+pub fn call(worker: &Worker, admitted: Admitted, call: &mut Call, prepared: &Prepared<'_>) -> impl Future<Output = Result<Answering, Problem>> {
     call.wish = wish(admitted.model(), prepared);
-    try_routes(worker, admitted, call, async |call| attempt(worker, call, prepared).await).await
+    try_routes(worker, admitted, call, async move |call| attempt(worker, call, prepared).await)
 }
 
 /// Calls the routes of `admitted`, in whatever protocol `attempt` speaks: the only way to an upstream. `call.wish` says what is known of it.

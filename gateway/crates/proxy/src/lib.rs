@@ -16,6 +16,7 @@ mod connection;
 mod doors;
 mod explain;
 mod failover;
+mod in_place;
 mod journal;
 mod kserve;
 mod limits;

@@ -3,7 +3,7 @@
 use crate::problem::Problem;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -86,19 +86,19 @@ impl Live {
 
     /// The future, unless the call is ended first. Who comes together comes second: what was ready when the call had been ended is not begun,
     /// so that the caller can still be told why in an answer of its own.
-    pub async fn race<F: Future>(&self, future: F) -> Result<F::Output, Cut> {
-        let mut future = pin!(future);
-        poll_fn(|cx| {
+    ///
+    /// A large future is pinned where it stands (`pin!`): handed over, it would be copied, and its place stay empty.
+    pub fn race<F: Future + Unpin>(&self, mut future: F) -> impl Future<Output = Result<F::Output, Cut>> + Unpin {
+        poll_fn(move |cx| {
             if let Some(cut) = self.cut.get() {
                 return Poll::Ready(Err(cut));
             }
-            let polled = future.as_mut().poll(cx).map(Ok);
+            let polled = Pin::new(&mut future).poll(cx).map(Ok);
             if polled.is_pending() {
                 self.park(cx.waker());
             }
             polled
         })
-        .await
     }
 
     pub fn overdue(&self, now: Instant) -> Option<Problem> {

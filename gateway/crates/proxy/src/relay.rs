@@ -2,6 +2,7 @@
 
 use crate::answer::{BrokenOff, join};
 use crate::call::{Call, Measured};
+use crate::in_place::boxed;
 use crate::live::Phase;
 use crate::metrics::bump;
 use crate::pool::Sender;
@@ -63,21 +64,21 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn events(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form, take_usage_out: bool) -> Self {
+    pub fn events(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form, take_usage_out: bool) -> Box<Self> {
         Self::new(worker, call, answering, Kind::Events(Box::new(Observer::of(form, take_usage_out))))
     }
 
-    pub fn translated(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, direction: Direction, include_usage: bool) -> Self {
+    pub fn translated(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, direction: Direction, include_usage: bool) -> Box<Self> {
         let translator = Translator::new(direction, include_usage, call.subject.started_unix_seconds());
         Self::new(worker, call, answering, Kind::Translated(Box::new(translator)))
     }
 
-    pub fn media(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form, events: bool) -> Self {
+    pub fn media(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form, events: bool) -> Box<Self> {
         let kind = Kind::Media { watch: Box::new(Watch::new(events)), events, images: form.makes_images() };
         Self::new(worker, call, answering, kind)
     }
 
-    pub fn whole(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form) -> Self {
+    pub fn whole(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, form: Form) -> Box<Self> {
         let refused = !answering.response.status().is_success();
         let kind = if refused { Kind::Refused } else { Kind::Whole { pieces: Vec::new(), bytes: 0, form } };
         let mut relay = Self::new(worker, call, answering, kind);
@@ -88,10 +89,10 @@ impl Relay {
         relay
     }
 
-    fn new(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, kind: Kind) -> Self {
+    fn new(worker: &Rc<Worker>, call: Box<Call>, answering: Answering, kind: Kind) -> Box<Self> {
         let Answering { response, first, length, sender, pool, .. } = answering;
         let body = response.into_body();
-        let mut relay = Self {
+        let mut relay = boxed(|| Self {
             worker: worker.clone(),
             call,
             body,
@@ -103,7 +104,7 @@ impl Relay {
             over: false,
             waits: false,
             abandoned: false,
-        };
+        });
         if let Some(first) = first {
             relay.pass(first);
         }

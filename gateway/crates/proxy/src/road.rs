@@ -5,8 +5,10 @@ use crate::answer::{Reply, header_of};
 use crate::ask::dialect_of;
 use crate::authenticate::authenticate;
 use crate::call::{Call, Subject};
+use crate::connection::Busy;
 use crate::doors::{Door, Task, explained};
 use crate::failover::call;
+use crate::in_place::boxed;
 use crate::journal::Line;
 use crate::listing::{model, models};
 use crate::live::Live;
@@ -20,10 +22,12 @@ use crate::translated;
 use crate::upstream::{Answering, Prepared};
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::cell::RefCell;
+use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -59,7 +63,7 @@ impl Arrival {
 }
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
-pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) -> Response<Reply> {
+pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>, busy: Busy) -> Result<Response<Reply>, Infallible> {
     let arrival = Arrival::now(request.headers(), peer);
     let id = arrival.id;
     let told = Told::default();
@@ -70,11 +74,13 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
         Err(_) => (0, dialect_of(request.headers())),
     };
     let answer = match door.map(|door| (door, door.task)) {
-        Ok((_, Task::Models)) => models(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
-        Ok((_, Task::Model)) => model(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
-        Ok((_, Task::Explain)) => explain(&worker, &request, &arrival).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
+        Ok((_, Task::Models)) => Box::pin(models(&worker, &request, &arrival)).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
+        Ok((_, Task::Model)) => Box::pin(model(&worker, &request, &arrival)).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem)),
+        Ok((_, Task::Explain)) => {
+            Box::pin(explain(&worker, &request, &arrival)).await.inspect_err(|problem| tell_refused(&worker, &arrival, problem))
+        }
         Ok((door, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, door, &told)).await,
-        Ok((door, Task::Call(form))) => Box::pin(model_call(&worker, request, arrival, (door, form), &told)).await,
+        Ok((door, Task::Call(form))) => Box::into_pin(boxed(|| model_call(&worker, request, arrival, (door, form), &told))).await,
         // No path leads there: they have a listener of their own.
         Ok((_, Task::Grpc(_))) => Err(Problem::NOT_FOUND),
         Err(problem) => {
@@ -91,7 +97,11 @@ pub async fn walk(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) ->
         response.headers_mut().insert(header_of::ANTHROPIC_REQUEST_ID, header_of::request_id(id));
     }
     worker.metrics().request(index, response.status().as_u16());
-    response
+    if busy.is_leaving() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.body_mut().busy = Some(busy);
+    Ok(response)
 }
 
 /// The log's line for what ended before it was a call. A call tells its own when it is over.
@@ -140,7 +150,8 @@ async fn model_call(
     let prepared = Prepared { body: &body, head: &head, door, form, ask_usage, headers: &parts.headers, refused: RefCell::default() };
     let id = arrival.id;
     let subject = arrival.subject(worker, door, streamed);
-    let (call, answering) = match admitted_call(worker, &key, subject, &prepared, told).await {
+    let begun = pin!(admitted_call(worker, &key, subject, &prepared, told)).await;
+    let (call, answering) = match begun {
         Ok(begun) => begun,
         Err(problem) => return told_with_field(worker, problem, &prepared, id),
     };
@@ -168,7 +179,7 @@ async fn admitted_call(
     let wanted =
         Wanted { model: &prepared.head.model, operation: prepared.door.operation, body: prepared.body, read: Some((prepared.form, prepared.head)) };
     let admitted = admitted(worker, key, &wanted, told).await.inspect_err(|problem| guard.refuse(problem))?;
-    let answering = call(worker, admitted, &mut guard, prepared).await?;
+    let answering = pin!(call(worker, admitted, &mut guard, prepared)).await?;
     Ok((guard, answering))
 }
 
@@ -246,7 +257,7 @@ fn respond(
     content_type: Option<HeaderValue>,
     retry_after: Option<HeaderValue>,
     events: bool,
-    body: Relay,
+    body: Box<Relay>,
 ) -> Response<Reply> {
     let mut response = Response::new(Reply::relay(body));
     *response.status_mut() = status;

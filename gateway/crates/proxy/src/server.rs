@@ -1,6 +1,7 @@
 //! The reactors: a listening socket, a runtime and a thread each (SO_REUSEPORT), and how they stop.
 
 use crate::connection::{Leave, Watch};
+use crate::in_place::boxed;
 use crate::metrics::bump;
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -8,12 +9,10 @@ use crate::road::walk;
 use crate::sweep::sweep_for_ever;
 use crate::tls_listener::{Alpn, TlsListener};
 use crate::worker::{Shared, Worker};
-use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -266,14 +265,7 @@ where
     worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
     let service = service_fn(|request| {
         let (worker, busy) = (worker.clone(), watch.begin(worker.clock()));
-        async move {
-            let mut response = walk(worker, peer, request).await;
-            if busy.is_leaving() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            response.body_mut().busy = Some(busy);
-            Ok::<_, Infallible>(response)
-        }
+        Box::into_pin(boxed(|| walk(worker, peer, request, busy)))
     });
     let mut connection =
         pin!(http1::Builder::new().max_buf_size(worker.limits.head_bytes_max).serve_connection(TokioIo::new(stream), service).with_upgrades());

@@ -169,11 +169,8 @@ impl Trails {
         if ring.past.len() < self.calls_max {
             ring.past.push(past);
         } else if let Some(at) = ring.next.checked_rem(self.calls_max) {
-            // Freed when the lock is gone.
-            let old = std::mem::replace(&mut ring.past[at], past);
+            ring.past[at] = past;
             ring.next = at + 1;
-            drop(ring);
-            drop(old);
         }
     }
 

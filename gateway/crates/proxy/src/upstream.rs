@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 use tenon_dialects::translate::{Direction, Refused};
 use tenon_dialects::{Form, Head};
@@ -137,8 +137,14 @@ pub async fn attempt(worker: &Worker, call: &Call, prepared: &Prepared<'_>) -> R
         };
         live.enter(Phase::Headers, worker.clock());
         let (asked, heard) = (worker.clock(), sender.heard());
-        let error = match live.race(sender.try_send_request(message)).await? {
-            Ok(response) => return begin(worker, live, response, direction, (sender, target.pool, !fresh)).await,
+        let sent = live.race(pin!(sender.try_send_request(message))).await?;
+        let error = match sent {
+            Ok(mut response) => {
+                let length = response.body().size_hint().exact();
+                live.enter(Phase::FirstToken, worker.clock());
+                let first = first_bytes(live, &mut response).await?;
+                return Ok(Answering { response, first, length, sender, pool: target.pool, kept_connection: !fresh, direction });
+            }
             Err(error) => error,
         };
         let wordless = heard.is_some() && heard == sender.heard();
@@ -168,29 +174,21 @@ fn unsaid(unsayable: Unsayable, prepared: &Prepared<'_>) -> Failed {
     }
 }
 
-async fn begin(
-    worker: &Worker,
-    live: &Live,
-    mut response: Response<Incoming>,
-    direction: Option<Direction>,
-    (sender, pool, kept_connection): (Sender, usize, bool),
-) -> Result<Answering, Failed> {
-    let length = response.body().size_hint().exact();
-    live.enter(Phase::FirstToken, worker.clock());
+/// Of a good answer; others are not waited for.
+async fn first_bytes(live: &Live, response: &mut Response<Incoming>) -> Result<Option<Bytes>, Failed> {
+    if !response.status().is_success() {
+        return Ok(None);
+    }
     // A page for people is some other server's: a proxy that says it is well, a portal that wants a log-in.
-    if response.status().is_success() && response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+    if response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
         return Err(Failed::Unanswered(Problem::PROTOCOL, Outcome::UpstreamError));
     }
-    let first = if response.status().is_success() { Some(first_bytes(live, response.body_mut()).await?) } else { None };
-    Ok(Answering { response, first, length, sender, pool, kept_connection, direction })
-}
-
-async fn first_bytes(live: &Live, body: &mut Incoming) -> Result<Bytes, Failed> {
+    let body = response.body_mut();
     loop {
         match live.race(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx))).await? {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    return Ok(data);
+                    return Ok(Some(data));
                 }
             }
             Some(Err(_)) => return Err(Failed::Unanswered(Problem::CUT, Outcome::Cut)),
@@ -211,7 +209,7 @@ fn take_back(mut error: hyper::client::conn::TrySendError<Request<Outgoing>>) ->
 }
 
 async fn connect(worker: &Worker, call: &Call, target: &Target) -> Result<Sender, Failed> {
-    match call.live.race(worker.pools.connect(target)).await {
+    match call.live.race(pin!(worker.pools.connect(target))).await {
         Ok(Ok(sender)) => Ok(sender),
         Ok(Err(error)) => Err(Failed::Unsent(Problem::CONNECT, Some(error.to_string()))),
         Err(cut) if cut.problem.code == Problem::CONNECT_TIMEOUT.code => {

@@ -31,6 +31,9 @@ pub struct Options {
     /// Above this no segment is made, and calls are refused until some have shipped.
     pub bytes_max: u64,
     pub sync_every: Duration,
+    /// How long a segment may not know which of its calls were acknowledged. Mostly it is given up before that, and a mark for each call would bring
+    /// every page to the disk once more. A process that is killed meanwhile ships them again, under the same record ids.
+    pub mark_after: Duration,
     pub disk: Disk,
 }
 
@@ -48,7 +51,7 @@ pub struct Stats {
 }
 
 pub struct Log {
-    options: Options,
+    pub(crate) options: Options,
     /// Sequence numbers and spares, shared with the keeper's thread. Held for moments only: reactors take it.
     state: Mutex<State>,
     wake: Condvar,

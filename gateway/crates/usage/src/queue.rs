@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 #[derive(Clone)]
 struct Place {
@@ -20,6 +21,13 @@ struct Place {
 struct Terminal {
     opens: Vec<Place>,
     settle: Option<Place>,
+}
+
+/// Acknowledged calls of a segment that does not know it yet. Who is killed before it does ships them again, under the same record ids.
+struct Unmarked {
+    segment: Arc<Segment>,
+    since: Instant,
+    at: Vec<usize>,
 }
 
 struct Cursor {
@@ -42,6 +50,7 @@ pub struct Queue {
     open: HashMap<RecordId, Vec<Place>, foldhash::fast::RandomState>,
     ready: VecDeque<Terminal>,
     sent: HashMap<String, Vec<Terminal>, foldhash::fast::RandomState>,
+    unmarked: Vec<Unmarked>,
     batches: u64,
     process: RecordId,
 }
@@ -50,7 +59,7 @@ impl Queue {
     pub(crate) fn new(log: Arc<Log>, old: Vec<Arc<Segment>>) -> Self {
         let process = log.process_id();
         let (reading, read, ready, open, sent) = (VecDeque::new(), Vec::new(), VecDeque::new(), HashMap::default(), HashMap::default());
-        let mut queue = Self { log, reading, read, open, ready, sent, batches: 0, process };
+        let mut queue = Self { log, reading, read, open, ready, sent, unmarked: Vec::new(), batches: 0, process };
         queue.recover(old);
         queue
     }
@@ -104,11 +113,28 @@ impl Queue {
             return;
         };
         self.log.stats.shipped.fetch_add(calls.len() as u64, Ordering::Relaxed);
-        for place in calls.iter().flat_map(Terminal::places) {
-            place.segment.acknowledge(place.at);
-            place.segment.pending.fetch_sub(1, Ordering::Relaxed);
+        for call in &calls {
+            self.mark(call);
+            for place in call.places() {
+                place.segment.pending.fetch_sub(1, Ordering::Relaxed);
+            }
         }
         self.sweep();
+    }
+
+    /// Soon, if its records lie in one segment. Otherwise at once: an open record whose settle's segment is given up would look like a call that never ended.
+    fn mark(&mut self, call: &Terminal) {
+        let Some(first) = call.opens.first() else {
+            return;
+        };
+        if !call.places().all(|place| Arc::ptr_eq(&place.segment, &first.segment)) {
+            return call.places().for_each(|place| place.segment.acknowledge(place.at));
+        }
+        let at = call.places().map(|place| place.at);
+        match self.unmarked.iter_mut().find(|unmarked| Arc::ptr_eq(&unmarked.segment, &first.segment)) {
+            Some(unmarked) => unmarked.at.extend(at),
+            None => self.unmarked.push(Unmarked { segment: first.segment.clone(), since: Instant::now(), at: at.collect() }),
+        }
     }
 
     /// The connection broke: what was sent on it goes out again.
@@ -194,14 +220,34 @@ impl Queue {
 
     /// Deletes segments in which nothing waits any more.
     fn sweep(&mut self) {
-        let log = &self.log;
+        let (log, unmarked) = (&self.log, &mut self.unmarked);
         self.read.retain(|segment| {
             let done = segment.pending.load(Ordering::Relaxed) == 0;
             if done {
+                unmarked.retain(|unmarked| !Arc::ptr_eq(&unmarked.segment, segment));
                 log.delete(segment);
             }
             !done
         });
+        unmarked.retain(|unmarked| {
+            let due = unmarked.since.elapsed() >= log.options.mark_after;
+            if due {
+                unmarked.mark();
+            }
+            !due
+        });
+    }
+}
+
+impl Unmarked {
+    fn mark(&self) {
+        self.at.iter().for_each(|at| self.segment.acknowledge(*at));
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.unmarked.iter().for_each(Unmarked::mark);
     }
 }
 

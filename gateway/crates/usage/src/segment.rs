@@ -8,7 +8,7 @@
 #![allow(unsafe_code)] // the map is read and written through raw pointers; every offset is checked against the file's length first
 
 use crate::record_id::RecordId;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -21,6 +21,8 @@ const MAGIC: &[u8; 8] = b"TNWAL02\n";
 /// Of logs whose headers have no process id.
 const MAGIC_1: &[u8; 8] = b"TNWAL01\n";
 const PROCESS_AT: usize = HEADER - 16;
+/// A multiple of every system's page.
+const BLOCK: usize = 64 << 10;
 const MARK: u64 = 0x5a << 56;
 const ACKNOWLEDGED: u64 = 1 << 63;
 
@@ -164,9 +166,20 @@ impl Segment {
         if self.synced.load(Ordering::Relaxed) == written || self.failed.load(Ordering::Relaxed) {
             return Ok(());
         }
+        self.release(self.synced.load(Ordering::Relaxed), written);
         (disk.sync)(&self.file).inspect_err(|_| self.failed.store(true, Ordering::Release))?;
         self.synced.store(written, Ordering::Release);
         Ok(())
+    }
+
+    /// Takes whole blocks that were written since the last sync out of this process's page tables, the file keeps them: the sync would do it page by
+    /// page, each with an interrupt to every processor that runs one of our threads.
+    fn release(&self, from: usize, to: usize) {
+        let (from, to) = (from / BLOCK * BLOCK, to / BLOCK * BLOCK);
+        if from < to {
+            // SAFETY: the map is shared and of a file, so the bytes stay; whoever reads or writes them next maps the same page again.
+            let _only_slower = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, from, to - from) };
+        }
     }
 
     fn store(&self, at: usize, bytes: &[u8]) {

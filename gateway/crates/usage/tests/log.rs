@@ -3,7 +3,10 @@
 
 mod support;
 
-use support::{files, open_call, options, records, settled, ship, unlock};
+use std::path::Path;
+use std::time::Duration;
+use support::{files, open_call, options, records, restart, settled, ship, unlock, wait_for};
+use tenon_contract::UsageRecord;
 use tenon_usage::{Full, Log, Operation, Outcome, UsageSource};
 
 #[test]
@@ -85,6 +88,56 @@ fn a_full_log_refuses_and_still_settles() {
     log.stop();
 }
 
+/// The process is gone: another one finds its files (copied, because this process still holds the lock).
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.join("wal/0")).unwrap();
+    for entry in std::fs::read_dir(from.join("wal/0")).unwrap().flatten() {
+        std::fs::copy(entry.path(), to.join("wal/0").join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn what_a_segment_does_not_know_yet_is_shipped_again_as_it_was_and_nothing_becomes_unknown() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let patient = |root: &Path| tenon_usage::Options { mark_after: Duration::from_secs(3600), ..options(root) };
+    let (log, mut queue) = Log::start(patient(dir.path())).unwrap();
+    let lane = log.lane();
+    let (whole_id, whole) = open_call(&lane).unwrap();
+    lane.settle(whole, &settled());
+    // One whose records lie in two segments, of which the later is given up before the earlier: that holds an open call.
+    let (_, long) = open_call(&lane).unwrap();
+    let (_, _open) = open_call(&lane).unwrap();
+    let (mut long, mut shipped) = (Some(long), 0);
+    for round in 0..8 {
+        for _ in 0..50 {
+            let mut ticket = None;
+            wait_for("a segment", || {
+                ticket = open_call(&lane).ok();
+                ticket.is_some()
+            });
+            lane.settle(ticket.unwrap().1, &settled());
+        }
+        if round == 2 {
+            lane.settle(long.take().unwrap(), &settled());
+        }
+        shipped += ship(&mut queue).len();
+    }
+    assert_eq!(shipped, 402);
+    copy_files(dir.path(), copy.path());
+    let (_, mut killed) = Log::start(patient(copy.path())).unwrap();
+    let again = ship(&mut killed);
+    assert!(again.iter().any(|record| record.record_id == whole_id.0), "it was acknowledged, and its segment does not know");
+    let unknown = again.iter().filter(|record| record.outcome() == Outcome::Unknown).count();
+    assert_eq!(unknown, 1, "the open call alone");
+    assert!(again.len() < 200, "segments without open calls are gone: {}", again.len());
+    // Who leaves in order tells the segments.
+    log.stop();
+    drop((queue, lane));
+    unlock(log);
+    let left = ship(&mut restart(dir.path()).1);
+    assert_eq!(left.iter().map(UsageRecord::outcome).collect::<Vec<_>>(), [Outcome::Unknown]);
+}
+
 #[test]
 fn a_restart_ships_what_was_not_acknowledged_and_settles_open_calls_as_unknown() {
     let dir = tempfile::tempdir().unwrap();
@@ -99,11 +152,7 @@ fn a_restart_ships_what_was_not_acknowledged_and_settles_open_calls_as_unknown()
     let sent = queue.next_batch(9).unwrap();
     assert_eq!(records(&sent).len(), 1, "sent, never acknowledged");
     let (third_id, _third) = open_call(&lane).unwrap();
-    // The process is gone: another one finds its files (copied, because this process still holds the lock).
-    std::fs::create_dir_all(copy.path().join("wal/0")).unwrap();
-    for entry in std::fs::read_dir(dir.path().join("wal/0")).unwrap().flatten() {
-        std::fs::copy(entry.path(), copy.path().join("wal/0").join(entry.file_name())).unwrap();
-    }
+    copy_files(dir.path(), copy.path());
     log.stop();
     for round in 0..2 {
         let (log, mut queue) = Log::start(options(copy.path())).unwrap();

@@ -9,16 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
-use support::{open_call, options, records, settled, ship, unlock};
+use support::{open_call, options, records, settled, ship, unlock, wait_for};
 use tenon_usage::{Disk, Full, Lane, Log, NotSynced, Outcome, Queue};
-
-fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !ready() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
 
 /// Ended calls until the log refuses for a while; how many there were.
 fn fill(lane: &Lane) -> usize {

@@ -3,6 +3,7 @@
 mod telling;
 
 use crate::doors::Door;
+use crate::in_place::boxed;
 use crate::limits::WhenLogFull;
 use crate::live::Live;
 use crate::metrics::bump;
@@ -108,7 +109,7 @@ impl Call {
     pub fn new(worker: &Rc<Worker>, live: Live, subject: Subject) -> Box<Self> {
         let live = Rc::new(live);
         let place = worker.live.insert(live.clone());
-        Box::new(Self {
+        boxed(|| Self {
             worker: worker.clone(),
             live,
             place,

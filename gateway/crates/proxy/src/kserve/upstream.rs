@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tenon_policy::{Chosen, Refusal};
@@ -129,7 +130,8 @@ pub async fn attempt(worker: &Worker, call: &Call, wish: &Wish<'_>) -> Result<An
             },
         };
         live.enter(Phase::Headers, worker.clock());
-        match live.race(sender.try_send_request(request)).await? {
+        let sent = live.race(pin!(sender.try_send_request(request))).await?;
+        match sent {
             Ok(response) => return Ok(Answering { response, running, kept: is_kept }),
             Err(mut error) => match error.take_message() {
                 // The connection died while it was idle. Nothing was written, so the call may go again.

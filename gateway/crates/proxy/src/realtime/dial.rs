@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use std::pin::pin;
 use tenon_dialects::openai::Pieces;
 use tenon_policy::{Chosen, Refusal};
 use tenon_snapshot::Target;
@@ -51,7 +52,7 @@ pub async fn dial(worker: &Worker, call: &Call, beta: bool) -> Result<Dialed, Fa
     let live = &call.live;
     live.limit(worker.limits.timeouts(&chosen.endpoint().timeouts));
     live.enter(Phase::Connect, worker.clock());
-    let stream = match live.race(worker.pools.dial(target, false)).await {
+    let stream = match live.race(pin!(worker.pools.dial(target, false))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Failed::Unsent(Problem::CONNECT, Some(error.to_string()))),
         Err(cut) if cut.problem.code == Problem::CONNECT_TIMEOUT.code => {
@@ -67,7 +68,7 @@ pub async fn dial(worker: &Worker, call: &Call, beta: bool) -> Result<Dialed, Fa
     let key = generate_key();
     let request = request(call, chosen, target, &key, beta).ok_or(Failed::Final(Problem::PROTOCOL, Outcome::UpstreamError))?;
     let failed = Failed::Final(Problem::UPSTREAM, Outcome::UpstreamError);
-    let Ok(response) = live.race(sender.send_request(request)).await? else {
+    let Ok(response) = live.race(pin!(sender.send_request(request))).await? else {
         return Err(failed);
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -15,6 +15,7 @@ pub fn options(root: &Path) -> Options {
         segment_bytes: 16 << 10,
         bytes_max: 256 << 10,
         sync_every: Duration::from_millis(5),
+        mark_after: Duration::ZERO,
         disk: Disk::default(),
     }
 }
@@ -97,4 +98,12 @@ pub fn restart(root: &Path) -> (Arc<Log>, Queue) {
         std::thread::sleep(Duration::from_millis(2));
     }
     Log::start(options(root)).unwrap()
+}
+
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while !ready() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
