@@ -69,7 +69,7 @@ pub struct Config {
 }
 
 /// At full speed a segment is full in a second. What is marked later than that is what waits for long calls.
-const MARK_AFTER: Duration = Duration::from_secs(5);
+const MARK_AFTER: Duration = Duration::from_secs(2);
 
 /// name, default ("" = none, must be set or is off), meaning
 pub const VARIABLES: &[(&str, &str, &str)] = &[

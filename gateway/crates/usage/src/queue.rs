@@ -122,12 +122,14 @@ impl Queue {
         self.sweep();
     }
 
-    /// Soon, if its records lie in one segment. Otherwise at once: an open record whose settle's segment is given up would look like a call that never ended.
+    /// Later, if its records lie in one segment of this process. Otherwise at once: an open record whose settle's segment is given up would look like a
+    /// call that never ended, and a process that is killed again and again must get on with what the ones before it left.
     fn mark(&mut self, call: &Terminal) {
         let Some(first) = call.opens.first() else {
             return;
         };
-        if !call.places().all(|place| Arc::ptr_eq(&place.segment, &first.segment)) {
+        let is_own = first.segment.process_id == self.process;
+        if !is_own || !call.places().all(|place| Arc::ptr_eq(&place.segment, &first.segment)) {
             return call.places().for_each(|place| place.segment.acknowledge(place.at));
         }
         let at = call.places().map(|place| place.at);
