@@ -67,7 +67,7 @@ def place(stack: Stack) -> Place:
 
 def _wait_routed(place: Place) -> None:
     """Until the gateway has heard of the models."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         listed = httpx2.get(f"{place.origin}/v1/models", headers={"Authorization": f"Bearer {place.key}"}).json()
         if set(place.models.values()) <= {model["id"] for model in listed["data"]}:

@@ -36,7 +36,7 @@ class Operator:
         """Set a model's routes, and wait until the gateway has them."""
         answer(self.client.put(f"/v1/inference/models/{name}", json={"routes": routes} | model, headers=_key()))
         with self.gateway("editor") as caller:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while name not in {model["id"] for model in answer(caller.get("/v1/models"))["data"]} and time.monotonic() < deadline:
                 time.sleep(0.05)
 

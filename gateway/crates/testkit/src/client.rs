@@ -43,7 +43,7 @@ pub struct Client {
 impl Client {
     pub fn connect(to: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(to)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { reader: BufReader::new(stream) })
     }
 

@@ -224,7 +224,7 @@ impl GrpcCaller {
         // A caller who stays to the end has said all it has to say.
         let held = leave_after.map(|_| sender);
         let answered = self.sender.send_request(request);
-        let seen = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), read(answered, leave_after)).await });
+        let seen = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), read(answered, leave_after)).await });
         let leaves = held.is_some();
         drop(held);
         if leaves {

@@ -89,7 +89,7 @@ impl Caller {
     /// The status and body of a refusal.
     pub fn open(to: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Self, (u16, String)> {
         let stream = TcpStream::connect(to).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut request = tungstenite::http::Request::builder()
             .uri(format!("ws://gateway{target}"))
             .header("host", "gateway")

@@ -71,7 +71,6 @@ async def test_cancelling_hundreds_of_departures(storm: World, capsys: pytest.Ca
     assert await storm.business_hash() == start
     with capsys.disabled():
         print({name: round(value, 3) for name, value in seconds.items()})
-    assert seconds["simulate"] < 1
 
 
 async def test_statements_do_not_grow_with_objects(storm: World) -> None:
