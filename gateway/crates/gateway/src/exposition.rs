@@ -163,6 +163,10 @@ fn request_log(page: &mut Page, world: &World) {
 }
 
 fn tls(page: &mut Page, world: &World) {
+    let trust = &world.shared.trust;
+    page.one("tenon_gateway_upstream_ca_reloads_total", "counter", "Authorities for endpoints read again.", trust.reloads.load(Relaxed));
+    let help = "Authorities for endpoints that could not be used; the ones before stay.";
+    page.one("tenon_gateway_upstream_ca_reload_failures_total", "counter", help, trust.reload_failures.load(Relaxed));
     let Some(tls) = &world.shared.tls_listener else {
         return;
     };

@@ -14,7 +14,7 @@ use tenon_control::{Control, ControlError, Parts};
 use tenon_limits::Registry;
 use tenon_proxy::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::request_log::RequestLog;
-use tenon_proxy::tls::{TlsError, client_config};
+use tenon_proxy::tls::{TlsError, Trust};
 use tenon_proxy::tls_listener::TlsListener;
 use tenon_proxy::watcher::watch;
 use tenon_proxy::{BodyMemory, ServerError, Servers, Shared, Trails, listen};
@@ -89,9 +89,13 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let grpc = config.grpc_listen.map_or(Ok(Vec::new()), |address| listen(address, config.threads, inherited(Role::Grpc, address)))?;
     let admin = admin_listener(config.admin_listen, inherited(Role::Admin, config.admin_listen).pop())?;
     let sockets = clones(&listeners, &grpc, &admin);
-    let tls = client_config(config.upstream_authority_pem.as_deref())?;
+    let trust = Trust::open(config.upstream_authorities.clone())?;
     let tls_listener = config.tls.clone().map(|files| TlsListener::open(files, config.tls_handshake)).transpose()?.map(Arc::new);
-    let exporter = config.otlp_endpoint.as_deref().map(|endpoint| Exporter::start(endpoint, config.trace_sample_ratio, tls.clone())).transpose()?;
+    let exporter = config.otlp_endpoint.as_deref().map(|endpoint| {
+        let trust = trust.clone();
+        Exporter::start(endpoint, config.trace_sample_ratio, Box::new(move || trust.config()))
+    });
+    let exporter = exporter.transpose()?;
     let (log, queue) = Log::start(config.log.clone())?;
 
     let (snapshots, freshness) = (Snapshots::default(), Arc::new(Freshness::default()));
@@ -114,7 +118,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         limits: config.limits,
         body_memory: BodyMemory::default(),
         balance,
-        tls,
+        trust: trust.clone(),
         metrics,
         spans,
         trusted_proxies: config.trusted_proxies.as_slice().into(),
@@ -125,7 +129,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if predecessor.is_some() {
         wait_until_known(&shared)?;
     }
-    watch(shared.snapshots.clone(), shared.balance.clone(), shared.tls.clone(), config.watch).map_err(StartError::Runtime)?;
+    watch(shared.snapshots.clone(), shared.balance.clone(), trust.clone(), config.watch).map_err(StartError::Runtime)?;
     let servers = Servers::start(&shared, listeners, grpc)?;
     let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
     let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin);
@@ -136,7 +140,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let successible = successible.inspect_err(|error| tracing::warn!("sockets cannot be handed over to a successor: {error}")).ok();
     tracing::info!(listen = %config.listen, admin = %config.admin_listen, threads = config.threads, gateway_id = %config.gateway_id, "serving");
 
-    let succeeded = runtime.block_on(until_told(admin, tls_listener, successible));
+    let succeeded = runtime.block_on(until_told(admin, Reloads { trust, listener: tls_listener }, successible));
     tracing::info!(succeeded, "stopping: finishing what runs");
     servers.stop(config.drain, succeeded);
     if let Some(exporter) = exporter {
@@ -162,7 +166,7 @@ fn restore(disk: &LastKnownGood, store: &mut Store, freshness: &Freshness) {
 }
 
 /// Until a signal, or a successor. Whether it was a successor; everything it was given a copy of is closed here then.
-async fn until_told(admin: Admin, tls: Option<Arc<TlsListener>>, successible: Option<Successible>) -> bool {
+async fn until_told(admin: Admin, reloads: Reloads, successible: Option<Successible>) -> bool {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         tracing::error!("signals cannot be received");
@@ -177,7 +181,7 @@ async fn until_told(admin: Admin, tls: Option<Arc<TlsListener>>, successible: Op
     tokio::select! {
         () = succeeded => true,
         () = serve_admin(admin) => false,
-        () = reload_for_ever(tls) => false,
+        () = reloads.look_for_ever() => false,
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
     }
@@ -208,19 +212,28 @@ fn wait_until_known(shared: &Shared) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Looks at the certificate's files now and then, and at once on SIGHUP.
-async fn reload_for_ever(tls: Option<Arc<TlsListener>>) {
-    let mut ticks = tokio::time::interval(LOOK_AT_CERTIFICATE_EVERY);
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return std::future::pending().await;
-    };
-    loop {
-        let told_to = tokio::select! {
-            _ = ticks.tick() => false,
-            _ = hangup.recv() => true,
+/// What is read from files again.
+struct Reloads {
+    trust: Arc<Trust>,
+    listener: Option<Arc<TlsListener>>,
+}
+
+impl Reloads {
+    /// Looks at the files now and then, and at once on SIGHUP.
+    async fn look_for_ever(self) {
+        let mut ticks = tokio::time::interval(LOOK_AT_CERTIFICATE_EVERY);
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            return std::future::pending().await;
         };
-        if let Some(tls) = &tls {
-            tls.look(told_to);
+        loop {
+            let told_to = tokio::select! {
+                _ = ticks.tick() => false,
+                _ = hangup.recv() => true,
+            };
+            self.trust.look(told_to);
+            if let Some(listener) = &self.listener {
+                listener.look(told_to);
+            }
         }
     }
 }

@@ -206,3 +206,26 @@ fn a_certificate_of_another_name_is_refused() {
 fn an_authority_that_nobody_named_is_refused() {
     refused(&Authority::new(), &Authority::new(), "localhost", "invalid peer certificate");
 }
+
+#[test]
+fn authorities_change_without_a_restart() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let upstream = Upstream::start(|_| vec![tenon_testkit::Step::Send(json_answer(200, ANSWER)), tenon_testkit::Step::Close]);
+    let old = TlsFront::start(upstream.address, &first.issue("localhost"), &["http/1.1"]);
+    let new = TlsFront::start(upstream.address, &second.issue("localhost"), &["http/1.1"]);
+    let house = House::new(&first, &format!("{}/v1", old.url()), |_| {}, |setup| setup);
+    let ca = house.setup.data_dir().join("upstream-ca.pem");
+    let call = |front: &TlsFront| {
+        let here = endpoint("e1", &format!("{}/v1", front.url()));
+        house.gateway.wait_revision(house.control.put_routing(table(vec![here], vec![model("m", "e1")])));
+        post(house.gateway.address, CHAT, &house.key.text, BODY).status
+    };
+    assert_eq!((call(&old), call(&new)), (200, 502));
+    std::fs::write(&ca, "half a file").unwrap();
+    house.gateway.signal("HUP");
+    wait_for("the bad file is told", || house.gateway.metric("tenon_gateway_upstream_ca_reload_failures_total") >= 1.0);
+    assert_eq!(call(&old), 200, "the authorities before stay in force");
+    std::fs::write(&ca, second.pem()).unwrap();
+    wait_for("the new file is seen without a signal", || house.gateway.metric("tenon_gateway_upstream_ca_reloads_total") >= 1.0);
+    assert_eq!((call(&new), call(&old)), (200, 502), "no session of the old authority is taken up again");
+}

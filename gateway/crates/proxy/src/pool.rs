@@ -3,8 +3,10 @@
 use crate::addresses::Resolver;
 use crate::outgoing::Outgoing;
 use crate::sender::{self, Tls};
+use crate::tls::Trust;
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
 use tenon_snapshot::Target;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -19,8 +21,8 @@ pub struct Pools {
 }
 
 impl Pools {
-    pub fn new(tls: &rustls::ClientConfig, idle_max: usize) -> Self {
-        Self { idle: RefCell::default(), tls: Tls::new(tls), resolver: Resolver::default(), idle_max }
+    pub fn new(trust: Arc<Trust>, idle_max: usize) -> Self {
+        Self { idle: RefCell::default(), tls: Tls::new(trust), resolver: Resolver::default(), idle_max }
     }
 
     /// A connection that was used before and still seems alive.

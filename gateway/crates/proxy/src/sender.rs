@@ -2,6 +2,7 @@
 
 use crate::addresses::Resolver;
 use crate::kserve::Local;
+use crate::tls::Trust;
 use futures_util::future::Either;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -148,19 +149,42 @@ fn absolute<B>(mut request: Request<B>) -> Request<B> {
 
 /// TLS towards endpoints, as one thread speaks it.
 pub struct Tls {
-    http1: TlsConnector,
-    http2: TlsConnector,
+    trust: Arc<Trust>,
+    connectors: RefCell<Connectors>,
     http2_only: RefCell<Vec<Origin>>,
 }
 
-impl Tls {
-    pub fn new(config: &ClientConfig) -> Self {
+/// One for each protocol that may be agreed on.
+struct Connectors {
+    of: Arc<ClientConfig>,
+    http1: TlsConnector,
+    http2: TlsConnector,
+}
+
+impl Connectors {
+    fn of(config: Arc<ClientConfig>) -> Self {
         let speaking = |protocol: &[u8]| {
-            let mut config = config.clone();
+            let mut config = (*config).clone();
             config.alpn_protocols = vec![protocol.to_vec()];
             TlsConnector::from(Arc::new(config))
         };
-        Self { http1: speaking(b"http/1.1"), http2: speaking(b"h2"), http2_only: RefCell::default() }
+        Self { http1: speaking(b"http/1.1"), http2: speaking(b"h2"), of: config }
+    }
+}
+
+impl Tls {
+    pub fn new(trust: Arc<Trust>) -> Self {
+        let connectors = RefCell::new(Connectors::of(trust.config()));
+        Self { trust, connectors, http2_only: RefCell::default() }
+    }
+
+    /// By the authorities as they stand now.
+    fn connector(&self, http2: bool) -> TlsConnector {
+        let (now, mut connectors) = (self.trust.config(), self.connectors.borrow_mut());
+        if !Arc::ptr_eq(&connectors.of, &now) {
+            *connectors = Connectors::of(now);
+        }
+        if http2 { connectors.http2.clone() } else { connectors.http1.clone() }
     }
 
     /// A connection that speaks this one protocol.
@@ -170,8 +194,7 @@ impl Tls {
     pub async fn dial(&self, resolver: &Resolver, origin: &Origin, http2: bool) -> io::Result<TlsStream<TcpStream>> {
         let stream = resolver.connect(origin).await?;
         let name = ServerName::try_from(origin.host.clone()).map_err(io::Error::other)?;
-        let connector = if http2 { &self.http2 } else { &self.http1 };
-        connector.connect(name, stream).await
+        self.connector(http2).connect(name, stream).await
     }
 
     /// A connection for HTTP, TLS or not, in what the endpoint speaks.

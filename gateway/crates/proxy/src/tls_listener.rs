@@ -2,7 +2,7 @@
 //! that cannot be used leaves the old one in force.
 
 use crate::peer::Peer;
-use crate::tls::TlsError;
+use crate::tls::{Stamp, TlsError, certificates, stamp};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -51,9 +51,6 @@ struct Configs {
     http1: Arc<ServerConfig>,
     http2: Arc<ServerConfig>,
 }
-
-/// What changes when a file is written again or replaced.
-type Stamp = (SystemTime, u64, u64);
 
 impl TlsListener {
     /// # Errors
@@ -113,11 +110,6 @@ fn sha256(certificate: &CertificateDer<'_>) -> [u8; 32] {
 }
 
 fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
-    use std::os::unix::fs::MetadataExt;
-    let stamp = |path: &PathBuf| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.modified().ok()?, meta.len(), meta.ino()))
-    };
     [&files.certificate, &files.key].into_iter().chain(&files.client_authorities).map(stamp).collect()
 }
 
@@ -144,14 +136,4 @@ fn configs(files: &TlsFiles) -> Result<Configs, TlsError> {
     http1.alpn_protocols = vec![b"http/1.1".to_vec()];
     http2.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Configs { http1: Arc::new(http1), http2: Arc::new(http2) })
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |e: rustls::pki_types::pem::Error| TlsError::Files(path.to_owned(), e.to_string());
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect();
-    let found = found.map_err(wrong)?;
-    if found.is_empty() {
-        return Err(TlsError::Files(path.to_owned(), "it holds no certificate".into()));
-    }
-    Ok(found)
 }

@@ -9,6 +9,7 @@ use crate::metrics::{Metrics, ThreadMetrics};
 use crate::pool::Pools;
 use crate::receive::BodyMemory;
 use crate::request_log::RequestLog;
+use crate::tls::Trust;
 use crate::tls_listener::TlsListener;
 use crate::trail::{Past, Trails};
 use std::cell::{Cell, RefCell};
@@ -35,7 +36,7 @@ pub struct Shared {
     pub body_memory: BodyMemory,
     /// What is known of endpoints at run time.
     pub balance: Arc<Registry>,
-    pub tls: Arc<rustls::ClientConfig>,
+    pub trust: Arc<Trust>,
     pub metrics: Metrics,
     /// `None` = nobody wants spans.
     pub spans: Option<Spans>,
@@ -93,7 +94,7 @@ impl Worker {
             limits: shared.limits,
             body_memory: shared.body_memory.clone(),
             grpc: Connections::default(),
-            pools: Pools::new(&shared.tls, shared.limits.pool_idle_max),
+            pools: Pools::new(shared.trust.clone(), shared.limits.pool_idle_max),
             live: Places::default(),
             connections: Places::default(),
             spans: shared.spans.clone(),

@@ -31,16 +31,19 @@ pub(crate) enum SendError {
     Refused(StatusCode),
 }
 
+/// Whom its certificate is judged by, asked at each connection.
+pub type Trust = dyn Fn() -> Arc<ClientConfig> + Send + Sync;
+
 pub(crate) struct Collector {
     host: String,
     port: u16,
     authority: HeaderValue,
     path: Uri,
-    tls: Option<TlsConnector>,
+    tls: Option<Box<Trust>>,
 }
 
 impl Collector {
-    pub fn new(endpoint: &str, tls: Arc<ClientConfig>) -> Result<Self, EndpointError> {
+    pub fn new(endpoint: &str, tls: Box<Trust>) -> Result<Self, EndpointError> {
         let uri: Uri = endpoint.parse().map_err(|_| EndpointError)?;
         let secure = match uri.scheme_str() {
             Some("http") => false,
@@ -57,7 +60,7 @@ impl Collector {
             port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| EndpointError)?,
             path: format!("{base}{PATH}").parse().map_err(|_| EndpointError)?,
-            tls: secure.then(|| TlsConnector::from(tls)),
+            tls: secure.then_some(tls),
         })
     }
 
@@ -68,7 +71,7 @@ impl Collector {
             None => exchange(stream, request).await?,
             Some(tls) => {
                 let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
-                exchange(tls.connect(name, stream).await?, request).await?
+                exchange(TlsConnector::from(tls()).connect(name, stream).await?, request).await?
             }
         };
         if status.is_success() { Ok(()) } else { Err(SendError::Refused(status)) }
@@ -107,7 +110,8 @@ mod tests {
     fn collector(endpoint: &str) -> Result<Collector, EndpointError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        Collector::new(endpoint, Arc::new(tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()))
+        let tls = Arc::new(tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth());
+        Collector::new(endpoint, Box::new(move || tls.clone()))
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The queue, and the thread that empties it.
 
-use crate::collector::{Collector, EndpointError};
+use crate::collector::{Collector, EndpointError, Trust};
 use crate::span::{Span, request};
 use prost::Message;
-use rustls::ClientConfig;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -73,7 +72,7 @@ pub struct Exporter {
 impl Exporter {
     /// # Errors
     /// When the address cannot be used or no thread can be made. An absent collector is no error.
-    pub fn start(endpoint: &str, sample_ratio: f64, tls: Arc<ClientConfig>) -> Result<Self, StartError> {
+    pub fn start(endpoint: &str, sample_ratio: f64, tls: Box<Trust>) -> Result<Self, StartError> {
         let collector = Collector::new(endpoint, tls)?;
         let (sender, queue) = mpsc::channel(QUEUE_SPANS_MAX);
         let counts = Arc::new(Counts::default());

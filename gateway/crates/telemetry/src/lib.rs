@@ -11,6 +11,6 @@ pub mod names;
 pub mod otlp;
 mod span;
 
-pub use collector::EndpointError;
+pub use collector::{EndpointError, Trust};
 pub use exporter::{Counts, Exporter, Spans, StartError};
 pub use span::Span;

@@ -7,6 +7,7 @@ mod engines;
 mod probe;
 
 use crate::sender::Tls;
+use crate::tls::Trust;
 use foldhash::fast::RandomState;
 use probe::Prober;
 use std::cell::RefCell;
@@ -64,7 +65,7 @@ type Plan = HashMap<Subject, States>;
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn watch(snapshots: Snapshots, registry: Arc<Registry>, tls: Arc<rustls::ClientConfig>, pace: Pace) -> io::Result<()> {
+pub fn watch(snapshots: Snapshots, registry: Arc<Registry>, trust: Arc<Trust>, pace: Pace) -> io::Result<()> {
     let body = move || {
         loop {
             if plan(&snapshots.load_full(), &pace).is_empty() {
@@ -73,7 +74,7 @@ pub fn watch(snapshots: Snapshots, registry: Arc<Registry>, tls: Arc<rustls::Cli
             }
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
             match runtime {
-                Ok(runtime) => LocalSet::new().block_on(&runtime, follow(&snapshots, &registry, &tls, pace)),
+                Ok(runtime) => LocalSet::new().block_on(&runtime, follow(&snapshots, &registry, &trust, pace)),
                 Err(error) => {
                     tracing::error!("endpoints are not watched: {error}");
                     std::thread::park_timeout(Duration::from_secs(5));
@@ -92,8 +93,8 @@ fn wait_for_change(snapshots: &Snapshots) {
 }
 
 /// Until nothing is left to be watched.
-async fn follow(snapshots: &Snapshots, registry: &Arc<Registry>, tls: &Arc<rustls::ClientConfig>, pace: Pace) {
-    let prober = Prober { resolver: crate::addresses::Resolver::default(), tls: Tls::new(tls) };
+async fn follow(snapshots: &Snapshots, registry: &Arc<Registry>, trust: &Arc<Trust>, pace: Pace) {
+    let prober = Prober { resolver: crate::addresses::Resolver::default(), tls: Tls::new(trust.clone()) };
     let world = Rc::new(World { prober, registry: registry.clone(), pace, places: Semaphore::new(RUNNING_MAX), random: RandomState::default() });
     let mut watched = HashMap::new();
     loop {
