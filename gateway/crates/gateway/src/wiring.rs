@@ -91,11 +91,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let sockets = clones(&listeners, &grpc, &admin);
     let trust = Trust::open(config.upstream_authorities.clone())?;
     let tls_listener = config.tls.clone().map(|files| TlsListener::open(files, config.tls_handshake)).transpose()?.map(Arc::new);
-    let exporter = config.otlp_endpoint.as_deref().map(|endpoint| {
-        let trust = trust.clone();
-        Exporter::start(endpoint, config.trace_sample_ratio, Box::new(move || trust.config()))
-    });
-    let exporter = exporter.transpose()?;
+    let exporter = export(&config, &trust)?;
     let (log, queue) = Log::start(config.log.clone())?;
 
     let (snapshots, freshness) = (Snapshots::default(), Arc::new(Freshness::default()));
@@ -150,6 +146,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
     log.stop();
     tracing::info!("stopped");
     Ok(())
+}
+
+fn export(config: &Config, trust: &Arc<Trust>) -> Result<Option<Exporter>, StartError> {
+    let Some(endpoint) = &config.otlp_endpoint else {
+        return Ok(None);
+    };
+    let trust = trust.clone();
+    Ok(Some(Exporter::start(endpoint, config.trace_sample_ratio, Box::new(move || trust.config()))?))
 }
 
 /// A start without control plane serves from what an earlier one left.
