@@ -19,7 +19,7 @@ pytestmark = [needed, client_needed]
 
 # Runs in Dynamo's environment, where the client is installed beside the server.
 CLIENT = """
-import json, queue, sys
+import json, os, queue, sys
 import numpy
 import tritonclient.grpc as triton
 
@@ -71,7 +71,8 @@ try:
     told = {"about": about, "infer": infer, "stream": stream}[sys.argv[4]]()
 except triton.InferenceServerException as error:
     told = {"status": error.status(), "message": error.message()}
-print(json.dumps(told))
+print(json.dumps(told), flush=True)
+os._exit(0)  # the thread that feeds a stream may wait for ever for a request of a stream that was refused
 """
 
 
