@@ -232,3 +232,16 @@ fn a_tenants_models_are_its_own() {
     assert_eq!(post(at, CHAT, &other.text, &BODY.replace("\"m\"", "\"theirs\"")).status, 200);
     assert_eq!(house.upstream.count(), 0);
 }
+
+#[test]
+fn who_ends_in_order_ships_nothing_twice() {
+    let mut house = House::new();
+    (0..3).for_each(|_| assert_eq!(house.chat(BODY).status, 200));
+    wait_for("all is shipped", || house.control.usage_count() == 3 && house.gateway.metric("tenon_gateway_wal_backlog_records") == 0.0);
+    house.gateway.terminate();
+    assert!(house.gateway.wait_end().success());
+    house.gateway = house.setup.start();
+    assert_eq!(house.chat(BODY).status, 200);
+    wait_for("the next life ships", || house.control.usage_count() == 4 && house.gateway.metric("tenon_gateway_wal_backlog_records") == 0.0);
+    assert_eq!(house.control.duplicates(), 0, "what was acknowledged is marked before the end");
+}

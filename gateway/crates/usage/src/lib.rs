@@ -3,7 +3,7 @@
 //! Owns: the log's directories, segments and records; recovery; which records still wait for an acknowledgement.
 //! Promises: [`Lane::open`] and [`Lane::settle`] are stores into the page cache, so they outlive the process the moment they return and cost no
 //! system call; room for the settle is reserved by the open, so a settle never fails; every opened call ships exactly one terminal record,
-//! as often as needed until acknowledged (the receiver keeps each record id once); a background sync bounds what a power failure takes, and
+//! as often as needed until acknowledged, and after a kill once more what was acknowledged just before (the receiver keeps each record id once); a background sync bounds what a power failure takes, and
 //! [`Mark::poll`] waits for it where nothing may be taken; a full disk refuses calls, never the start, and passes by itself; what another
 //! process has open is left alone until that process is gone.
 //! Needs: the wire's `UsageRecord`; a local file system (no network ones).
