@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 import httpx2
 
 from tenon.core.identity.tokens import ALGORITHMS, TokenRefused, compile_verifier, strict_json
+from tenon.kit.ip_reach import Address, Reach, judge
 
 SECONDS_MAX = 5.0
 BYTES_MAX = 256 << 10
 KEYS_MAX = 64
 _MEMBERS = ("kty", "crv", "n", "e", "x", "y", "kid", "use", "alg", "key_ops")
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class FetchFailed(Exception):
@@ -38,15 +38,19 @@ class Networks:
     loopback_allowed: bool = False  # development only, and there by http too
 
     def may_reach(self, address: Address) -> bool:
-        """Public, or allowed by the operator. An IPv4 address inside an IPv6 one is judged as itself."""
-        if isinstance(address, ipaddress.IPv6Address):
-            if address.ipv4_mapped or address.sixtofour or address.teredo or address in ipaddress.ip_network("64:ff9b::/96"):
+        """Public, or allowed by the operator. An IPv4 address inside an IPv6 one is refused: no resolver gives one without being asked to."""
+        judgement = judge(address)
+        if judgement.embedded_ipv4 is not None:
+            return False
+        match judgement.reach:
+            case Reach.PUBLIC:
+                return True
+            case Reach.LOOPBACK:
+                return self.loopback_allowed
+            case Reach.PRIVATE:
+                return any(address in network for network in self.allowed)
+            case Reach.NEVER:
                 return False
-            if address.scope_id:
-                return False
-        if address.is_loopback:
-            return self.loopback_allowed
-        return (address.is_global and not address.is_multicast) or any(address in network for network in self.allowed)
 
 
 async def fetch_jwks(uri: str, issuer: str, algorithm: str, networks: Networks) -> str:

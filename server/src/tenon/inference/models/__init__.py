@@ -5,7 +5,7 @@ Promises: a credential goes in and never comes out here; no endpoint points at t
 one new revision. Needs: policy, audit, the sealing key's file.
 """
 
-from tenon.inference.models.addresses import is_written_as_private
+from tenon.inference.models.base_urls import is_written_as_private
 from tenon.inference.models.contracts import (
     Balancing,
     Endpoint,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from tenon.inference.models.addresses import safe_base_url
+from tenon.inference.models.base_urls import safe_base_url
 from tenon.inference.models.contracts import Model, Serving
 from tenon.kit.errors import Invalid
 

@@ -15,7 +15,7 @@ from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.inference.models import errors, repository
-from tenon.inference.models.addresses import safe_base_url
+from tenon.inference.models.base_urls import safe_base_url
 from tenon.inference.models.contracts import (
     Balancing,
     Endpoint,

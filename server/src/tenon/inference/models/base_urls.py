@@ -1,8 +1,8 @@
-"""Which addresses an endpoint may have: the guard against requests forged through the gateway (SSRF).
+"""The base URLs that endpoints may have: the guard against requests forged through the gateway (SSRF).
 
-Tenants' operators choose upstreams, and gateways stand inside the operator's network: an address of the machine itself, of a link-local
-metadata service, or one that is read differently by two parsers, is refused. Private networks are allowed, for most engines live there.
-What a name resolves to is known only when the gateway connects; it must look again.
+Tenants' operators choose endpoints, and gateways stand inside the operator's network. Refused is an address of the machine itself or of a
+metadata service, and whatever two parsers read differently. Private networks are allowed, for most engines are there.
+What a name resolves to is known only when the gateway connects, so the gateway judges it then (contracts/address-corpus.json has both).
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import re
 from urllib.parse import urlsplit
 
 from tenon.inference.models.errors import unsafe_base_url
+from tenon.kit.ip_reach import Address, Reach, judge
 
 LENGTH_MAX = 500
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+(%[^\[\]]*)?\](:[0-9]*)?")  # `urlsplit` takes `[v1.x]` and `[::1]x` too
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
-# The cloud providers' metadata services by name; by address they are link-local.
-_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"})
-_METADATA_ADDRESSES = frozenset(ipaddress.ip_address(text) for text in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16"))
+# The cloud providers' metadata services by name. By address they are judged as `never`.
+_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"})
+_THIS_MACHINE = "This address belongs to the machine itself or to its metadata service."
 
 
 def safe_base_url(url: str, *, loopback_allowed: bool) -> str:
@@ -30,6 +32,8 @@ def safe_base_url(url: str, *, loopback_allowed: bool) -> str:
         port = parts.port
     except ValueError:
         raise unsafe_base_url("This is not a URL.") from None
+    if "[" in parts.netloc and not _BRACKETED.fullmatch(parts.netloc):
+        raise unsafe_base_url("Brackets hold an IPv6 address and nothing else.")
     if parts.scheme not in {"http", "https"}:
         raise unsafe_base_url("A base URL begins with http:// or https://.")
     if "@" in parts.netloc:
@@ -48,30 +52,29 @@ def is_written_as_private(base_url: str) -> bool:
     """Whether an accepted URL itself says a private or loopback address, or localhost: then the gateway may connect to such a one."""
     host = (urlsplit(base_url).hostname or "").removesuffix(".")
     try:
-        return not ipaddress.ip_address(host).is_global
+        return judge(ipaddress.ip_address(host)).reach is not Reach.PUBLIC
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return _is_localhost(host)
 
 
 def _safe_host(host: str, loopback_allowed: bool) -> str:
-    name = host.removesuffix(".")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return _safe_name(name, loopback_allowed)
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id:
-            raise unsafe_base_url("An address with a zone cannot be an endpoint.")
-        # What a v4 stack would connect to: ::ffff:127.0.0.1, 64:ff9b::7f00:1, 2002:7f00:1::.
-        inner = address.ipv4_mapped or address.sixtofour or _nat64(address)
-        if inner is not None:
-            raise unsafe_base_url("Write an IPv4 address as such, not inside an IPv6 address.")
-    if address.is_loopback and loopback_allowed:
-        return f"[{address}]" if address.version == 6 else str(address)
-    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified or address in _METADATA_ADDRESSES:
-        raise unsafe_base_url("This address belongs to the machine itself or to its metadata service.")
-    if address.version == 4 and (address.is_reserved or int(address) >> 24 == 0):
-        raise unsafe_base_url("This address is reserved.")
+        return _safe_name(host.removesuffix("."), loopback_allowed)
+    return _safe_address(address, loopback_allowed)
+
+
+def _safe_address(address: Address, loopback_allowed: bool) -> str:
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
+        raise unsafe_base_url("An address with a zone cannot be an endpoint.")
+    judgement = judge(address)
+    if judgement.embedded_ipv4 is not None:
+        raise unsafe_base_url("Write an IPv4 address as such, not inside an IPv6 address.")
+    if judgement.reach is Reach.NEVER:
+        raise unsafe_base_url("This address is link-local, reserved or a metadata service's.")
+    if judgement.reach is Reach.LOOPBACK and not loopback_allowed:
+        raise unsafe_base_url(_THIS_MACHINE)
     return f"[{address}]" if address.version == 6 else str(address)
 
 
@@ -82,15 +85,11 @@ def _safe_name(name: str, loopback_allowed: bool) -> str:
     last = name.rsplit(".", 1)[-1]
     if last.isdigit() or re.fullmatch(r"0x[0-9a-f]*", last):
         raise unsafe_base_url("Write an IPv4 address as four decimal numbers.")
-    if name == "localhost" or name.endswith(".localhost"):
-        if not loopback_allowed:
-            raise unsafe_base_url("This address belongs to the machine itself or to its metadata service.")
-    elif name in _METADATA_NAMES:
-        raise unsafe_base_url("This address belongs to the machine itself or to its metadata service.")
+    if name in _METADATA_NAMES or (_is_localhost(name) and not loopback_allowed):
+        raise unsafe_base_url(_THIS_MACHINE)
     return name
 
 
-def _nat64(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if address in ipaddress.ip_network("64:ff9b::/96"):
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return None
+def _is_localhost(name: str) -> bool:
+    """RFC 6761: every name below `localhost` is this machine too."""
+    return name == "localhost" or name.endswith(".localhost")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenon.inference.models.addresses import is_written_as_private, safe_base_url
+from tenon.inference.models.base_urls import is_written_as_private, safe_base_url
 from tenon.kit.errors import Invalid
 
 
@@ -18,6 +20,16 @@ def allowed(url: str, *, loopback: bool = False) -> str | None:
         return safe_base_url(url, loopback_allowed=loopback)
     except Invalid as error:
         return None if (error.code, error.path) == ("unsafe_base_url", "base_url") else f"refused as {error.code}"
+
+
+CORPUS = json.loads((Path(__file__).parents[4] / "contracts" / "address-corpus.json").read_text())["urls"]
+
+
+@pytest.mark.parametrize("case", CORPUS, ids=lambda case: case["url"][:40].encode("unicode_escape").decode() or "nothing")
+def test_a_base_url_is_judged_as_the_corpus_says(case: dict[str, str]) -> None:
+    normal = case.get("normal")
+    assert allowed(case["url"]) == (normal if case["verdict"] == "allowed" else None), case["why"]
+    assert allowed(case["url"], loopback=True) == normal, case["why"]
 
 
 @pytest.mark.parametrize(
