@@ -217,16 +217,6 @@ async def test_graphql_shapes(ada: Client) -> None:
     assert error["extensions"]["argument"] == "first"
 
 
-async def test_the_query_page_is_served_in_development_only(ada: Client, settings: Settings, opened: list[Database]) -> None:
-    page = await ada.http.get("/v1/graphiql")
-    assert page.status_code == 200
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert "http" not in page.text.replace("httpEquiv", "")
-    production = build(settings.model_copy(update={"environment": "production"}))
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(production), base_url="http://test") as client:
-        assert (await client.get("/v1/graphiql", headers={"authorization": f"Bearer {ada.key}"})).status_code == 404
-
-
 async def test_a_caller_that_goes_away_ends_its_query(app: FastAPI, world: World, ada: Client) -> None:
     """The server's query is cancelled when the client disconnects, and nothing is answered."""
     await ada.get("/v1/ontology")

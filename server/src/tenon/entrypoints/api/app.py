@@ -22,7 +22,7 @@ from tenon.core.audit import rest as audit_rest
 from tenon.core.events import rest as events_rest
 from tenon.core.identity import Authenticator, issuers_rest
 from tenon.core.identity import rest as identity_rest
-from tenon.entrypoints.api import problems
+from tenon.entrypoints.api import pages, problems
 from tenon.entrypoints.api.gate import Gate
 from tenon.entrypoints.api.openapi import with_reads
 from tenon.inference.billing import rest as billing_rest
@@ -91,7 +91,6 @@ def build(settings: Settings) -> Application:
     database, auth = Database(settings.database, "api"), Database(settings.database, "auth", pool_size=4)
     authenticator, lane = Authenticator(auth), Lane(settings.database)
     catalogue = Database(settings.database, "api", pool_size=2)
-    development = settings.environment == "development"
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -108,7 +107,7 @@ def build(settings: Settings) -> Application:
         title="Tenon",
         version="0.1.0",
         lifespan=lifespan,
-        docs_url="/docs" if development else None,
+        docs_url=None,  # FastAPI's own page loads from another host
         redoc_url=None,
         max_body_size=BODY_BYTES_MAX,
         # FastAPI's own spans and logs would export exception messages; ours are made in the gate.
@@ -120,7 +119,7 @@ def build(settings: Settings) -> Application:
             Exception: problems.of_crash,
         },
     )
-    app.gate = Gate(app.beyond_gate, authenticator, development=development, sample_ratio=settings.trace_sample_ratio)
+    app.gate = Gate(app.beyond_gate, authenticator, sample_ratio=settings.trace_sample_ratio)
     app.hot = (*objects_rest.routes(), *objects_graphql.routes())
     state = app.state
     state.settings, state.database, state.lane = settings, database, lane
@@ -132,7 +131,8 @@ def build(settings: Settings) -> Application:
     app.router.routes[:0] = [
         *_own_routes(),
         *objects_rest.routes(),
-        *objects_graphql.routes(development=development),
+        *objects_graphql.routes(),
+        *pages.routes(),
         *mcp_door.routes(state.mcp),
     ]
     return app

@@ -16,14 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tenon.core.context.contracts import SCOPE_KEY
 from tenon.core.identity import Authenticator
-from tenon.entrypoints.api import problems
+from tenon.entrypoints.api import pages, problems
 from tenon.kit import telemetry
 from tenon.kit.errors import TenonError, Unauthenticated
 from tenon.kit.ids import uuid7
 
 # Reached without a key. A new entry is a decision: a test holds this list against the routes.
-PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
-PUBLIC_PATHS_DEVELOPMENT = frozenset({"/docs", "/v1/graphiql"})
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"}) | pages.PATHS
 
 REQUESTS = Counter("tenon_api_requests_total", "Requests answered.", ["route", "method", "status"])
 SECONDS = Histogram(
@@ -34,10 +33,9 @@ SECONDS = Histogram(
 class Gate:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, *, development: bool, sample_ratio: float) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, *, sample_ratio: float) -> None:
         self._app = app
         self._authenticator = authenticator
-        self._public = PUBLIC_PATHS | (PUBLIC_PATHS_DEVELOPMENT if development else frozenset())
         self._sample_ratio = sample_ratio
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +65,7 @@ class Gate:
         self, scope: Scope, receive: Receive, answer: Send, request_id: str, headers: dict[bytes, bytes], status: Callable[[], int]
     ) -> None:
         try:
-            if scope["path"] not in self._public:
+            if scope["path"] not in PUBLIC_PATHS:
                 key = _bearer(headers.get(b"authorization", b""))
                 scope[SCOPE_KEY] = await self._authenticator.authenticate(
                     key,

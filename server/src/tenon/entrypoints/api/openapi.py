@@ -33,6 +33,24 @@ READS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
 }  # fmt: skip
 
 
+_PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457 problem details.",
+    "required": ["type", "title", "status", "code", "message", "request_id"],
+    "properties": {
+        "type": {"type": "string", "description": "`urn:tenon:error:` and the code."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable; programs decide by it."},
+        "message": {"type": "string", "description": "A sentence for people."},
+        "path": {"type": "string", "description": "The field that is wrong."},
+        "repair": {"type": "string", "description": "What to do about it."},
+        "details": {"type": "object"},
+        "request_id": {"type": "string"},
+    },
+}
+
+
 def with_reads(document: dict[str, Any]) -> dict[str, Any]:
     """The document with the read routes added."""
     for path, (operation, summary, parameters) in READS.items():
@@ -54,4 +72,24 @@ def with_reads(document: dict[str, Any]) -> dict[str, Any]:
             "responses": {"200": {"description": "data, and errors with a stable `extensions.code`"}},
         }
     }
+    return _with_access_and_problems(document)
+
+
+def _with_access_and_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the API key that every route needs, and the one shape that every error has."""
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {
+        "api_key": {"type": "http", "scheme": "bearer", "description": "An API key (`tnn_…`), or a token of an issuer the tenant trusts."}
+    }
+    document["security"] = [{"api_key": []}]
+    schemas = components.setdefault("schemas", {})
+    # FastAPI documents its own validation error, which the API never sends: it answers 400 with a problem.
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = _PROBLEM
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = {"description": "Refused or failed; `code` says why.", "content": content}
     return document

@@ -12,7 +12,7 @@ def print_summary(console: Console, settings: Settings, keys: dict[str, str], se
     api, gateway = f"http://{settings.api_listen}", f"http://{settings.gateway_listen}"
     console.print(f"\n[bold green]Tenon is up[/] ({seconds:.1f} s)\n", highlight=False)
     rows = [
-        ("API", f"{api}  (GraphiQL {api}/v1/graphiql, MCP {api}/mcp)"),
+        ("API", f"{api}  (reference {api}/docs, GraphiQL {api}/v1/graphiql, MCP {api}/mcp)"),
         ("Gateway", f"{gateway}/v1"),
         ("Metrics", f"{api}/metrics"),
         ("Audit key", str(settings.checkpoint_dir / "log.pub")),

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from importlib.resources import files
 from typing import Any
 
 from graphql import GraphQLError
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -34,24 +31,9 @@ _STATUS = {
 }
 
 
-def routes(*, development: bool = False) -> list[Route]:
-    """The endpoint, where GET is 405; in development also a page to try it from."""
-    found = [Route("/v1/graphql", _Endpoint(), methods=["POST"])]
-    if development:
-        found.append(Route("/v1/graphiql", _page, methods=["GET"]))
-    return found
-
-
-async def _page(_request: Request) -> Response:
-    """A small page of our own: write a query, see the answer and the types. It holds no key; the caller pastes one."""
-    html = (files("tenon.ontology.objects") / "graphiql.html").read_bytes()
-    return Response(html, media_type="text/html", headers={"content-security-policy": _PAGE_POLICY, "cache-control": "no-store"})
-
-
-# Nothing from elsewhere, and it cannot be framed.
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
+def routes() -> list[Route]:
+    """The endpoint, where GET is 405."""
+    return [Route("/v1/graphql", _Endpoint(), methods=["POST"])]
 
 
 def _service(scope: Scope) -> GraphQL:
