@@ -124,7 +124,7 @@ async def test_no_exception_text_leaves_the_process(server, monkeypatch) -> None
     async def broken(*_args: object) -> None:
         raise RuntimeError("canary: password=hunter2")
 
-    monkeypatch.setattr("tenon.inference.gateway_sync.repository.key_by_id", broken)
+    monkeypatch.setattr("tenon.core.identity.find_gateway_key", broken)
     call = server.stub.ResolveKey(wire.ResolveKeyRequest(key_id="0" * 10), metadata=server.metadata())
     assert await call.code() is grpc.StatusCode.INTERNAL
     assert "canary" not in (await call.details()) + str(await call.trailing_metadata())

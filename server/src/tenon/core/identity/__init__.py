@@ -4,15 +4,18 @@ Promises: a secret is shown once and stored as SHA-256; a key or principal that 
 within a second, in every process. Needs: policy, audit, the login `auth`.
 """
 
+from tenon.core.identity.api_keys import is_key_id
 from tenon.core.identity.authentication import Authenticator
 from tenon.core.identity.callers import callers
 from tenon.core.identity.contracts import (
     CallerGroup,
     Federation,
+    GatewayKey,
     IssuedKey,
     IssuerRequest,
     KeyKind,
     KeyLimits,
+    KeyOwner,
     KeyRequest,
     KeyScope,
     Principal,
@@ -20,6 +23,15 @@ from tenon.core.identity.contracts import (
     TrustedIssuer,
 )
 from tenon.core.identity.issuers import ask_for_keys, create_issuer, disable_issuer, issuers_between, list_issuers, refresh_issuer
+from tenon.core.identity.key_records import (
+    find_gateway_key,
+    gateway_keys_between,
+    key_exists,
+    key_owners,
+    newest_revision,
+    principal_exists,
+    successors,
+)
 from tenon.core.identity.service import (
     create_federated_credential,
     create_key,
@@ -31,17 +43,18 @@ from tenon.core.identity.service import (
     own_key,
     revoke_key,
     rotate_key,
-    successors,
 )
 
 __all__ = [
     "Authenticator",
     "CallerGroup",
     "Federation",
+    "GatewayKey",
     "IssuedKey",
     "IssuerRequest",
     "KeyKind",
     "KeyLimits",
+    "KeyOwner",
     "KeyRequest",
     "KeyScope",
     "Principal",
@@ -55,12 +68,19 @@ __all__ = [
     "create_principal",
     "disable_issuer",
     "disable_principal",
+    "find_gateway_key",
     "find_principal",
     "first_operator",
+    "gateway_keys_between",
+    "is_key_id",
     "issuers_between",
+    "key_exists",
+    "key_owners",
     "list_issuers",
     "list_keys",
+    "newest_revision",
     "own_key",
+    "principal_exists",
     "refresh_issuer",
     "revoke_key",
     "rotate_key",

@@ -20,6 +20,7 @@ KEY_ID_LENGTH = 10
 SECRET_LENGTH = 43
 CRC_LENGTH = 6
 HASH_DOMAIN = b"tenon-api-key-v1:"
+_KEY_ID = re.compile(r"[0-9A-Za-z]{10}", re.ASCII)
 _FORMAT = re.compile(r"tnn_(dev|test|live)_(usr|svc|agt|ses)_([0-9A-Za-z]{10})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})", re.ASCII)
 
 
@@ -45,6 +46,11 @@ def parse(text: str) -> ParsedKey | None:
     if match is None or _crc(text[:-CRC_LENGTH]) != text[-CRC_LENGTH:]:
         return None
     return ParsedKey(match[3], KeyKind(match[2]), sha256(text))
+
+
+def is_key_id(text: str) -> bool:
+    """Whether this could be a key's id, and so may be looked up."""
+    return _KEY_ID.fullmatch(text) is not None
 
 
 def sha256(text: str) -> bytes:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from tenon.core.context import PrincipalId, PrincipalKind, ProjectId, SessionId
+from tenon.core.context import PrincipalId, PrincipalKind, ProjectId, SessionId, TenantId
 
 
 class KeyKind(StrEnum):
@@ -143,3 +143,40 @@ class CallerGroup:
     operations: tuple[str, ...]
     keys: int
     newest: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayKey:
+    """A key as gateways need it. `revoked` also when its principal or the principal's owner is disabled. `changed_at`: of the revision.
+
+    `may_call_models` is decided by policy when the key is read. `ceiling` is what a session's calls may hold.
+    """
+
+    tenant: TenantId
+    key_id: str
+    principal: PrincipalId
+    project: ProjectId
+    kind: KeyKind
+    secret_sha256: bytes
+    revision: int
+    changed_at: datetime
+    expires_at: datetime | None
+    revoked: bool
+    strict: bool
+    may_call_models: bool
+    allowed_models: tuple[str, ...]
+    scope: KeyScope
+    ceiling: tuple[str, ...] = ()
+    session: SessionId | None = None
+    federation: Federation | None = None
+    replaced_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOwner:
+    """To whom a key's use belongs."""
+
+    tenant: UUID
+    project: UUID
+    principal: UUID
+    session: UUID | None

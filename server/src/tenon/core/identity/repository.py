@@ -207,16 +207,74 @@ ISSUERS_BETWEEN = """
 select tenant_id, id, revision, changed_at, disabled_at, issuer, audiences, algorithm, jwks, leeway_ms, lifetime_max_ms from tenon.issuer
 where revision > :after and revision <= :upto order by revision
 """
-# Each key that was replaced, and all that came after it.
-SUCCESSORS = """
-with recursive later (tenant_id, key_id, successor) as (
-    select tenant_id, key_id, replaced_by from tenon.api_key where tenant_id = any(:tenants) and replaced_by is not null
-    union all
-    select l.tenant_id, l.key_id, k.replaced_by from later l
-    join tenon.api_key k on k.tenant_id = l.tenant_id and k.key_id = l.successor where k.replaced_by is not null
-)
-select tenant_id, key_id, array_agg(successor order by successor) as successors from later group by tenant_id, key_id
-"""
 ASK_FOR_KEYS = """
 update tenon.issuer set asked_at = now() where id = :id and disabled_at is null and asked_at is null
 """
+
+
+# --- what other slices read of keys, by system logins -------------------------------------------------------------------------------
+
+# Everything committed is at or below this revision. Revisions are taken under a lock that is held until commit (migration 0001), so their
+# order is commit order: who has seen this one has missed none below it.
+_NEWEST_REVISION = """
+select coalesce(greatest((select max(revision) from tenon.api_key), (select max(revision) from tenon.issuer)), 0)
+"""
+_GATEWAY_KEY = """
+select k.tenant_id, k.key_id, k.principal_id, k.project_id, k.kind, k.secret_sha256, k.strict, k.allowed_models, k.session_id, k.ceiling,
+       k.allowed_operations, k.source_networks, k.certificate_sha256, k.priority, k.replaced_by, k.issuer_id, k.subject,
+       k.revision, k.changed_at, k.expires_at, p.kind as principal_kind, p.roles,
+       (k.revoked_at is not null or p.disabled_at is not null or o.disabled_at is not null) as revoked
+from tenon.api_key k
+join tenon.principal p on p.tenant_id = k.tenant_id and p.id = k.principal_id
+left join tenon.principal o on o.tenant_id = p.tenant_id and o.id = p.owner_id
+"""
+# Keys that expired a day ago can never be used again, whatever a gateway's clock says: they are left out.
+_GATEWAY_KEYS_BETWEEN = f"""
+{_GATEWAY_KEY}
+where k.revision > :after and k.revision <= :upto and (k.expires_at is null or k.expires_at > now() - interval '1 day')
+order by k.revision limit :limit
+"""
+_GATEWAY_KEY_BY_ID = f"{_GATEWAY_KEY} where k.key_id = :key_id"
+_KEY_OWNERS = """
+select key_id, tenant_id, project_id, principal_id, session_id from tenon.api_key where key_id = any(:ids)
+"""
+# Each of these keys that was replaced, and all that came after it.
+_SUCCESSORS = """
+with recursive chain as (
+    select k.tenant_id, k.key_id as root, k.replaced_by as successor from tenon.api_key k
+    where k.key_id = any(:keys) and k.replaced_by is not null
+    union
+    select c.tenant_id, c.root, k.replaced_by from chain c
+    join tenon.api_key k on k.tenant_id = c.tenant_id and k.key_id = c.successor where k.replaced_by is not null
+)
+select root, successor from chain where successor <> root order by root, successor
+"""
+_KEY_EXISTS = """
+select true from tenon.api_key where tenant_id = :tenant and key_id = :key_id
+"""
+
+
+async def newest_revision(session: WriteSession) -> int:
+    return int(await session.scalar(_NEWEST_REVISION))
+
+
+async def gateway_keys_between(session: WriteSession, after: int, upto: int, limit: int) -> list[RowMapping]:
+    """Keys with revision in (after, upto], in revision order."""
+    return await session.rows(_GATEWAY_KEYS_BETWEEN, {"after": after, "upto": upto, "limit": limit})
+
+
+async def gateway_key_by_id(session: WriteSession, key_id: str) -> RowMapping | None:
+    return await session.row(_GATEWAY_KEY_BY_ID, {"key_id": key_id})
+
+
+async def key_owners(session: WriteSession, key_ids: list[str]) -> list[RowMapping]:
+    return await session.rows(_KEY_OWNERS, {"ids": key_ids})
+
+
+async def successors(session: WriteSession, keys: list[str]) -> list[RowMapping]:
+    """Each key that one of these was rotated to, however often."""
+    return await session.rows(_SUCCESSORS, {"keys": keys})
+
+
+async def key_exists(session: WriteSession, tenant: UUID, key_id: str) -> bool:
+    return bool(await session.scalar(_KEY_EXISTS, {"tenant": tenant, "key_id": key_id}))

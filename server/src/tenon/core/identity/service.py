@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.engine import RowMapping
-
 from tenon.core import audit
 from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, TenantId
 from tenon.core.identity import api_keys, issuers, repository, scopes
-from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyLimits, KeyRequest, KeyScope, Principal, Priority
+from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyLimits, KeyRequest, Principal
+from tenon.core.identity.key_records import key_scope
 from tenon.core.policy import Action, Resource, authorize
 from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
@@ -110,7 +108,7 @@ async def rotate_key(session: WriteSession, ctx: Context, key_id: str, *, overla
         raise Conflict("key_not_rotatable", "A federated credential and a session's key have nothing to rotate.")
     request = KeyRequest(
         row["principal_id"], row["project_id"], KeyKind(row["kind"]), row["name"], row["expires_at"], row["strict"],
-        tuple(row["allowed_models"]), scope=_scope(row),
+        tuple(row["allowed_models"]), scope=key_scope(row),
     )  # fmt: skip
     successor = await _issue(session, ctx, request, environment)
     end = now + timedelta(seconds=overlap_seconds)
@@ -118,12 +116,6 @@ async def rotate_key(session: WriteSession, ctx: Context, key_id: str, *, overla
     told = {"successor": successor.key_id, "overlap_seconds": overlap_seconds}
     await audit.record(session, ctx, AuditEvent("api_key.rotate", "ApiKey", key_id, payload=told))
     return successor
-
-
-async def successors(session: WriteSession, tenants: Sequence[UUID]) -> dict[str, tuple[str, ...]]:
-    """Key id -> the ids of all keys that it was rotated to, one after another. For the login `sync`."""
-    rows = await session.rows(repository.SUCCESSORS, {"tenants": list(tenants)})
-    return {row["key_id"]: tuple(row["successors"]) for row in rows}
 
 
 async def _issue(session: WriteSession, ctx: Context, request: KeyRequest, environment: str) -> IssuedKey:
@@ -136,11 +128,6 @@ async def _issue(session: WriteSession, ctx: Context, request: KeyRequest, envir
         session, ctx, AuditEvent("api_key.create", "ApiKey", parsed.key_id, payload={"kind": request.kind.value, "name": request.name})
     )
     return IssuedKey(parsed.key_id, text, request.expires_at)
-
-
-def _scope(row: RowMapping) -> KeyScope:
-    certificate = bytes(row["certificate_sha256"]) if row["certificate_sha256"] else None
-    return KeyScope(tuple(row["allowed_operations"]), tuple(row["source_networks"]), certificate, Priority(row["priority"]))
 
 
 async def revoke_key(session: WriteSession, ctx: Context, key_id: str) -> None:
@@ -165,7 +152,7 @@ async def own_key(session: WriteSession, ctx: Context) -> KeyLimits:
     row = await repository.key_limits(session, ctx.tenant, ctx.key_id or "")
     if row is None:
         raise NotFound("api_key_not_found", "There is no such API key.")
-    return KeyLimits(row["expires_at"], row["strict"], tuple(row["allowed_models"]), _scope(row))
+    return KeyLimits(row["expires_at"], row["strict"], tuple(row["allowed_models"]), key_scope(row))
 
 
 async def first_operator(provision: Database, tenant: TenantId, project: ProjectId, *, name: str, clearance: frozenset[str]) -> Context:

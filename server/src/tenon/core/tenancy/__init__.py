@@ -4,6 +4,6 @@ Promises: a tenant exists with its role, its schema and its first project, or no
 """
 
 from tenon.core.tenancy.contracts import Tenant
-from tenon.core.tenancy.service import create_tenant, find_tenant
+from tenon.core.tenancy.service import create_tenant, find_tenant, list_tenant_ids, project_exists
 
-__all__ = ["Tenant", "create_tenant", "find_tenant"]
+__all__ = ["Tenant", "create_tenant", "find_tenant", "list_tenant_ids", "project_exists"]

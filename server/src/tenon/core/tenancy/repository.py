@@ -42,3 +42,19 @@ async def tenant_by_name(session: WriteSession, name: str) -> tuple[UUID, UUID] 
         {"name": name},
     )
     return (row["id"], row["project"]) if row else None
+
+
+_TENANT_IDS = """
+select id from tenon.tenant order by id
+"""
+_PROJECT_EXISTS = """
+select true from tenon.project where tenant_id = :tenant and id = :project
+"""
+
+
+async def tenant_ids(session: WriteSession) -> list[UUID]:
+    return [row["id"] for row in await session.rows(_TENANT_IDS)]
+
+
+async def project_exists(session: WriteSession, tenant: UUID, project: UUID) -> bool:
+    return bool(await session.scalar(_PROJECT_EXISTS, {"tenant": tenant, "project": project}))

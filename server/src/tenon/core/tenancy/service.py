@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from uuid import UUID
 
-from tenon.core.context import ProjectId, TenantId
+from tenon.core.context import Context, ProjectId, TenantId
 from tenon.core.tenancy import repository
 from tenon.core.tenancy.contracts import Tenant
-from tenon.kit.database import Database
+from tenon.kit.database import Database, WriteSession
 from tenon.kit.errors import Conflict, Invalid
 from tenon.kit.ids import uuid7
 
@@ -19,6 +20,16 @@ async def find_tenant(provision: Database, name: str) -> Tenant | None:
     async with provision.system() as session:
         found = await repository.tenant_by_name(session, name)
     return Tenant(TenantId(found[0]), name, ProjectId(found[1])) if found else None
+
+
+async def list_tenant_ids(session: WriteSession) -> list[TenantId]:
+    """All tenants. For a login that may see them all, such as `migrate`."""
+    return [TenantId(id) for id in await repository.tenant_ids(session)]
+
+
+async def project_exists(session: WriteSession, ctx: Context, project: UUID) -> bool:
+    """Whether the caller's tenant has this project."""
+    return await repository.project_exists(session, ctx.tenant, project)
 
 
 async def create_tenant(provision: Database, migrate: Database, name: str) -> Tenant:

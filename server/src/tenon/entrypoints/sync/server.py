@@ -1,4 +1,4 @@
-"""Wire the feed, the usage store and the gate into one gRPC server."""
+"""Wire the feed, the usage store and the interceptor into one gRPC server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from tenon.entrypoints.sync.tls import server_credentials
-from tenon.inference.gateway_sync import Enrolment, Feed, Gatekeeper, GatewayControl, LeaseDesk
+from tenon.inference.gateway_sync import AuthenticationInterceptor, Enrolment, Feed, GatewayControl
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import add_GatewayControlServicer_to_server
 from tenon.inference.usage import UsageStore
 from tenon.kit.database import Database
@@ -38,8 +38,8 @@ async def serving(settings: Settings) -> AsyncIterator[int]:
     sync, usage = Database(settings.database, "sync", pool_size=4), Database(settings.database, "usage", pool_size=8)
     lease = Database(settings.database, "lease", pool_size=4)
     feed, store = Feed(sync), UsageStore(usage)
-    server = grpc.aio.server(interceptors=[Gatekeeper(Enrolment(settings.gateway_tokens))], options=_OPTIONS)
-    add_GatewayControlServicer_to_server(GatewayControl(feed, store, LeaseDesk(lease)), server)
+    server = grpc.aio.server(interceptors=[AuthenticationInterceptor(Enrolment(settings.gateway_tokens))], options=_OPTIONS)
+    add_GatewayControlServicer_to_server(GatewayControl(feed, store, lease), server)
     port = _bind(server, settings)
     polling = asyncio.create_task(feed.run())
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from tenon.core import tenancy
 from tenon.kit import telemetry
-from tenon.kit.database import Database
+from tenon.kit.database import Database, idempotency
 from tenon.kit.errors import NotFound
 from tenon.ontology.schema import service as schema
 
@@ -25,10 +26,8 @@ class Housekeeping:
         if time.monotonic() - self._done_at < PERIOD_SECONDS:
             return 0
         async with self._migrate.system() as session:
-            tenants = [row["id"] for row in await session.rows("select id from tenon.tenant order by id")]
-            removed = await session.execute(
-                "delete from tenon.idempotency where created_at < now() - make_interval(days => :days)", {"days": IDEMPOTENCY_DAYS}
-            )
+            tenants = await tenancy.list_tenant_ids(session)
+            removed = await idempotency.remove_old(session, days=IDEMPOTENCY_DAYS)
         made = 0
         for tenant in tenants:
             try:

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import structlog
 
-from tenon.core import events
+from tenon.core import events, identity
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, TenantId
 from tenon.core.events import Event
 from tenon.inference.billing import lease_rows, soft_rows
 from tenon.inference.billing.contracts import Period, SoftBudget, SoftUse
-from tenon.inference.limits import Subject, successors
+from tenon.inference.limits import Subject
 from tenon.kit.database import WriteSession
 from tenon.kit.ids import uuid7
 
@@ -53,7 +53,7 @@ async def soft_budgets_of(session: WriteSession, tenants: list[UUID]) -> dict[UU
     """The soft budgets of these tenants; tenants without any are left out."""
     found: dict[UUID, list[SoftBudget]] = {}
     rows = await soft_rows.of_tenants(session, tenants)
-    rotated = await successors(session, [row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value])
+    rotated = await identity.successors(session, {row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value})
     for row in rows:
         ids = frozenset({row["subject_id"], *rotated.get(row["subject_id"], ())})
         budget = SoftBudget(row["id"], Subject(row["subject"]), ids, row["currency"], Period(row["period"]))

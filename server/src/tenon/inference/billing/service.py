@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,14 +11,14 @@ from uuid import UUID
 
 from sqlalchemy.engine import RowMapping
 
-from tenon.core import audit
+from tenon.core import audit, identity
 from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.inference.billing import errors, lease_rows, repository
 from tenon.inference.billing.contracts import Budget, BudgetDraft, BudgetState, Lease, LeaseState, Mode, Period, Price, PriceDraft
 from tenon.inference.billing.periods import ends_at, starts_at
-from tenon.inference.limits import Subject, begin_governance_change, checked_subject, new_revision, successors
+from tenon.inference.limits import Subject, begin_governance_change, checked_subject, make_revision
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import Invalid
@@ -49,7 +50,7 @@ async def create_price(session: WriteSession, ctx: Context, terms: PriceDraft) -
     id = uuid7()
     await repository.insert_price(session, ctx.tenant, id, terms)
     await audit.record(session, ctx, AuditEvent("price.create", "Price", str(id), payload=asdict(terms)))
-    await new_revision(session, ctx)
+    await make_revision(session, ctx)
     return Price(id, terms)
 
 
@@ -115,7 +116,7 @@ async def find_budget(session: WriteSession, ctx: Context, id: UUID) -> BudgetSt
 async def list_budgets(session: WriteSession, ctx: Context) -> list[Budget]:
     """The tenant's budgets by subject."""
     _authorize_budgets(ctx)
-    return [_budget(row) for row in await repository.budgets(session, ctx.tenant)]
+    return await _budgets(session, await repository.budgets(session, ctx.tenant))
 
 
 async def list_leases(session: WriteSession, ctx: Context, id: UUID, *, open_only: bool) -> list[Lease]:
@@ -178,9 +179,8 @@ async def budgets_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, l
     """All budgets of these tenants. For the login `sync`."""
     found: dict[UUID, list[Budget]] = {tenant: [] for tenant in tenants}
     rows = await repository.budgets_of(session, tenants)
-    rotated = await successors(session, [row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value])
-    for row in rows:
-        found[row["tenant_id"]].append(replace(_budget(row), also_keys=rotated.get(row["subject_id"], ())))
+    for row, budget in zip(rows, await _budgets(session, rows), strict=True):
+        found[row["tenant_id"]].append(budget)
     return found
 
 
@@ -193,7 +193,8 @@ async def _find(session: WriteSession, ctx: Context, id: UUID) -> Budget:
     rows = await repository.budgets(session, ctx.tenant, id)
     if not rows:
         raise errors.budget_not_found()
-    return _budget(rows[0])
+    (budget,) = await _budgets(session, rows)
+    return budget
 
 
 async def _state(session: WriteSession, ctx: Context, budget: Budget) -> BudgetState:
@@ -214,7 +215,7 @@ def _authorize_budgets(ctx: Context) -> None:
 
 async def _tell(session: WriteSession, ctx: Context, action: str, id: UUID, payload: dict[str, Any]) -> None:
     await audit.record(session, ctx, AuditEvent(action, "Budget", str(id), payload=payload))
-    await new_revision(session, ctx)
+    await make_revision(session, ctx)
 
 
 def _check_price(terms: PriceDraft) -> None:
@@ -241,8 +242,20 @@ def _check_amount(amount_nano: int) -> None:
         raise errors.invalid_budget(f"An amount is 1 to {AMOUNT_NANO_MAX} nano-units.", "amount_nano")
 
 
-def _budget(row: RowMapping) -> Budget:
-    return Budget(
-        row["id"], Subject(row["subject"]), row["subject_id"], Mode(row["mode"]), row["currency"], row["amount_nano"],
-        Period(row["period"]), row["created_at"],
-    )  # fmt: skip
+async def _budgets(session: WriteSession, rows: Sequence[RowMapping]) -> list[Budget]:
+    """Stored budgets, each with the keys that its key was rotated to."""
+    rotated = await identity.successors(session, {row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value})
+    return [
+        Budget(
+            id=row["id"],
+            subject=Subject(row["subject"]),
+            subject_id=row["subject_id"],
+            mode=Mode(row["mode"]),
+            currency=row["currency"],
+            amount_nano=row["amount_nano"],
+            period=Period(row["period"]),
+            created_at=row["created_at"],
+            also_keys=rotated.get(row["subject_id"], ()) if row["subject"] == Subject.KEY.value else (),
+        )
+        for row in rows
+    ]

@@ -17,10 +17,10 @@ import structlog
 
 from tenon.core import identity
 from tenon.core.policy import bundle_version
-from tenon.inference import models
-from tenon.inference.gateway_sync import records, repository
+from tenon.inference import limits, models
+from tenon.inference.gateway_sync import messages, repository
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
-from tenon.inference.gateway_sync.governing import governance_between
+from tenon.inference.gateway_sync.governance_messages import governance_between
 from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
 
@@ -33,8 +33,8 @@ RETRY_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
-class Lagging(Exception):
-    """This subscriber does not read fast enough; it should come back and continue."""
+class SubscriberTooSlow(Exception):
+    """This subscriber does not read fast enough. It should subscribe again and continue."""
 
 
 class _Subscriber:
@@ -42,28 +42,28 @@ class _Subscriber:
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[wire.Update | None] = asyncio.Queue(QUEUE_MAX)
-        self.lagging = False
+        self.too_slow = False
 
     def offer(self, update: wire.Update | None) -> None:
         try:
             self.queue.put_nowait(update)
         except asyncio.QueueFull:
-            self.lagging = True
+            self.too_slow = True
 
 
 class Feed:
-    """Tells subscribers what changed. `run` must be running; `close` ends every stream."""
+    """Sends subscribers what changed. `run` must be running; `close` ends every stream."""
 
     def __init__(self, sync: Database) -> None:
         self._sync = sync
         self._subscribers: set[_Subscriber] = set()
-        self._told = 0  # everything up to this revision was published
+        self._published = 0  # everything up to this revision was published
         self._closed = asyncio.Event()
         self._last_heartbeat = 0.0
 
     async def run(self) -> None:
-        """Poll until closed. A database that does not answer is asked again, and nobody gets a heartbeat meanwhile."""
-        self._told = await self._head_when_reachable()
+        """Poll until closed. A database that does not answer is polled again, and nobody gets a heartbeat meanwhile."""
+        self._published = await self._head_when_reachable()
         while not self._closed.is_set():
             pause = POLL_SECONDS
             try:
@@ -80,7 +80,7 @@ class Feed:
             subscriber.offer(None)
 
     async def updates(self, known_revision: int, known_origin: str) -> AsyncIterator[wire.Update]:
-        """First what this subscriber lacks, then what happens. Raises Lagging when it does not keep up."""
+        """First what this subscriber lacks, then what happens. Raises SubscriberTooSlow when it does not keep up."""
         subscriber = _Subscriber()
         self._subscribers.add(subscriber)  # before the database is read: what commits meanwhile is in the queue
         try:
@@ -88,25 +88,25 @@ class Feed:
             async for update in self._catch_up(known_revision, known_origin):
                 at = update.revision
                 yield update
-            while not subscriber.lagging and (news := await subscriber.queue.get()) is not None:
-                if news.revision > at or news.HasField("heartbeat"):
-                    news.revision = at = max(at, news.revision)
-                    yield news
-            if subscriber.lagging:
-                raise Lagging
+            while not subscriber.too_slow and (change := await subscriber.queue.get()) is not None:
+                if change.revision > at or change.HasField("heartbeat"):
+                    change.revision = at = max(at, change.revision)
+                    yield change
+            if subscriber.too_slow:
+                raise SubscriberTooSlow
         finally:
             self._subscribers.discard(subscriber)
 
     async def resolve(self, key_id: str) -> wire.ResolveKeyResponse:
-        """What is known of one key now, and the revision at which it was true."""
-        async with self._sync.system() as session:
-            row = await repository.key_by_id(session, key_id)
-        if row["key_id"] is None:
-            return wire.ResolveKeyResponse(found=False, revision=row["head"])
-        return wire.ResolveKeyResponse(found=True, key=records.key_record(row), revision=row["head"])
+        """The key as it is now, and the revision at which that is true: both are read from one snapshot."""
+        async with self._sync.system(isolation="REPEATABLE READ") as session:
+            revision, key = await _newest_revision(session), await identity.find_gateway_key(session, key_id)
+        if key is None:
+            return wire.ResolveKeyResponse(found=False, revision=revision)
+        return wire.ResolveKeyResponse(found=True, key=messages.key_record(key), revision=revision)
 
-    async def ask_issuer(self, issuer_id: str) -> None:
-        """Have an issuer's keys fetched before their time; for what is no issuer nothing happens."""
+    async def request_issuer_keys(self, issuer_id: str) -> None:
+        """Have an issuer's keys fetched before their time. For an id that is no issuer's nothing happens."""
         try:
             issuer = UUID(issuer_id)
         except ValueError:
@@ -116,10 +116,10 @@ class Feed:
 
     async def _catch_up(self, known: int, known_origin: str) -> AsyncIterator[wire.Update]:
         async with self._sync.system() as session:
-            origin, head = await self._origin(session), await repository.head(session)
+            origin, head = await self._origin(session), await _newest_revision(session)
         if known_origin != origin or not 0 < known <= head:
             if known_origin == origin and known > head:
-                # The database went back behind what it told: its revisions do not compare with the ones before, so it needs another name.
+                # The database went back behind what it published. Its revisions do not compare with those before, so it needs another name.
                 log.error("feed.rewound", known_revision=known, revision=head)
                 origin = f"{origin}.rewound.{uuid4().hex[:8]}"
             first = await self._snapshot(origin, head)
@@ -138,54 +138,48 @@ class Feed:
         """All routing, and keys in revision order. When not all keys fit, the snapshot stands at the last one's revision: what is above
         comes as changes, as it would have."""
         async with self._sync.system() as session:
-            rows = await repository.keys_between(session, 0, head, SNAPSHOT_KEYS_MAX)
+            keys = await identity.gateway_keys_between(session, 0, head, SNAPSHOT_KEYS_MAX)
             tables = await models.routing_between(session, 0, head)
             governed = await governance_between(session, 0, head)
             issuers = await identity.issuers_between(session, 0, head)
-        keys = []
-        for position, row in enumerate(rows):
-            keys.append(records.key_record(row))
-            if position % 100 == 0:
-                await asyncio.sleep(0)  # deciding about thousands of keys must not hold up heartbeats
-        revision = rows[-1]["revision"] if len(rows) == SNAPSHOT_KEYS_MAX else head
-        routing = [records.routing_table(table) for table in tables]
         snapshot = wire.Snapshot(
             origin=origin,
-            keys=keys,
-            routing=routing,
+            keys=[messages.key_record(key) for key in keys],
+            routing=[messages.routing_table(table) for table in tables],
             governance=[message for _, message in governed],
-            issuers=[records.issuer(issuer) for issuer in issuers],
+            issuers=[messages.issuer(issuer) for issuer in issuers],
         )
+        revision = keys[-1].revision if len(keys) == SNAPSHOT_KEYS_MAX else head
         return wire.Update(revision=revision, snapshot=snapshot)
 
     async def _changes(self, after: int) -> tuple[list[wire.Update], int, bool]:
         """(changes after a revision, in order; the revision they lead to; whether there are more)."""
         async with self._sync.system() as session:
-            head = await repository.head(session)
+            head = await _newest_revision(session)
             if head <= after:
                 return [], after, False
-            # A row that moves on between these statements gets a revision above `head`, and is told then.
-            rows = await repository.keys_between(session, after, head, PAGE_KEYS_MAX)
-            more = len(rows) == PAGE_KEYS_MAX
-            upto = rows[-1]["revision"] if more else head
+            # A row that changes between these statements gets a revision above `head`, and comes in the next round.
+            keys = await identity.gateway_keys_between(session, after, head, PAGE_KEYS_MAX)
+            more = len(keys) == PAGE_KEYS_MAX
+            upto = keys[-1].revision if more else head
             tables = await models.routing_between(session, after, upto)
             governed = await governance_between(session, after, upto)
             issuers = await identity.issuers_between(session, after, upto)
-        updates = [_update(row["revision"], row["changed_at"], key=records.key_record(row)) for row in rows]
-        updates += [_update(table.revision, table.changed_at, routing=records.routing_table(table)) for table in tables]
+        updates = [_update(key.revision, key.changed_at, key=messages.key_record(key)) for key in keys]
+        updates += [_update(table.revision, table.changed_at, routing=messages.routing_table(table)) for table in tables]
         updates += [_update(each.revision, each.changed_at, governance=message) for each, message in governed]
-        updates += [_update(issuer.revision, issuer.changed_at, issuer=records.issuer(issuer)) for issuer in issuers]
+        updates += [_update(issuer.revision, issuer.changed_at, issuer=messages.issuer(issuer)) for issuer in issuers]
         return sorted(updates, key=lambda update: update.revision), upto, more
 
     async def _poll(self) -> None:
         more = True
         while more:
-            updates, self._told, more = await self._changes(self._told)
+            updates, self._published, more = await self._changes(self._published)
             for update in updates:
                 self._publish(update)
         if time.monotonic() - self._last_heartbeat >= HEARTBEAT_SECONDS:
             self._last_heartbeat = time.monotonic()
-            self._publish(_heartbeat(self._told))
+            self._publish(_heartbeat(self._published))
 
     def _publish(self, update: wire.Update) -> None:
         for subscriber in self._subscribers:
@@ -194,14 +188,14 @@ class Feed:
             subscriber.offer(own)
 
     async def _origin(self, session: WriteSession) -> str:
-        """Also names the policy bundle: records hold its decisions, so another bundle means telling everything anew."""
+        """Also names the policy bundle: records hold its decisions, so another bundle means that everything is sent again."""
         return f"{self._sync.names.installation}.{await repository.history(session)}.{bundle_version()[:16]}"
 
     async def _head_when_reachable(self) -> int:
         while True:
             try:
                 async with self._sync.system() as session:
-                    return await repository.head(session)
+                    return await _newest_revision(session)
             except Exception:
                 log.warning("feed.database_unreachable", exc_info=True)
                 if await self._sleep(RETRY_SECONDS):
@@ -214,6 +208,11 @@ class Feed:
         except TimeoutError:
             return False
         return True
+
+
+async def _newest_revision(session: WriteSession) -> int:
+    """Whatever committed with this revision or below is there for the next statement: revision order is commit order (migration 0001)."""
+    return max(await identity.newest_revision(session), await models.newest_revision(session), await limits.newest_revision(session))
 
 
 def _update(revision: int, changed_at: datetime, **change: Any) -> wire.Update:

@@ -1,4 +1,4 @@
-"""The gate every gRPC call passes: who is it, and nothing of an exception gets out (grpc.aio would send its text to the caller)."""
+"""Every gRPC call passes here: the gateway is authenticated, and no exception's text gets out (grpc.aio would send it to the caller)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Behaviour = Callable[[Any, ServicerContext], Awaitable[Any]]
 log = structlog.get_logger(__name__)
 
 
-class Gatekeeper(grpc.aio.ServerInterceptor):
-    """Lets enrolled gateways in, and maps whatever goes wrong inside to a status without details."""
+class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
+    """Lets enrolled gateways in, and maps every failure inside to a status without details."""
 
     def __init__(self, enrolment: Enrolment) -> None:
         self._enrolment = enrolment
@@ -28,7 +28,7 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler behind the gate."""
+        """The handler, or a refusal for who is not enrolled."""
         metadata = handler_call_details.invocation_metadata or ()
         if self._enrolment.gateway(metadata) is None:
             return grpc.stream_stream_rpc_method_handler(_refuse)  # of this shape it answers before any message came
@@ -38,7 +38,7 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
 
 
 async def _refuse(_request: Any, context: ServicerContext) -> None:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this gateway is not enrolled, or its token is wrong")
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This gateway is not enrolled, or its token is wrong.")
 
 
 def _guarded(handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
@@ -75,8 +75,8 @@ async def _abort(error: Exception, context: ServicerContext) -> None:
             raise cause
     log.error("gateway_call.failed", exc_info=error)
     if all(_is_outage(cause) for cause in causes):
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane's database does not answer; try again")
-    await context.abort(grpc.StatusCode.INTERNAL, "the call failed on our side; its cause is in the log")
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "The control plane's database does not answer. Try again.")
+    await context.abort(grpc.StatusCode.INTERNAL, "The call failed on our side. Its cause is in the log.")
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -18,19 +18,8 @@ class Malformed(Exception):
     """The message cannot be understood; its text names what is wrong and holds nothing else."""
 
 
-class LeaseDesk:
-    """Where leases and shares are given out, as the login `lease`. All state is in the database: any number of replicas may serve."""
-
-    def __init__(self, lease: Database) -> None:
-        self._lease = lease
-
-    def stream(self, gateway: str) -> LeaseStream:
-        """A new stream of this gateway."""
-        return LeaseStream(self._lease, gateway)
-
-
 class LeaseStream:
-    """One stream of one process: answers its messages in order, one each."""
+    """One stream of one process: answers its messages in order, one each. All lasting state is in the database, so any replica may serve."""
 
     def __init__(self, lease: Database, gateway: str) -> None:
         self._lease = lease

@@ -1,4 +1,4 @@
-"""The gRPC door: the four calls of contracts/gateway.proto. Whoever gets here was let in by the Gatekeeper."""
+"""The four calls of contracts/gateway.proto. Whoever gets here was authenticated by the interceptor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 import grpc
 
+from tenon.core.identity import is_key_id
 from tenon.inference.gateway_sync.enrolment import GATEWAY_ID
-from tenon.inference.gateway_sync.feed import Feed, Lagging
+from tenon.inference.gateway_sync.feed import Feed, SubscriberTooSlow
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import GatewayControlServicer
-from tenon.inference.gateway_sync.leases import LeaseDesk, Malformed
-from tenon.inference.gateway_sync.records import usage_claim
+from tenon.inference.gateway_sync.leases import LeaseStream, Malformed
+from tenon.inference.gateway_sync.messages import usage_claim
 from tenon.inference.usage import UsageStore
-from tenon.inference.usage.admission import is_key_id
+from tenon.kit.database import Database
 
 BATCHES_AT_ONCE = 4  # a stream; more wait, and the transport tells the gateway to wait
 RECORDS_A_BATCH_MAX = 10_000
@@ -24,12 +25,12 @@ ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class GatewayControl(GatewayControlServicer):
-    """Wiring of the feed, the usage store and the lease desk to the wire."""
+    """Wiring of the feed, the usage store and the leases to the wire. `lease`: the login that leases and shares are granted by."""
 
-    def __init__(self, feed: Feed, store: UsageStore, desk: LeaseDesk) -> None:
+    def __init__(self, feed: Feed, store: UsageStore, lease: Database) -> None:
         self._feed = feed
         self._store = store
-        self._desk = desk
+        self._lease = lease
 
     async def Subscribe(self, request: wire.SubscribeRequest, context: ServicerContext) -> None:  # type: ignore[override]
         """Updates until either side ends it."""
@@ -39,13 +40,13 @@ class GatewayControl(GatewayControlServicer):
             async with aclosing(self._feed.updates(request.known_revision, request.snapshot_origin)) as updates:  # type: ignore[type-var]
                 async for update in updates:
                     await context.write(update)
-        except Lagging:
+        except SubscriberTooSlow:
             await context.abort(grpc.StatusCode.ABORTED, "too slow: subscribe again from the revision you are at")
 
     async def ResolveKey(self, request: wire.ResolveKeyRequest, context: ServicerContext) -> wire.ResolveKeyResponse:
-        """One key, now; or word of a key that an issuer is not known to have."""
+        """One key as it is now; or, with `issuer_id`, have the issuer's keys fetched."""
         if request.issuer_id:
-            await self._feed.ask_issuer(request.issuer_id)
+            await self._feed.request_issuer_keys(request.issuer_id)
             return wire.ResolveKeyResponse(found=False)
         if not is_key_id(request.key_id):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "key_id is 10 base62 characters")
@@ -54,13 +55,13 @@ class GatewayControl(GatewayControlServicer):
     async def ShipUsage(self, request_iterator: AsyncIterator[wire.UsageBatch], context: ServicerContext) -> None:  # type: ignore[override]
         """Store batches side by side and acknowledge each after its commit; the first that fails ends the stream, unacknowledged."""
         await context.send_initial_metadata(())
-        gateway, room, writing = gateway_of(context), asyncio.Semaphore(BATCHES_AT_ONCE), asyncio.Lock()
+        gateway, slots, writing = gateway_of(context), asyncio.Semaphore(BATCHES_AT_ONCE), asyncio.Lock()
 
         async def store(batch: wire.UsageBatch) -> None:
             try:
                 receipt = await self._store.store(gateway, [usage_claim(record) for record in batch.records])
             finally:
-                room.release()
+                slots.release()
             async with writing:  # one write at a time is all a call can take
                 await context.write(
                     wire.UsageAck(
@@ -72,13 +73,13 @@ class GatewayControl(GatewayControlServicer):
             async for batch in request_iterator:
                 if len(batch.records) > RECORDS_A_BATCH_MAX:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a batch has at most {RECORDS_A_BATCH_MAX} records")
-                await room.acquire()
+                await slots.acquire()
                 storing.create_task(store(batch))
 
     async def Lease(self, request_iterator: AsyncIterator[wire.LeaseRequest], context: ServicerContext) -> None:  # type: ignore[override]
         """Answer each message of a process after its commit, in order."""
         await context.send_initial_metadata(())
-        stream = self._desk.stream(gateway_of(context))
+        stream = LeaseStream(self._lease, gateway_of(context))
         async for request in request_iterator:
             try:
                 answer = await stream.answer(request)
@@ -88,6 +89,6 @@ class GatewayControl(GatewayControlServicer):
 
 
 def gateway_of(context: ServicerContext) -> str:
-    """The enrolled gateway's id, which the Gatekeeper has proven."""
+    """The enrolled gateway's id, which the interceptor has proven."""
     metadata = {name: value for name, value in context.invocation_metadata() or ()}
     return str(metadata[GATEWAY_ID])

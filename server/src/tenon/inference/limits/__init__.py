@@ -16,9 +16,9 @@ from tenon.inference.limits.service import (
     governed_between,
     limits_of,
     list_limits,
-    new_revision,
+    make_revision,
+    newest_revision,
     replace_limit,
-    successors,
 )
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
     "governed_between",
     "limits_of",
     "list_limits",
-    "new_revision",
+    "make_revision",
+    "newest_revision",
     "replace_limit",
-    "successors",
 ]

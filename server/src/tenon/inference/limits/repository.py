@@ -22,7 +22,7 @@ async def lock(session: WriteSession, tenant: UUID) -> None:
     await session.execute("select pg_advisory_xact_lock(hashtextextended('tenon.governance:' || :tenant, 0))", {"tenant": str(tenant)})
 
 
-async def new_revision(session: WriteSession, tenant: UUID) -> None:
+async def make_revision(session: WriteSession, tenant: UUID) -> None:
     """Tell the gateways: last in the transaction, for it holds the stream's lock until commit. A trigger sets the number."""
     await session.execute(
         "insert into tenon.governance (tenant_id, revision) values (:tenant, 0) on conflict (tenant_id) do update set revision = 0",
@@ -30,14 +30,8 @@ async def new_revision(session: WriteSession, tenant: UUID) -> None:
     )
 
 
-async def subject_exists(session: WriteSession, tenant: UUID, subject: str, subject_id: str) -> bool:
-    """Whether the tenant has this project, key or principal."""
-    tables = {"project": ("project", "id::text"), "principal": ("principal", "id::text"), "key": ("api_key", "key_id")}
-    table, column = tables[subject]
-    found = await session.scalar(
-        f"select true from tenon.{table} where tenant_id = :tenant and {column} = :id", {"tenant": tenant, "id": subject_id}
-    )
-    return bool(found)
+async def newest_revision(session: WriteSession) -> int:
+    return int(await session.scalar("select coalesce(max(revision), 0) from tenon.governance"))
 
 
 async def limits(session: WriteSession, tenant: UUID, id: UUID | None = None) -> list[RowMapping]:
@@ -103,23 +97,6 @@ async def limits_of(session: WriteSession, tenants: list[UUID]) -> list[RowMappi
     return await session.rows(
         f"select {_LIMIT} from tenon.rate_limit l where l.tenant_id = any(:tenants) order by l.tenant_id, l.id", {"tenants": tenants}
     )
-
-
-_SUCCESSORS = """
-with recursive chain as (
-    select k.tenant_id, k.key_id as root, k.replaced_by as successor from tenon.api_key k
-    where k.key_id = any(:keys) and k.replaced_by is not null
-    union
-    select c.tenant_id, c.root, k.replaced_by from chain c
-    join tenon.api_key k on k.tenant_id = c.tenant_id and k.key_id = c.successor where k.replaced_by is not null
-)
-select root, successor from chain where successor <> root order by root, successor
-"""
-
-
-async def successors(session: WriteSession, keys: list[str]) -> list[RowMapping]:
-    """Each key that one of these was rotated to, however often."""
-    return await session.rows(_SUCCESSORS, {"keys": keys})
 
 
 # --- division, as the login `lease` ---

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.engine import RowMapping
 
-from tenon.core import audit
+from tenon.core import audit, identity, tenancy
 from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
@@ -67,13 +67,14 @@ async def find_limit(session: WriteSession, ctx: Context, id: UUID) -> LimitStat
     rows = await repository.limits(session, ctx.tenant, id)
     if not rows:
         raise errors.limit_not_found()
-    return LimitState(_limit(rows[0]), [_shown(row) for row in await repository.shares(session, ctx.tenant, id)])
+    (limit,) = await _limits(session, rows)
+    return LimitState(limit, [_shown(row) for row in await repository.shares(session, ctx.tenant, id)])
 
 
 async def list_limits(session: WriteSession, ctx: Context) -> list[Limit]:
     """The tenant's limits by subject."""
     _authorize(ctx)
-    return [_limit(row) for row in await repository.limits(session, ctx.tenant)]
+    return await _limits(session, await repository.limits(session, ctx.tenant))
 
 
 async def checked_subject(session: WriteSession, ctx: Context, subject: Subject, subject_id: str) -> str:
@@ -85,11 +86,23 @@ async def checked_subject(session: WriteSession, ctx: Context, subject: Subject,
     if subject is Subject.MODEL:
         known = _MODEL_NAME.fullmatch(subject_id) is not None  # a name may be limited before it is routed
     else:
-        known = len(subject_id) <= 36 and "\0" not in subject_id
-        known = known and await repository.subject_exists(session, ctx.tenant, subject.value, subject_id)
+        known = await _subject_exists(session, ctx, subject, subject_id)
     if not known:
         raise errors.unknown_subject()
     return subject_id
+
+
+async def _subject_exists(session: WriteSession, ctx: Context, subject: Subject, subject_id: str) -> bool:
+    if subject is Subject.KEY:
+        return identity.is_key_id(subject_id) and await identity.key_exists(session, ctx, subject_id)
+    try:
+        id = UUID(subject_id)
+    except ValueError:
+        return False
+    if str(id) != subject_id:
+        return False
+    exists = tenancy.project_exists if subject is Subject.PROJECT else identity.principal_exists
+    return await exists(session, ctx, id)
 
 
 async def begin_governance_change(session: WriteSession, ctx: Context) -> None:
@@ -97,9 +110,14 @@ async def begin_governance_change(session: WriteSession, ctx: Context) -> None:
     await repository.lock(session, ctx.tenant)
 
 
-async def new_revision(session: WriteSession, ctx: Context) -> None:
-    """Tell the gateways that the tenant's governance changed; last in the transaction."""
-    await repository.new_revision(session, ctx.tenant)
+async def make_revision(session: WriteSession, ctx: Context) -> None:
+    """Publish to the gateways that the tenant's governance changed; last in the transaction."""
+    await repository.make_revision(session, ctx.tenant)
+
+
+async def newest_revision(session: WriteSession) -> int:
+    """The newest revision of any tenant's governance. For the login `sync`."""
+    return await repository.newest_revision(session)
 
 
 async def governed_between(session: WriteSession, after: int, upto: int) -> list[Governed]:
@@ -112,17 +130,8 @@ async def limits_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, li
     """All limits of these tenants. For the login `sync`."""
     found: dict[UUID, list[Limit]] = {tenant: [] for tenant in tenants}
     rows = await repository.limits_of(session, tenants)
-    rotated = await successors(session, [row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value])
-    for row in rows:
-        found[row["tenant_id"]].append(replace(_limit(row), also_keys=rotated.get(row["subject_id"], ())))
-    return found
-
-
-async def successors(session: WriteSession, keys: list[str]) -> dict[str, tuple[str, ...]]:
-    """The keys that each of these was rotated to; keys that were not are left out. For the logins `sync` and `usage`."""
-    found: dict[str, tuple[str, ...]] = {}
-    for row in await repository.successors(session, keys) if keys else ():
-        found[row["root"]] = (*found.get(row["root"], ()), row["successor"])
+    for row, limit in zip(rows, await _limits(session, rows), strict=True):
+        found[row["tenant_id"]].append(limit)
     return found
 
 
@@ -137,7 +146,7 @@ async def _begin_change(session: WriteSession, ctx: Context) -> None:
 
 async def _tell(session: WriteSession, ctx: Context, action: str, id: UUID, payload: dict[str, Any]) -> None:
     await audit.record(session, ctx, AuditEvent(action, "Limit", str(id), payload=payload))
-    await new_revision(session, ctx)
+    await make_revision(session, ctx)
 
 
 def _check_amounts(draft: LimitDraft) -> None:
@@ -156,11 +165,22 @@ def _described(draft: LimitDraft) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _limit(row: RowMapping) -> Limit:
-    return Limit(
-        row["id"], Subject(row["subject"]), row["subject_id"], row["requests_per_minute"], row["tokens_per_minute"], row["concurrency"],
-        row["created_at"],
-    )  # fmt: skip
+async def _limits(session: WriteSession, rows: Sequence[RowMapping]) -> list[Limit]:
+    """Stored limits, each with the keys that its key was rotated to."""
+    rotated = await identity.successors(session, {row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value})
+    return [
+        Limit(
+            id=row["id"],
+            subject=Subject(row["subject"]),
+            subject_id=row["subject_id"],
+            requests_per_minute=row["requests_per_minute"],
+            tokens_per_minute=row["tokens_per_minute"],
+            concurrency=row["concurrency"],
+            created_at=row["created_at"],
+            also_keys=rotated.get(row["subject_id"], ()) if row["subject"] == Subject.KEY.value else (),
+        )
+        for row in rows
+    ]
 
 
 def _shown(row: RowMapping) -> dict[str, Any]:

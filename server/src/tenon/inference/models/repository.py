@@ -123,7 +123,7 @@ async def delete_model(session: WriteSession, tenant: UUID, model: str) -> int:
     return await session.execute("delete from tenon.model where tenant_id = :tenant and name = :model", {"tenant": tenant, "model": model})
 
 
-async def new_revision(session: WriteSession, tenant: UUID) -> None:
+async def make_revision(session: WriteSession, tenant: UUID) -> None:
     """Tell the gateways: last in the transaction, for it holds the stream's lock until commit. A trigger sets the number."""
     await session.execute(
         "insert into tenon.routing (tenant_id, revision) values (:tenant, 0) on conflict (tenant_id) do update set revision = 0",
@@ -148,6 +148,10 @@ from tenon.routing r
 where r.revision > :after and r.revision <= :upto
 order by r.revision
 """
+
+
+async def newest_revision(session: WriteSession) -> int:
+    return int(await session.scalar("select coalesce(max(revision), 0) from tenon.routing"))
 
 
 async def routing_between(session: WriteSession, after: int, upto: int) -> list[RowMapping]:

@@ -142,6 +142,11 @@ async def list_models(session: WriteSession, ctx: Context) -> list[Model]:
     return _models([tuple(row.values()) for row in rows])
 
 
+async def newest_revision(session: WriteSession) -> int:
+    """The newest revision of any tenant's routing. For the login `sync`."""
+    return await repository.newest_revision(session)
+
+
 async def routing_between(session: WriteSession, after: int, upto: int) -> list[RoutingTable]:
     """Routing tables of all tenants with revision in (after, upto], in revision order. For the login `sync`."""
     return [_routing(row) for row in await repository.routing_between(session, after, upto)]
@@ -159,7 +164,7 @@ async def _begin_change(session: WriteSession, ctx: Context) -> None:
 async def _tell(session: WriteSession, ctx: Context, action: str, kind: str, id: str, payload: dict[str, Any]) -> None:
     """Audit entry and new revision of a change."""
     await audit.record(session, ctx, AuditEvent(action, kind, id, payload=payload))
-    await repository.new_revision(session, ctx.tenant)
+    await repository.make_revision(session, ctx.tenant)
 
 
 def _checked(draft: EndpointDraft, upstreams: Upstreams) -> EndpointDraft:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
+from tenon.core.identity import KeyOwner, is_key_id
 from tenon.inference.billing import Rated
 from tenon.inference.usage.contracts import Claim, Reason
 
@@ -17,19 +17,8 @@ COUNT_MAX = 1 << 40
 INT_MAX = 2**31 - 1
 LEASE_USES_MAX = 64
 NANO_MAX = 2**62
-_KEY_ID = re.compile(r"[0-9A-Za-z]{10}")
 _EARLIEST_US = 0
 _LATEST_US = 4_102_444_800_000_000  # 2100-01-01
-
-
-@dataclass(frozen=True, slots=True)
-class KeyOwner:
-    """To whom a key's usage belongs."""
-
-    tenant: UUID
-    project: UUID
-    principal: UUID
-    session: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +57,6 @@ def admit(claim: Claim, *, owner: KeyOwner | None, gateway: str, today: date) ->
     if abs(day - today) > DAYS_AROUND:
         return Reason.OTHER_DAY
     return Admitted(claim, record_id, day, owner, endpoint, started_at)
-
-
-def is_key_id(text: str) -> bool:
-    """Whether this could be a key's id, and so may be looked up."""
-    return _KEY_ID.fullmatch(text) is not None
 
 
 def is_record_id(raw: bytes) -> bool:

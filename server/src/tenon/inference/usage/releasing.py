@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from tenon.core import audit
+from tenon.core import audit, identity
 from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
@@ -57,7 +57,7 @@ def release_task(usage: Database) -> Callable[[], Awaitable[int]]:
             rows = await quarantine_rows.asked(session, BATCH)
             if not rows:
                 return 0
-            owners = await repository.key_owners(session, sorted({row["claim"]["key_id"] for row in rows}))
+            owners = await identity.key_owners(session, {row["claim"]["key_id"] for row in rows})
             booked = [(bytes(row["raw_sha256"]), _admitted(row, owners.get(row["claim"]["key_id"]))) for row in rows]
             rated = await costing.rated(session, [record for _, record in booked if record])
             records = [record for record in rated if isinstance(record, Admitted)]

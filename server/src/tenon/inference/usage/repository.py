@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from sqlalchemy.engine import RowMapping
 
-from tenon.inference.usage.admission import Admitted, KeyOwner, lease_uses
+from tenon.inference.usage.admission import Admitted, lease_uses
 from tenon.inference.usage.contracts import Claim, UsageFilter
 from tenon.kit.database import WriteSession
 
@@ -82,14 +82,6 @@ where (r.key_id, r.model, r.outcome, r.usage_source, r.input_tokens, r.output_to
 async def make_partitions(session: WriteSession, days_ahead: int) -> int:
     """Partitions for the days to come; the number of new ones."""
     return int(await session.scalar("select tenon.make_usage_partitions(:days)", {"days": days_ahead}))
-
-
-async def key_owners(session: WriteSession, key_ids: list[str]) -> dict[str, KeyOwner]:
-    """To whom each of these keys belongs; unknown ones are left out."""
-    rows = await session.rows(
-        "select key_id, tenant_id, project_id, principal_id, session_id from tenon.api_key where key_id = any(:ids)", {"ids": key_ids}
-    )
-    return {row["key_id"]: KeyOwner(row["tenant_id"], row["project_id"], row["principal_id"], row["session_id"]) for row in rows}
 
 
 async def stored_ids(session: WriteSession, days: list[date], ids: list[UUID]) -> set[UUID]:

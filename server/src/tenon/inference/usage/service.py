@@ -8,11 +8,12 @@ from uuid import UUID
 
 import structlog
 
+from tenon.core import identity
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.inference import billing
 from tenon.inference.usage import costing, quarantine_rows, repository
-from tenon.inference.usage.admission import Admitted, admit, day_of, is_key_id
+from tenon.inference.usage.admission import Admitted, admit, day_of
 from tenon.inference.usage.contracts import Claim, Reason, Receipt, Totals, UsageFilter, UsagePage
 from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
@@ -36,7 +37,7 @@ class UsageStore:
         """Store a batch in one transaction; when this returns, it is committed. Raises what the database raises, with nothing stored."""
         await self.make_partitions()
         async with self._usage.system() as session:
-            owners = await repository.key_owners(session, sorted({claim.key_id for claim in claims if is_key_id(claim.key_id)}))
+            owners = await identity.key_owners(session, {claim.key_id for claim in claims if identity.is_key_id(claim.key_id)})
             today = clock.now().date()
             decided = [admit(claim, owner=owners.get(claim.key_id), gateway=gateway, today=today) for claim in claims]
             decided = await costing.rated(session, decided)

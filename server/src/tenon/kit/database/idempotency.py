@@ -55,3 +55,13 @@ async def once(
         {**where, "hash": request_sha256, "status": status, "answer": json.dumps(answer)},
     )
     return status, answer, False
+
+
+_REMOVE_OLD = """
+delete from tenon.idempotency where created_at < now() - make_interval(days => :days)
+"""
+
+
+async def remove_old(session: WriteSession, *, days: int) -> int:
+    """Remove the answers that nobody will repeat any more. How many there were. For the login `migrate`."""
+    return await session.execute(_REMOVE_OLD, {"days": days})

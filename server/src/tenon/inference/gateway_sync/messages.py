@@ -1,46 +1,46 @@
-"""Rows and contracts into the messages of contracts/gateway.proto, and back."""
+"""Keys, issuers, routing and usage as messages of contracts/gateway.proto, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy.engine import RowMapping
-
-from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, SessionId, TenantId
-from tenon.core.identity import TrustedIssuer
-from tenon.core.policy import Action, Resource, is_permitted
+from tenon.core.identity import GatewayKey, KeyKind, Priority, TrustedIssuer
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.inference.models import RoutingTable, SealedEndpoint, is_written_as_private
 from tenon.inference.usage import Claim
 
-_KINDS = {"usr": wire.KEY_KIND_USER, "svc": wire.KEY_KIND_SERVICE, "agt": wire.KEY_KIND_AGENT, "ses": wire.KEY_KIND_SESSION}
-_PRIORITIES = {"low": wire.PRIORITY_LOW, "normal": wire.PRIORITY_NORMAL, "high": wire.PRIORITY_HIGH}
+_KEY_KINDS = {
+    KeyKind.USER: wire.KEY_KIND_USER, KeyKind.SERVICE: wire.KEY_KIND_SERVICE, KeyKind.AGENT: wire.KEY_KIND_AGENT,
+    KeyKind.SESSION: wire.KEY_KIND_SESSION,
+}  # fmt: skip
+_PRIORITIES = {Priority.LOW: wire.PRIORITY_LOW, Priority.NORMAL: wire.PRIORITY_NORMAL, Priority.HIGH: wire.PRIORITY_HIGH}
 _PROTOCOLS = {"openai": wire.PROTOCOL_OPENAI, "anthropic": wire.PROTOCOL_ANTHROPIC, "kserve_grpc": wire.PROTOCOL_KSERVE_GRPC}
 
 
-def key_record(row: RowMapping) -> wire.KeyRecord:
-    """A key as gateways need it; whether it may call models is decided here, by policy."""
+def key_record(key: GatewayKey) -> wire.KeyRecord:
+    """A key as gateways get it."""
+    federation = key.federation
     return wire.KeyRecord(
-        key_id=row["key_id"],
-        secret_sha256=bytes(row["secret_sha256"] or b""),
-        revision=row["revision"],
-        revoked=row["revoked"],
-        expires_at_unix_ms=int(row["expires_at"].timestamp() * 1_000) if row["expires_at"] else 0,
-        strict=row["strict"],
-        tenant_id=str(row["tenant_id"]),
-        project_id=str(row["project_id"]),
-        principal_id=str(row["principal_id"]),
-        session_id=str(row["session_id"] or ""),
-        kind=_KINDS[row["kind"]],
-        may_call_models=_may_call_models(row),
-        allowed_models=row["allowed_models"],
-        ceiling_markings=row["ceiling"],
-        allowed_operations=row["allowed_operations"],
-        source_networks=row["source_networks"],
-        certificate_sha256=bytes(row["certificate_sha256"] or b""),
-        federation=wire.Federation(issuer_id=str(row["issuer_id"]), subject=row["subject"]) if row["issuer_id"] else None,
-        priority=_PRIORITIES[row["priority"]],
-        replaced_by=row["replaced_by"] or "",
+        key_id=key.key_id,
+        secret_sha256=key.secret_sha256,
+        revision=key.revision,
+        revoked=key.revoked,
+        expires_at_unix_ms=int(key.expires_at.timestamp() * 1_000) if key.expires_at else 0,
+        strict=key.strict,
+        tenant_id=str(key.tenant),
+        project_id=str(key.project),
+        principal_id=str(key.principal),
+        session_id=str(key.session or ""),
+        kind=_KEY_KINDS[key.kind],
+        may_call_models=key.may_call_models,
+        allowed_models=key.allowed_models,
+        ceiling_markings=key.ceiling,
+        allowed_operations=key.scope.operations,
+        source_networks=key.scope.networks,
+        certificate_sha256=key.scope.certificate_sha256 or b"",
+        federation=wire.Federation(issuer_id=str(federation.issuer), subject=federation.subject) if federation else None,
+        priority=_PRIORITIES[key.scope.priority],
+        replaced_by=key.replaced_by or "",
     )
 
 
@@ -58,19 +58,6 @@ def issuer(trusted: TrustedIssuer) -> wire.Issuer:
         leeway_ms=trusted.leeway_ms,
         lifetime_max_ms=trusted.lifetime_max_ms,
     )
-
-
-def _may_call_models(row: RowMapping) -> bool:
-    ctx = Context(
-        tenant=TenantId(row["tenant_id"]),
-        chain=(Actor(PrincipalId(row["principal_id"]), PrincipalKind(row["principal_kind"]), row["principal_name"]),),
-        roles=frozenset(row["roles"]),
-        clearance=frozenset(),
-        request_id="",
-        session=SessionId(row["session_id"]) if row["session_id"] else None,
-        opens_sessions_only=row["kind"] == "agt",
-    )
-    return is_permitted(ctx, Action.CALL_MODEL, Resource("Tenant", str(row["tenant_id"])))
 
 
 def routing_table(table: RoutingTable) -> wire.RoutingTable:
