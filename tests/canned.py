@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tenon.kit.database import embedded
+from tools.testing.ports import free_port
 
 Tokens = tuple[int, int]
 DELAY_SECONDS_MAX = 0.004
@@ -30,7 +30,7 @@ class Canned:
     """What it was asked, and what it used for it: `used` is the truth that bills are compared with."""
 
     def __init__(self) -> None:
-        self.address = f"127.0.0.1:{embedded.free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.used: list[Tokens] = []
         self.files: list[tuple[str, bytes]] = []
         self._draw = random.Random(20130208)

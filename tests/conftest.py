@@ -9,19 +9,27 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from tenon.kit.database import embedded
 from tenon.kit.settings import Settings, load_settings
 from tests.collector import Collector
+from tools.testing.cleaner import Cleaner
+from tools.testing.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 TENON = ROOT / ".venv" / "bin" / "tenon"
 LISTEN = ("API", "SYNC", "WORKER", "GATEWAY", "GATEWAY_GRPC", "GATEWAY_ADMIN", "ENGINE")
+
+
+@cache
+def cleaner() -> Cleaner:
+    """What removes stacks when this run is killed; started with the first stack."""
+    return Cleaner()
 
 
 @dataclass
@@ -36,17 +44,18 @@ class Stack:
         """A state directory of its own (which PostgreSQL's user can enter when we are root) and free ports."""
         directory = Path(tempfile.mkdtemp(prefix="tenon-e2e-"))
         directory.chmod(0o755)
-        environment = {"TENON_STATE_DIR": str(directory / "state"), "TENON_POSTGRES_PORT": str(embedded.free_port())}
-        environment |= {f"TENON_{name}_LISTEN": f"127.0.0.1:{embedded.free_port()}" for name in LISTEN}
+        cleaner().remember("folder", str(directory))  # a killed run leaves neither processes nor the folder behind
+        environment = {"TENON_STATE_DIR": str(directory / "state"), "TENON_POSTGRES_PORT": str(free_port())}
+        environment |= {f"TENON_{name}_LISTEN": f"127.0.0.1:{free_port()}" for name in LISTEN}
         return cls(directory, environment)
 
     def tenon(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a `tenon` command for this installation."""
-        done = subprocess.run(
+        completed = subprocess.run(
             [str(TENON), *arguments], env=os.environ | self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
-        assert not check or done.returncode == 0, done.stdout + done.stderr + self.logs_tail()
-        return done
+        assert not check or completed.returncode == 0, completed.stdout + completed.stderr + self.logs_tail()
+        return completed
 
     def logs_tail(self) -> str:
         """The end of every log, for a failing test's reader."""
@@ -65,7 +74,7 @@ class Stack:
 
     @property
     def superuser_conninfo(self) -> str:
-        """To look behind the doors; a test changes nothing with it."""
+        """To read what the API does not show; a test changes nothing with it."""
         password = (self.directory / "state" / "postgres" / "superuser.password").read_text()
         database = self.settings.database
         return f"host=127.0.0.1 port={database.port} dbname={database.name} user=postgres password='{password}'"
@@ -79,26 +88,28 @@ class Stack:
         """Stop whatever runs and remove everything."""
         self.tenon("down", check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+        if not self.directory.exists():
+            cleaner().forget(str(self.directory))
 
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[Collector]:
     """Where the installation sends its spans."""
-    made = Collector()
-    yield made
-    made.close()
+    receiver = Collector()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture(scope="session")
 def stack(collector: Collector) -> Iterator[Stack]:
     """One installation with the demo tenant and the airline data for all tests that only use it."""
-    made = Stack.fresh()
-    made.environment["TENON_OTLP_ENDPOINT"] = collector.address
+    running = Stack.fresh()
+    running.environment["TENON_OTLP_ENDPOINT"] = collector.address
     try:
-        made.tenon("up", "--detach")
-        yield made
+        running.tenon("up", "--detach")
+        yield running
     finally:
-        made.remove()
+        running.remove()
 
 
 @pytest.fixture

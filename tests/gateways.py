@@ -13,8 +13,8 @@ import pytest
 
 from tenon.entrypoints.cli.installation import GATEWAY_ID
 from tenon.entrypoints.cli.up import gateway_binary
-from tenon.kit.database import embedded
 from tests.conftest import Stack
+from tools.testing.ports import free_port
 
 START_SECONDS = 30.0
 
@@ -26,7 +26,7 @@ class Gateway:
         directory.mkdir(parents=True, exist_ok=True)
         settings = stack.settings
         self.directory = directory
-        self.listen, self.admin = (f"127.0.0.1:{embedded.free_port()}" for _ in range(2))
+        self.listen, self.admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self._environment = os.environ | {
             "TENON_GATEWAY_LISTEN": self.listen, "TENON_GATEWAY_ADMIN_LISTEN": self.admin,
             "TENON_GATEWAY_CONTROL_URL": f"http://{settings.sync_listen}", "TENON_GATEWAY_ID": GATEWAY_ID,

@@ -1,23 +1,25 @@
-"""Generate the Python side of `contracts/gateway.proto` (make target: `make contracts`).
+"""Generate the Python side of `contracts/gateway.proto` (`make generate`).
 
-The proto is copied to the package path that its module shall have before protoc runs: generated imports are absolute by proto path, so
+The proto is copied to the package path that its module will have before protoc runs: generated imports are absolute by proto path, so
 nothing has to be rewritten afterwards. The output is committed; `--check` (and a test) fails when it differs. Generate with the locked
 grpcio-tools: generated code refuses a runtime that is older than its generator.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.generated import ROOT, diff
+
 PROTO = ROOT / "contracts" / "gateway.proto"
 PACKAGE = Path("tenon/inference/gateway_sync/generated")
 TARGET = ROOT / "server" / "src" / PACKAGE
-ROOM_CARD = '"""Generated from contracts/gateway.proto by tools/generate_grpc.py; do not edit."""\n'
+PACKAGE_DOCSTRING = '"""Generated from contracts/gateway.proto by tools/generate_grpc.py; do not edit."""\n'
 
 
 def generate(into: Path) -> None:
@@ -37,29 +39,27 @@ def generate(into: Path) -> None:
         status = protoc.main(["protoc", f"-I{scratch}", f"-I{well_known}", *plugins, *outputs, str(source)])
     if status != 0:
         raise RuntimeError(f"protoc refused {PROTO.name} with status {status}")
-    (into / PACKAGE / "__init__.py").write_text(ROOM_CARD)
+    (into / PACKAGE / "__init__.py").write_text(PACKAGE_DOCSTRING)
 
 
 def differences() -> list[str]:
-    """Names of generated files that differ from the committed ones, either way."""
+    """A diff for each generated file that is not the committed one; files that came or went are named."""
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch))
-        fresh = {path.name: path.read_bytes() for path in (Path(scratch) / PACKAGE).iterdir()}
-    committed = {path.name: path.read_bytes() for path in TARGET.iterdir() if path.is_file()}
-    return sorted(name for name in fresh.keys() | committed.keys() if fresh.get(name) != committed.get(name))
+        fresh = {path.name: path.read_text() for path in (Path(scratch) / PACKAGE).iterdir()}
+    gone = [f"{path.name} is generated no longer" for path in sorted(TARGET.iterdir()) if path.is_file() and path.name not in fresh]
+    return gone + [difference for name, text in sorted(fresh.items()) if (difference := diff(TARGET / name, text))]
 
 
 def main() -> int:
-    """Generate, or with `--check` say what differs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when the committed output differs")
-    if parser.parse_args().check:
-        if different := differences():
-            sys.stderr.write(f"Generated code differs from contracts/gateway.proto: {', '.join(different)}. Run tools/generate_grpc.py.\n")
-            return 1
+    """Generate, or with `--check` show what differs."""
+    if "--check" not in sys.argv:
+        generate(ROOT / "server" / "src")
         return 0
-    generate(ROOT / "server" / "src")
-    return 0
+    if different := differences():
+        print("\n".join(different))
+        print("Generated code differs from contracts/gateway.proto. Run `make generate` and read the diff.")
+    return 1 if different else 0
 
 
 if __name__ == "__main__":

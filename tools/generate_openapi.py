@@ -12,12 +12,21 @@ from tenon.entrypoints.api.app import build
 from tenon.kit.database import bootstrap
 from tenon.kit.settings import DatabaseSettings, Settings
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools.generated import write_or_check
+
 OPENAPI = Path(__file__).parents[1] / "contracts" / "openapi.json"
 
 
 def generated() -> str:
     """The document as text. Nothing is opened: the application is only built."""
-    folder = Path(tempfile.mkdtemp())
+    with tempfile.TemporaryDirectory() as folder:
+        return document(Path(folder))
+
+
+def document(folder: Path) -> str:
+    """The document of an application whose keys lie in this folder."""
     for name in ("sealing.key", "signing.key"):
         (folder / name).write_bytes(secrets.token_bytes(32))
     settings = Settings(
@@ -32,14 +41,7 @@ def generated() -> str:
 
 def main() -> int:
     """Write, or compare."""
-    text = generated()
-    if "--check" not in sys.argv:
-        OPENAPI.write_text(text)
-        return 0
-    if OPENAPI.exists() and OPENAPI.read_text() == text:
-        return 0
-    print("contracts/openapi.json is not what the code serves: `make generate`, then look at the diff.")
-    return 1
+    return write_or_check(OPENAPI, generated())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write contracts/tokens/corpus.json: tokens on which the gateway and the control plane must say the same. With --check, compare.
+"""Write contracts/tokens/corpus.json: tokens on which the gateway and the control plane must give the same verdict. With --check, compare.
 
 The keys are fixed (tools/tokens/keys.json) and so is every byte. Verdicts are written by hand in tools/tokens/cases.py.
 """
@@ -11,19 +11,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tools.generated import write_or_check
 from tools.tokens.cases import all_cases
 from tools.tokens.issuers import ISSUERS, NOW
 
 CORPUS = Path(__file__).parents[1] / "contracts" / "tokens" / "corpus.json"
-ABBREVIATED = 10_000  # tokens longer than this are told as a character and a count
+ABBREVIATED = 10_000  # tokens longer than this are kept as a character and a count
 
 
 def generated() -> str:
     """One line a case, so that a change is seen as one."""
     cases = []
     for name, issuer, token, verdict in all_cases():
-        told = {"token": token} if len(token) < ABBREVIATED else {"character": token[0], "count": len(token)}
-        cases.append({"name": name, "issuer": issuer, "verdict": verdict} | told)
+        kept = {"token": token} if len(token) < ABBREVIATED else {"character": token[0], "count": len(token)}
+        cases.append({"name": name, "issuer": issuer, "verdict": verdict} | kept)
     if len({case["name"] for case in cases}) != len(cases):
         raise SystemExit("two cases have one name")
     lines = ",\n".join("  " + json.dumps(case, ensure_ascii=True) for case in cases)
@@ -33,14 +34,7 @@ def generated() -> str:
 
 def main() -> int:
     """Write, or compare."""
-    text = generated()
-    if "--check" not in sys.argv:
-        CORPUS.write_text(text)
-        return 0
-    if CORPUS.exists() and CORPUS.read_text() == text:
-        return 0
-    print("contracts/tokens/corpus.json is not what tools/generate_tokens.py makes: run `make generate`.")
-    return 1
+    return write_or_check(CORPUS, generated())
 
 
 if __name__ == "__main__":

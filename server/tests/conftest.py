@@ -18,29 +18,43 @@ from tenon.core.tenancy import Tenant
 from tenon.kit.database import Database, bootstrap, embedded, migrate
 from tenon.kit.ids import uuid7
 from tenon.kit.settings import DatabaseSettings, Settings
+from tools.testing.cleaner import Cleaner
+from tools.testing.ports import free_port
 
 ALL_MARKINGS = frozenset({"fleet_confidential", "pii", "secret"})
 
 
-def _scratch(worker: str) -> Path:
-    """A folder that the unprivileged user PostgreSQL runs as can enter also when we are root."""
-    folder = Path(tempfile.mkdtemp(prefix=f"tenon-test-{worker}-"))
-    folder.chmod(0o755)
-    return folder
+class Scratch:
+    """Folders of this run, removed when it ends, also when it is killed."""
+
+    def __init__(self) -> None:
+        self._cleaner = Cleaner()
+
+    def folder(self, name: str) -> Path:
+        """A new one that the unprivileged user whom PostgreSQL runs as can enter, also when we are root."""
+        folder = Path(tempfile.mkdtemp(prefix=f"tenon-test-{name}-"))
+        folder.chmod(0o755)
+        self._cleaner.remember("folder", str(folder))
+        return folder
+
+    def close(self) -> None:
+        self._cleaner.close()
 
 
 @pytest.fixture(scope="session")
-def cluster(worker_id: str) -> Iterator[embedded.Embedded]:
+def scratch() -> Iterator[Scratch]:
+    folders = Scratch()
+    yield folders
+    folders.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(scratch: Scratch, worker_id: str) -> Iterator[embedded.Embedded]:
     """A running PostgreSQL for this worker; `.admin_conninfo` is the superuser."""
-    folder = _scratch(worker_id)
-    server = embedded.start(
-        folder, embedded.free_port(), fast_and_unsafe=True, extra=("shared_buffers=128MB", "pg_stat_statements.track=all")
-    )
+    settings = ("shared_buffers=128MB", "pg_stat_statements.track=all")
+    server = embedded.start(scratch.folder(worker_id), free_port(), fast_and_unsafe=True, extra=settings)
     yield server
     server.stop()
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +80,9 @@ def make_settings(cluster: embedded.Embedded, folder: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def settings(cluster: embedded.Embedded, worker_id: str) -> Settings:
+def settings(cluster: embedded.Embedded, scratch: Scratch, worker_id: str) -> Settings:
     """This worker's installation."""
-    return make_settings(cluster, _scratch(worker_id))
+    return make_settings(cluster, scratch.folder(worker_id))
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +122,7 @@ class TenantFixture:
         return replace(self.contexts[role], request_id=str(uuid7()))
 
     def agent_session_context(self, ceiling: frozenset[str] = frozenset()) -> Context:
-        """The agent inside a session with this ceiling; the session row itself is not made."""
+        """The agent inside a session with this ceiling; there is no row of the session."""
         agent = self.contexts["agent"]
         return replace(agent, clearance=ceiling, session=SessionId(uuid7()), opens_sessions_only=False, request_id=str(uuid7()))
 
@@ -117,21 +131,21 @@ async def make_tenant(login: Callable[[str], Database], name: str | None = None)
     """A fresh tenant with its principals."""
     tenant = await tenancy.create_tenant(login("provision"), login("migrate"), name or f"test-{secrets.token_hex(6)}")
     operator = await identity.first_operator(login("provision"), tenant.id, tenant.project, name="operator", clearance=ALL_MARKINGS)
-    made = TenantFixture(tenant, {"operator": operator})
+    fixture = TenantFixture(tenant, {"operator": operator})
     async with login("api").tenant(operator.identity) as session:
         for role in ("viewer", "editor", "approver"):
             principal = await identity.create_principal(
                 session, operator, name=role, kind=PrincipalKind.USER, roles=frozenset({role}), clearance=ALL_MARKINGS
             )
-            made.contexts[role] = replace(operator, chain=(Actor(principal.id, principal.kind, role),), roles=principal.roles)
-        editor = made.contexts["editor"].chain[0]
+            fixture.contexts[role] = replace(operator, chain=(Actor(principal.id, principal.kind, role),), roles=principal.roles)
+        editor = fixture.contexts["editor"].chain[0]
         agent = await identity.create_principal(
             session, operator, name="agent", kind=PrincipalKind.AGENT, roles=frozenset({"agent"}), clearance=ALL_MARKINGS,
             owner=PrincipalId(editor.principal),
         )  # fmt: skip
     chain = (Actor(agent.id, PrincipalKind.AGENT, "agent"), editor)
-    made.contexts["agent"] = replace(operator, chain=chain, roles=agent.roles, opens_sessions_only=True)
-    return made
+    fixture.contexts["agent"] = replace(operator, chain=chain, roles=agent.roles, opens_sessions_only=True)
+    return fixture
 
 
 @pytest.fixture

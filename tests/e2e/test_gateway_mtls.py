@@ -15,12 +15,12 @@ import httpx2
 import psycopg
 import pytest
 
-from tenon.kit.database import embedded
 from tests.canned import Canned, canned_upstream
 from tests.certificates import Authority, Files
 from tests.conftest import Stack, answer
 from tests.gateways import Gateway
 from tests.wire import Wire
+from tools.testing.ports import free_port
 
 MODEL = "mutual"
 
@@ -37,7 +37,7 @@ class ControlPlane:
     def __init__(self, stack: Stack, directory: Path) -> None:
         self.own, self.gateways = Authority("control"), Authority("gateways")
         self.files = Files(directory / "control").put(self.own.issue("control"), self.gateways)
-        port = embedded.free_port()
+        port = free_port()
         tls = {"cert": self.files.certificate, "key": self.files.key, "client_ca": self.files.authorities}
         changes = {"sync_listen": f"127.0.0.1:{port}"} | {f"sync_tls_{name}_file": path for name, path in tls.items()}
         config = directory / "tenon.json"

@@ -16,6 +16,8 @@ import pytest
 
 from tenon.kit.database import embedded
 from tests.conftest import TENON, Stack
+from tests.processes import supervised
+from tools.testing.ports import free_port
 
 
 @pytest.fixture
@@ -95,9 +97,7 @@ def test_a_taken_port_is_named_with_the_way_out(bare: Stack) -> None:
 
 def test_a_killed_process_is_started_again(bare: Stack) -> None:
     bare.tenon("up", "--detach", "--no-demo")
-    pid = subprocess.run(["pgrep", "-f", "tenon.entrypoints.worker"], capture_output=True, text=True, check=True).stdout.split()
-    mine = [int(one) for one in pid if str(bare.directory) in Path(f"/proc/{one}/environ").read_bytes().decode(errors="replace")]
-    os.kill(mine[0], signal.SIGKILL)
+    os.kill(supervised(bare, "worker"), signal.SIGKILL)
     deadline = time.monotonic() + 30
     with bare.client(None, f"http://{bare.settings.worker_listen}") as worker:
         while time.monotonic() < deadline:
@@ -135,7 +135,7 @@ def test_the_gateway_is_restarted_without_a_refused_connection(bare: Stack) -> N
 
 
 def test_an_external_postgres_is_used_and_left_running(bare: Stack) -> None:
-    server = embedded.start(bare.directory / "external", embedded.free_port(), fast_and_unsafe=True)
+    server = embedded.start(bare.directory / "external", free_port(), fast_and_unsafe=True)
     try:
         bare.environment["TENON_DATABASE_URL"] = f"postgresql://postgres:{server.password}@127.0.0.1:{server.port}/postgres"
         assert "Tenon is up" in bare.tenon("up", "--detach", "--no-demo").stdout

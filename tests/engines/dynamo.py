@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -27,7 +25,7 @@ from typing import IO, Literal
 import httpx2
 import pytest
 
-from tenon.kit.database import embedded
+from tools.testing.ports import free_port
 
 VERSION = "1.4.2"
 MODEL = "mock"
@@ -73,19 +71,6 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
-def _low_port() -> int:
-    """A free port below 32,768: Dynamo reads its system port into sixteen signed bits."""
-    draw = random.Random()  # several test runs side by side must not draw the same
-    while True:
-        port = draw.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
 # A KServe call says no length, and the mocker wants one. Dynamo has a request template for that; only its command line does not offer it.
 KSERVE_TOKENS = 6
 KSERVE_FRONTEND = """
@@ -109,9 +94,9 @@ class Dynamo:
         router: str = "kv",
         model: str = MODEL,
     ) -> None:
-        self.folder = folder / f"dynamo-{engine_type}-{embedded.free_port()}"
+        self.folder = folder / f"dynamo-{engine_type}-{free_port()}"
         self.engine_type, self._kserve, self._speedup, self._router, self.model = engine_type, kserve, speedup, router, model
-        self.port, self._grpc_metrics_port, self.system_port = embedded.free_port(), embedded.free_port(), _low_port()
+        self.port, self._grpc_metrics_port, self.system_port = free_port(), free_port(), free_port()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._logs: list[IO[bytes]] = []
 

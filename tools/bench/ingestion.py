@@ -25,6 +25,7 @@ from tenon.kit.settings import DatabaseSettings
 from tenon.ontology.ingestion import Progress
 from tenon.ontology.ingestion import service as ingestion
 from tenon.ontology.schema import service as schema
+from tools.testing.ports import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 AIRLINE = CHECKOUT / "examples" / "airline"
@@ -49,7 +50,7 @@ def main() -> None:
     """Run the rounds and print the medians."""
     with tempfile.TemporaryDirectory(prefix="tenon-bench-") as scratch:
         Path(scratch).chmod(0o755)
-        server = embedded.start(Path(scratch), embedded.free_port(), extra=("max_wal_size=8GB",))
+        server = embedded.start(Path(scratch), free_port(), extra=("max_wal_size=8GB",))
         try:
             rounds = asyncio.run(_rounds(server, Path(scratch)))
         finally:

@@ -30,6 +30,7 @@ from servers import Server, postgraphile, tenon
 from world import CHECKOUT, Loaded, load
 
 from tenon.kit.database import embedded
+from tools.testing.ports import free_port
 
 CONNECTIONS = (1, 8)
 REPORT = CHECKOUT / "docs" / "performance.md"
@@ -57,11 +58,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     with tempfile.TemporaryDirectory(prefix="tenon-bench-") as scratch, ExitStack() as running:
         Path(scratch).chmod(0o755)
-        server = embedded.start(Path(scratch), embedded.free_port(), extra=("max_wal_size=8GB",))
+        server = embedded.start(Path(scratch), free_port(), extra=("max_wal_size=8GB",))
         running.callback(server.stop)
         world = asyncio.run(load(server, Path(scratch)))
         ours = running.enter_context(tenon(world))
-        peer = running.enter_context(postgraphile(world, embedded.free_port()))
+        peer = running.enter_context(postgraphile(world, free_port()))
         if given.hold:
             print(
                 json.dumps({"tenon": ours.address, "key": world.key, "peer": peer.address, "admin": world.admin, "scratch": scratch}),

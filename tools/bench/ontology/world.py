@@ -16,6 +16,7 @@ from tenon.kit.settings import DatabaseSettings, Settings
 from tenon.ontology.ingestion import service as ingestion
 from tenon.ontology.schema import Ontology
 from tenon.ontology.schema import service as schema
+from tools.testing.ports import free_port
 
 CHECKOUT = Path(__file__).parents[3]
 AIRLINE = CHECKOUT / "examples" / "airline"
@@ -93,6 +94,6 @@ def _settings(database: DatabaseSettings, scratch: Path) -> Settings:
         (scratch / name).write_bytes(secrets.token_bytes(32))
     (scratch / "checkpoints").mkdir()
     return Settings(
-        environment="production", database=database, state_dir=scratch, api_listen=f"127.0.0.1:{embedded.free_port()}",
+        environment="production", database=database, state_dir=scratch, api_listen=f"127.0.0.1:{free_port()}",
         sealing_key_file=scratch / "sealing.key", signing_key_file=scratch / "signing.key", checkpoint_dir=scratch / "checkpoints",
     )  # fmt: skip

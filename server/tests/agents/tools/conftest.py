@@ -21,10 +21,11 @@ from tenon.core import identity
 from tenon.core.context import Context
 from tenon.core.identity import KeyKind, KeyRequest
 from tenon.entrypoints.api.app import build
-from tenon.kit.database import Database, embedded
+from tenon.kit.database import Database
 from tenon.ontology.actions import check_actions
 from tenon.ontology.schema import Ontology, object_id
 from tenon.ontology.schema import service as schema
+from tools.testing.ports import free_port
 
 AIRLINE = (Path(__file__).parents[4] / "examples/airline/ontology.yaml").read_text()
 KINDS = {"user": KeyKind.USER, "agent": KeyKind.AGENT}
@@ -95,7 +96,7 @@ class Organisation:
 @pytest.fixture(scope="session")
 async def address(settings) -> AsyncIterator[str]:
     """Where the application listens."""
-    own = settings.model_copy(update={"api_listen": f"127.0.0.1:{embedded.free_port()}"})
+    own = settings.model_copy(update={"api_listen": f"127.0.0.1:{free_port()}"})
     host, _, port = own.api_listen.rpartition(":")
     server = uvicorn.Server(uvicorn.Config(build(own), host=host, port=int(port), log_level="warning", timeout_graceful_shutdown=2))
     serving = asyncio.create_task(server.serve())

@@ -18,8 +18,8 @@ from tenon.core.context.contracts import SCOPE_KEY
 from tenon.core.events import feed, rest
 from tenon.core.events.contracts import Event
 from tenon.entrypoints.api import problems
-from tenon.kit.database.embedded import free_port
 from tenon.kit.errors import TenonError
+from tools.testing.ports import free_port
 
 
 class WhoIsThere:
