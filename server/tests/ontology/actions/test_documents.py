@@ -8,7 +8,7 @@ import pytest
 from actions_world import AIRLINE
 
 from tenon.ontology.actions import check_actions
-from tenon.ontology.actions.checking import find
+from tenon.ontology.actions.language.compiler import find_compiled_action
 from tenon.ontology.schema.contracts import Ontology
 from tenon.ontology.schema.parsing import parse_document
 from tenon.ontology.schema.resolve import Numbers, resolve
@@ -101,5 +101,5 @@ def test_a_source_is_at_most_2_kilobytes() -> None:
 def test_an_action_that_needs_more_than_one_may_see_does_not_exist(document: str) -> None:
     ontology = ontology_of(document)
     assert check_actions(ontology) == []
-    assert find(ontology, "note", frozenset({"fleet_confidential"})) is not None
-    assert find(ontology, "note", frozenset()) is None
+    assert find_compiled_action(ontology, "note", frozenset({"fleet_confidential"})) is not None
+    assert find_compiled_action(ontology, "note", frozenset()) is None

@@ -15,7 +15,8 @@ from test_refusals import note
 from tenon.kit import clock
 from tenon.kit.errors import TenonError
 from tenon.ontology import actions
-from tenon.ontology.actions import approval, attempts, tasks
+from tenon.ontology.actions import tasks
+from tenon.ontology.actions.proposals import approval, execution
 
 RESEAT = AIRLINE + note("- {update: plane, set: {seats: size(text)}}", parameters="plane: {object: plane}", approval="{roles: [approver]}")
 WINDOW = {"from": MIDNIGHT.isoformat(), "until": (MIDNIGHT + timedelta(hours=2)).isoformat()}
@@ -223,7 +224,7 @@ async def test_what_breaks_on_our_side_ends_as_failed(world: World, monkeypatch:
     async def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(attempts.execution.repository, "keep_effects", broken)
+    monkeypatch.setattr(execution.repository, "insert_effects", broken)
     with pytest.raises(RuntimeError):
         await execute(world, proposal)
     done = await world.get(proposal)

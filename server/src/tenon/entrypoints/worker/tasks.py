@@ -20,7 +20,7 @@ from tenon.inference.usage.releasing import REST_SECONDS as RELEASE_REST_SECONDS
 from tenon.inference.usage.releasing import release_task
 from tenon.kit.database import Database
 from tenon.kit.settings import Settings
-from tenon.ontology.actions.tasks import REST_SECONDS as PROPOSALS_REST_SECONDS
+from tenon.ontology.actions.tasks import POLL_INTERVAL_SECONDS as PROPOSALS_POLL_INTERVAL_SECONDS
 from tenon.ontology.actions.tasks import proposals_task
 
 RELAY_REST_SECONDS = 0.25
@@ -39,7 +39,7 @@ def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
         Loop("audit.sequence", sequencer_task(login("sequencer"), settings), SEQUENCER_REST_SECONDS),
         Loop("events.outbox", outbox_task(relay, settings), OUTBOX_REST_SECONDS),
         Loop("events.relay", events.subscribe(relay, relaying.CONSUMER, relaying.observe), RELAY_REST_SECONDS),
-        Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_REST_SECONDS),
+        Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_POLL_INTERVAL_SECONDS),
         Loop("identity.issuers", issuers_task(login("sync"), settings), ISSUERS_REST_SECONDS),
         Loop("usage.release", release_task(login("usage")), RELEASE_REST_SECONDS),
         Loop("billing.leases", forget_task(login("lease")), FORGET_REST_SECONDS),

@@ -1,4 +1,4 @@
-"""Action types, proposals and diffs as other rooms see them."""
+"""Action types, proposals and diffs as other packages see them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from uuid import UUID
 
 from tenon.core.context import Actor
 
+OBJECTS_SHOWN_MAX = 10  # objects named in one refusal
+
 
 class State(StrEnum):
-    """Where a proposal is. Migration 0004 enforces the arrows between them."""
+    """The state of a proposal. Migration 0004 enforces the allowed transitions."""
 
     PROPOSED = "proposed"
     SIMULATED = "simulated"
@@ -29,7 +31,7 @@ class State(StrEnum):
 
 
 class ParameterType(StrEnum):
-    """What a caller may give."""
+    """The type of a parameter's value."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -80,7 +82,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What must hold, when proposed and again when executed. With `each`, for every object of a selection, called `bind`."""
+    """A condition that must hold when the action is proposed, and again when it is executed.
+
+    With `each` it must hold for every object of that selection; the expression reads the object under the name `bind`.
+    """
 
     code: str
     check: str  # CEL, boolean
@@ -98,7 +103,10 @@ class EditKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One rule of change. `target` is an object parameter or a selection; for CREATE an object type, once or for `each` of a selection."""
+    """One rule of change.
+
+    `target` is an object parameter or a selection. For CREATE it is an object type, created once, or once for `each` object of a selection.
+    """
 
     kind: EditKind
     target: str
@@ -109,12 +117,31 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRule:
-    """Who must say yes before it runs. `owner_may_approve`: whether an agent's owner may approve what the agent proposed."""
+    """Who must approve before it runs. `owner_may_approve`: whether an agent's owner may approve what the agent proposed."""
 
     roles: frozenset[str]
     count: int = 1
     owner_may_approve: bool = False
     expires_after: timedelta = timedelta(hours=24)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rule as JSON: how it is stored and shown."""
+        return {
+            "roles": sorted(self.roles),
+            "count": self.count,
+            "owner_may_approve": self.owner_may_approve,
+            "expires_after_seconds": int(self.expires_after.total_seconds()),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> ApprovalRule:
+        """The rule that `as_dict` wrote."""
+        return cls(
+            roles=frozenset(stored["roles"]),
+            count=stored["count"],
+            owner_may_approve=stored["owner_may_approve"],
+            expires_after=timedelta(seconds=stored["expires_after_seconds"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +168,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """What happens to one object. Values are plain (kit.canonical); only properties that change are listed.
+    """One object's change. Values are in their plain form (kit.canonical); only properties that change are listed.
 
     `before` is empty for CREATE and `after` for DELETE. `declassifies`: property -> markings of the session's ceiling that it lacks.
     """
@@ -165,7 +192,7 @@ class Diff:
     @property
     def declassifies(self) -> frozenset[str]:
         """Every marking that some value would lose."""
-        return frozenset(marking for change in self.changes for names in change.declassifies.values() for marking in names)
+        return frozenset(marking for change in self.changes for lost in change.declassifies.values() for marking in lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +204,7 @@ class Reason:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is stored."""
+        """The reason as JSON: how it is stored."""
         return {"code": self.code, "message": self.message, "details": dict(self.details)}
 
 
@@ -212,7 +239,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ActionRequest:
-    """What a caller asks for."""
+    """The action that a caller wants to run, and its parameters."""
 
     action_type: str
     parameters: Mapping[str, Any]

@@ -21,39 +21,44 @@ def proposal_not_found() -> NotFound:
 
 
 def not_pending(state: str) -> Conflict:
-    """It waits for nobody's decision."""
-    return Conflict("not_pending", f"The proposal is {state.replace('_', ' ')} and waits for no decision.", details={"state": state})
+    """The proposal does not wait for a decision."""
+    return Conflict(
+        "not_pending", f"The proposal is {state.replace('_', ' ')} and is not waiting for a decision.", details={"state": state}
+    )
 
 
 def already_decided() -> Conflict:
-    """One principal decides once."""
-    return Conflict("already_decided", "You have decided on this proposal already.")
+    """A principal decides on a proposal only once."""
+    return Conflict("already_decided", "You have already decided on this proposal.")
 
 
 def hash_mismatch() -> Conflict:
-    """The approver looked at something else."""
+    """The approver read a different diff."""
     return Conflict(
-        "hash_mismatch", "This is not the diff you saw.", path="hash", repair="Read the proposal again and send the hash of what you read."
+        "hash_mismatch",
+        "The hash does not match this proposal's diff.",
+        path="hash",
+        repair="Read the proposal again and send the hash of what you read.",
     )
 
 
 def expired() -> Conflict:
-    """Its time is over."""
+    """The proposal has passed its expiry time."""
     return Conflict("proposal_expired", "The proposal has expired.", repair="Propose the action again.")
 
 
 def cannot_see_diff() -> Forbidden:
-    """Nobody approves what they cannot see."""
+    """An approver must see the whole diff."""
     return Forbidden(
-        "cannot_see_diff", "Parts of this diff are above your clearance.", repair="Someone who may see the whole diff must decide."
+        "cannot_see_diff", "Parts of this diff are above your clearance.", repair="Ask an approver who may see the whole diff."
     )
 
 
 def not_executable(state: str) -> Conflict:
-    """It is not approved."""
+    """The proposal is not approved."""
     return Conflict("not_executable", f"The proposal is {state.replace('_', ' ')}, not approved.", details={"state": state})
 
 
-def not_reversible(sentence: str) -> Conflict:
-    """There is no inverse to propose."""
-    return Conflict("not_reversible", sentence, repair="Propose a new action instead.")
+def not_reversible(message: str) -> Conflict:
+    """The proposal has no inverse."""
+    return Conflict("not_reversible", message, repair="Propose a new action instead.")

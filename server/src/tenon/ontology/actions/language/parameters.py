@@ -1,4 +1,4 @@
-"""What a caller gives to an action: validation, canonical form, and the JSON schema that tells it beforehand."""
+"""An action's parameters: validation, canonical form, and the JSON schema that describes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tenon.kit import canonical
 from tenon.kit.cel import Field, Kind
 from tenon.kit.errors import Invalid
 from tenon.ontology.actions.contracts import ActionType, Parameter, ParameterType
-from tenon.ontology.actions.values import ValueRefused, from_plain, typed
+from tenon.ontology.actions.language.property_values import ValueRefused, from_plain, typed
 from tenon.ontology.schema import object_id
 from tenon.ontology.schema.contracts import ObjectType, Ontology, PropertyType
 
@@ -38,7 +38,7 @@ _JSON: dict[ParameterType, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Arguments:
     """Validated parameters. `scalars`: name -> Python value or None; `objects`: name -> object id."""
 
     scalars: Mapping[str, Any]
@@ -47,11 +47,11 @@ class Given:
     @property
     def plain(self) -> dict[str, Any]:
         """The canonical form that is stored and hashed: every object by its id, every instant in UTC."""
-        found: dict[str, Any] = canonical.plain({**self.scalars, **self.objects})
-        return found
+        plain: dict[str, Any] = canonical.plain({**self.scalars, **self.objects})
+        return plain
 
 
-def field_of(parameter: Parameter) -> Field:
+def cel_field_of(parameter: Parameter) -> Field:
     """The parameter as a variable of expressions."""
     return Field(_KINDS.get(parameter.type, Kind.TEXT), optional=not parameter.required)
 
@@ -63,15 +63,15 @@ def to_cel(value: Any) -> Any:
     return value
 
 
-def validate(action: ActionType, ontology: Ontology, given: Mapping[str, Any]) -> Given:
-    """The parameters, typed. Raises Invalid with the path of the first that is wrong."""
+def validate(action: ActionType, ontology: Ontology, values: Mapping[str, Any]) -> Arguments:
+    """The parameters, typed. Raises Invalid with the path of the first one that is wrong."""
     try:
-        size = len(json.dumps(given, allow_nan=False))
+        size = len(json.dumps(values, allow_nan=False))
     except (ValueError, TypeError, RecursionError):
         raise Invalid("invalid_parameter", "The parameters are not plain JSON.", path="parameters") from None
     if size > BYTES_MAX:
         raise Invalid("parameters_too_large", f"The parameters are larger than {BYTES_MAX:,} bytes.", path="parameters")
-    for name in given:
+    for name in values:
         if name not in action.parameters:
             known = ", ".join(action.parameters) or "none"
             raise Invalid(
@@ -80,7 +80,7 @@ def validate(action: ActionType, ontology: Ontology, given: Mapping[str, Any]) -
     scalars: dict[str, Any] = {}
     objects: dict[str, UUID] = {}
     for name, parameter in action.parameters.items():
-        value = given.get(name)
+        value = values.get(name)
         if value is None and parameter.required:
             raise Invalid("missing_parameter", f"{name} is required.", path=f"parameters.{name}", repair=_hint(parameter))
         try:
@@ -90,38 +90,38 @@ def validate(action: ActionType, ontology: Ontology, given: Mapping[str, Any]) -
                 scalars[name] = None if value is None else _scalar(parameter, value)
         except ValueRefused as error:
             raise Invalid("invalid_parameter", f"{name} {error}.", path=f"parameters.{name}", repair=_hint(parameter)) from None
-    return Given(scalars, objects)
+    return Arguments(scalars, objects)
 
 
 def _scalar(parameter: Parameter, value: Any) -> Any:
-    made = typed(PropertyType(parameter.type.value), value)
-    if parameter.enum and made not in parameter.enum:
+    typed_value = typed(PropertyType(parameter.type.value), value)
+    if parameter.enum and typed_value not in parameter.enum:
         raise ValueRefused(f"must be one of {', '.join(parameter.enum)}")
-    if parameter.type is ParameterType.TEXT and len(made) > parameter.length_max:
+    if parameter.type is ParameterType.TEXT and len(typed_value) > parameter.length_max:
         raise ValueRefused(f"must have at most {parameter.length_max:,} characters")
-    if parameter.pattern and not re.fullmatch(parameter.pattern, str(made)):
+    if parameter.pattern and not re.fullmatch(parameter.pattern, str(typed_value)):
         raise ValueRefused(f"must match {parameter.pattern}")
-    if parameter.minimum is not None and made < parameter.minimum:
+    if parameter.minimum is not None and typed_value < parameter.minimum:
         raise ValueRefused(f"must be at least {parameter.minimum:g}")
-    if parameter.maximum is not None and made > parameter.maximum:
+    if parameter.maximum is not None and typed_value > parameter.maximum:
         raise ValueRefused(f"must be at most {parameter.maximum:g}")
-    return made
+    return typed_value
 
 
-def _object(ontology: Ontology, kind: ObjectType, value: Any) -> UUID:
+def _object(ontology: Ontology, object_type: ObjectType, value: Any) -> UUID:
     """An object by its id, or by its key: `{"code": "JFK"}`."""
     if isinstance(value, str):
-        found: UUID = typed(PropertyType.UUID, value)
-        return found
-    if not isinstance(value, Mapping) or set(value) != set(kind.primary_key):
-        raise ValueRefused(f"must be an object's id, or its key: {', '.join(kind.primary_key)}")
+        id_: UUID = typed(PropertyType.UUID, value)
+        return id_
+    if not isinstance(value, Mapping) or set(value) != set(object_type.primary_key):
+        raise ValueRefused(f"must be an object's id, or its key: {', '.join(object_type.primary_key)}")
     key = {}
-    for item in kind.key_properties:
+    for item in object_type.key_properties:
         try:
             key[item.name] = from_plain(item, value[item.name])
         except ValueRefused as error:
             raise ValueRefused(f"has a key whose {item.name} {error}") from None
-    return object_id(ontology.tenant, kind, key)
+    return object_id(ontology.tenant, object_type, key)
 
 
 def _hint(parameter: Parameter) -> str | None:
@@ -129,7 +129,7 @@ def _hint(parameter: Parameter) -> str | None:
 
 
 def json_schema(action: ActionType, ontology: Ontology) -> dict[str, Any]:
-    """JSON Schema (2020-12) of the parameters: what MCP tools and forms are made of."""
+    """JSON Schema (2020-12) of the parameters, for MCP tools and forms."""
     return {
         "type": "object",
         "properties": {name: _schema_of(parameter, ontology) for name, parameter in action.parameters.items()},
@@ -140,14 +140,14 @@ def json_schema(action: ActionType, ontology: Ontology) -> dict[str, Any]:
 
 def _schema_of(parameter: Parameter, ontology: Ontology) -> dict[str, Any]:
     if parameter.type is ParameterType.OBJECT:
-        kind = ontology.object_types[parameter.object_type]
+        object_type = ontology.object_types[parameter.object_type]
         key = {
             "type": "object",
-            "properties": {item.name: dict(_JSON[_json_type(item.type)]) for item in kind.key_properties},
-            "required": list(kind.primary_key),
+            "properties": {item.name: dict(_JSON[_json_type(item.type)]) for item in object_type.key_properties},
+            "required": list(object_type.primary_key),
             "additionalProperties": False,
         }
-        text = parameter.description or f"The {kind.name}, by id or by key."
+        text = parameter.description or f"The {object_type.name}, by id or by key."
         return {"description": text, "anyOf": [{"type": "string", "format": "uuid"}, key]}
     schema = dict(_JSON[parameter.type])
     if parameter.description:

@@ -1,7 +1,7 @@
 """From an action type's document (`action_types` of an ontology) to an ActionType: every problem at once, each with its path.
 
 The language is described in docs/reference/action-types.md. Names and types against the ontology, and every CEL source, are checked after
-this by `checking`.
+this by `compiler`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ APPROVALS_MAX = 5
 EXPIRES_MAX = timedelta(days=30)
 ROLES = frozenset({"viewer", "editor", "approver", "operator", "agent"})
 OPERATORS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "absent": "is null", "present": "is not null"}
+UNARY_OPERATORS = frozenset({"absent", "present"})
 # Variables that every expression may read; parameters, selections and bound names must not hide them.
 BUILT_IN = frozenset({"now", "actor", "new_id"})
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
@@ -48,20 +49,20 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(slots=True)
 class _Node:
-    """One mapping of the document: reads keys, notes problems."""
+    """One mapping of the document: reads its keys and collects problems."""
 
     value: Mapping[str, Any]
     path: str
     problems: list[Problem]
     seen: set[str] = field(default_factory=set)
 
-    def wrong(self, code: str, key: str, message: str) -> None:
+    def report(self, code: str, key: str, message: str) -> None:
         self.problems.append(Problem(code, f"{self.path}.{key}" if key else self.path, message))
 
-    def only(self, *known: str) -> None:
+    def check_keys(self, *known: str) -> None:
         for key in self.value:
             if key not in known:
-                self.wrong("unknown_key", str(key), f"`{key}` is not known here; known are {', '.join(known)}.")
+                self.report("unknown_key", str(key), f"There is no key `{key}` here; the keys are {', '.join(known)}.")
 
     def text(self, key: str, *, required: bool = False, length_max: int = 1_000) -> str:
         value = self.value.get(key)
@@ -69,60 +70,60 @@ class _Node:
             return ""
         if isinstance(value, str) and (value or not required) and len(value) <= length_max and "\0" not in value:
             return value
-        self.wrong("not_text", key, f"This must be text of at most {length_max:,} characters.")
+        self.report("not_text", key, f"This must be text of at most {length_max:,} characters.")
         return ""
 
     def source(self, key: str) -> str:
-        """A CEL source; a bare number or truth value is one too."""
+        """A CEL source; a bare number or boolean is one too."""
         return _source(self.value.get(key), self, key)
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         value = self.value.get(key, default)
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return value
-        self.wrong("not_integer", key, f"This must be a whole number from {low:,} to {high:,}.")
+        self.report("not_integer", key, f"This must be a whole number from {low:,} to {high:,}.")
         return default
 
     def number(self, key: str) -> float | None:
         value = self.value.get(key)
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
             return value
-        self.wrong("not_number", key, "This must be a number.")
+        self.report("not_number", key, "This must be a number.")
         return None
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.value.get(key, default)
         if isinstance(value, bool):
             return value
-        self.wrong("not_boolean", key, "This must be true or false.")
+        self.report("not_boolean", key, "This must be true or false.")
         return default
 
-    def words(self, key: str) -> tuple[str, ...]:
+    def texts(self, key: str) -> tuple[str, ...]:
         value = self.value.get(key, [])
         if (
             isinstance(value, list)
             and len(value) <= 64
-            and all(isinstance(word, str) and word for word in value)
+            and all(isinstance(text, str) and text for text in value)
             and len(set(value)) == len(value)
         ):
             return tuple(value)
-        self.wrong("not_words", key, "This must be a list of different words.")
+        self.report("not_words", key, "This must be a list of different texts.")
         return ()
 
     def roles(self, key: str) -> frozenset[str]:
-        names = self.words(key)
+        names = self.texts(key)
         for name in names:
             if name not in ROLES:
-                self.wrong("unknown_role", key, f"There is no role `{name}`; the roles are {', '.join(sorted(ROLES))}.")
+                self.report("unknown_role", key, f"There is no role `{name}`; the roles are {', '.join(sorted(ROLES))}.")
         return frozenset(names)
 
     def named(self, key: str, count_max: int) -> list[tuple[str, _Node]]:
         """The entries of a mapping of mappings."""
         value = self.value.get(key, {})
         if not isinstance(value, dict) or len(value) > count_max:
-            self.wrong("not_a_mapping", key, f"This must be a mapping of at most {count_max} entries.")
+            self.report("not_a_mapping", key, f"This must be a mapping of at most {count_max} entries.")
             return []
-        found = []
+        nodes = []
         for name, entry in value.items():
             path = f"{self.path}.{key}.{name}"
             if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 48 or name in RESERVED_WORDS | BUILT_IN:
@@ -132,29 +133,29 @@ class _Node:
             elif not isinstance(entry, dict):
                 self.problems.append(Problem("not_a_mapping", path, "This must be a mapping."))
             else:
-                found.append((name, _Node(entry, path, self.problems)))
-        return found
+                nodes.append((name, _Node(entry, path, self.problems)))
+        return nodes
 
     def listed(self, key: str, count_max: int) -> list[_Node]:
         """The entries of a list of mappings."""
         value = self.value.get(key, [])
         if not isinstance(value, list) or len(value) > count_max:
-            self.wrong("not_a_list", key, f"This must be a list of at most {count_max} entries.")
+            self.report("not_a_list", key, f"This must be a list of at most {count_max} entries.")
             return []
-        found = []
+        nodes = []
         for index, entry in enumerate(value):
             path = f"{self.path}.{key}[{index}]"
             if isinstance(entry, dict):
-                found.append(_Node(entry, path, self.problems))
+                nodes.append(_Node(entry, path, self.problems))
             else:
                 self.problems.append(Problem("not_a_mapping", path, "This must be a mapping."))
-        return found
+        return nodes
 
-    def bound(self, default: str = "") -> str:
+    def bound_name(self) -> str:
         """The name after `as`."""
-        name = self.text("as") or default
+        name = self.text("as")
         if name and (not _NAME.fullmatch(name) or name in RESERVED_WORDS | BUILT_IN):
-            self.wrong("bad_name", "as", "Names are lower-case words joined by `_`, and not reserved.")
+            self.report("bad_name", "as", "Names are lower-case words joined by `_`, and not reserved.")
         return name
 
 
@@ -165,7 +166,7 @@ def _source(value: object, node: _Node, key: str) -> str:
         return repr(value)
     if isinstance(value, str) and value.strip():
         return value
-    node.wrong("not_an_expression", key, "This must be a CEL expression.")
+    node.report("not_an_expression", key, "This must be a CEL expression.")
     return "null"
 
 
@@ -173,10 +174,10 @@ def parse_action_type(name: str, document: Mapping[str, object]) -> tuple[Action
     """The action type that a document describes, and all that is wrong with the document's shape."""
     problems: list[Problem] = []
     top = _Node(document, f"action_types.{name}", problems)
-    top.only("description", "roles", "parameters", "selects", "preconditions", "edits", "approval", "limits")
+    top.check_keys("description", "roles", "parameters", "selects", "preconditions", "edits", "approval", "limits")
     limits = _Node(_mapping(top, "limits"), f"{top.path}.limits", problems)
-    limits.only("objects")
-    made = ActionType(
+    limits.check_keys("objects")
+    action = ActionType(
         name=name,
         description=top.text("description"),
         roles=top.roles("roles"),
@@ -188,43 +189,51 @@ def parse_action_type(name: str, document: Mapping[str, object]) -> tuple[Action
         objects_max=limits.integer("objects", OBJECTS_DEFAULT, 1, OBJECTS_MAX),
         digest=canonical.digest(document).hex(),
     )
-    if not made.edits and not problems:
-        top.wrong("no_edits", "edits", "An action changes something: name at least one edit.")
-    for twice in made.parameters.keys() & made.selections.keys():
-        top.wrong("name_taken", f"selects.{twice}", f"`{twice}` is a parameter already.")
-    return made, problems
+    if not action.edits and not problems:
+        top.report("no_edits", "edits", "Name at least one edit.")
+    for name_taken in action.parameters.keys() & action.selections.keys():
+        top.report("name_taken", f"selects.{name_taken}", f"`{name_taken}` is already the name of a parameter.")
+    return action, problems
 
 
 def _mapping(node: _Node, key: str) -> Mapping[str, Any]:
     value = node.value.get(key, {})
     if isinstance(value, dict):
         return value
-    node.wrong("not_a_mapping", key, "This must be a mapping.")
+    node.report("not_a_mapping", key, "This must be a mapping.")
     return {}
 
 
 def _parameter(name: str, node: _Node) -> Parameter:
-    node.only("type", "object", "required", "enum", "pattern", "minimum", "maximum", "length_max", "description")
+    node.check_keys("type", "object", "required", "enum", "pattern", "minimum", "maximum", "length_max", "description")
     target = node.text("object")
-    word = "object" if target else node.text("type", required=True)
-    if word not in {item.value for item in ParameterType} or (word == "object") != bool(target):
-        node.wrong(
+    type_name = "object" if target else node.text("type", required=True)
+    if type_name not in {item.value for item in ParameterType} or (type_name == "object") != bool(target):
+        node.report(
             "unknown_type", "type", "Write `object: <object type>`, or a type: text, integer, float, boolean, timestamp, date, enum, uuid."
         )
-        word = "text"
-    kind, enum = ParameterType(word), node.words("enum")
-    if (kind is ParameterType.ENUM) != bool(enum):
-        node.wrong("bad_enum", "enum", "A parameter of type enum, and only it, lists its values.")
-    if kind is ParameterType.OBJECT and not node.flag("required", True):
-        node.wrong("object_required", "required", "An object parameter is always required.")
+        type_name = "text"
+    type_, enum = ParameterType(type_name), node.texts("enum")
+    if (type_ is ParameterType.ENUM) != bool(enum):
+        node.report("bad_enum", "enum", "A parameter of type enum must list its values; no other type may.")
+    if type_ is ParameterType.OBJECT and not node.flag("required", True):
+        node.report("object_required", "required", "An object parameter is always required.")
     pattern = node.text("pattern", length_max=200) or None
     if pattern and not _compiles(pattern):
-        node.wrong("bad_pattern", "pattern", "This is not a regular expression without nested repetition.")
+        node.report("bad_pattern", "pattern", "This is not a regular expression without nested repetition.")
         pattern = None
     return Parameter(
-        name, kind, target, node.flag("required", True), enum, pattern, node.number("minimum"), node.number("maximum"),
-        node.integer("length_max", 1_000, 1, TEXT_LENGTH_MAX), node.text("description"),
-    )  # fmt: skip
+        name=name,
+        type=type_,
+        object_type=target,
+        required=node.flag("required", True),
+        enum=enum,
+        pattern=pattern,
+        minimum=node.number("minimum"),
+        maximum=node.number("maximum"),
+        length_max=node.integer("length_max", 1_000, 1, TEXT_LENGTH_MAX),
+        description=node.text("description"),
+    )
 
 
 def _compiles(pattern: str) -> bool:
@@ -237,51 +246,58 @@ def _compiles(pattern: str) -> bool:
 
 
 def _selection(name: str, node: _Node) -> Selection:
-    node.only("type", "where", "limit", "count")
+    node.check_keys("type", "where", "limit", "count")
     conditions = []
     for entry in node.listed("where", CONDITIONS_MAX):
-        entry.only("property", *OPERATORS)
-        operators = [word for word in OPERATORS if word in entry.value]
+        entry.check_keys("property", *OPERATORS)
+        operators = [operator for operator in OPERATORS if operator in entry.value]
         if len(operators) != 1:
-            entry.wrong("bad_condition", "", f"Write `property` and exactly one of {', '.join(OPERATORS)}.")
+            entry.report("bad_condition", "", f"Write `property` and exactly one of {', '.join(OPERATORS)}.")
             continue
-        unary = operators[0] in ("absent", "present")
+        unary = operators[0] in UNARY_OPERATORS
         if unary and entry.value[operators[0]] is not True:
-            entry.wrong("bad_condition", operators[0], "Write `true`.")
+            entry.report("bad_condition", operators[0], "Write `true`.")
         conditions.append(Condition(entry.text("property", required=True), operators[0], "" if unary else entry.source(operators[0])))
     return Selection(
-        name,
-        node.text("type", required=True),
-        tuple(conditions),
-        node.integer("limit", OBJECTS_DEFAULT, 1, OBJECTS_MAX),
-        node.flag("count"),
+        name=name,
+        object_type=node.text("type", required=True),
+        where=tuple(conditions),
+        limit=node.integer("limit", OBJECTS_DEFAULT, 1, OBJECTS_MAX),
+        count=node.flag("count"),
     )
 
 
 def _precondition(node: _Node) -> Precondition:
-    node.only("code", "check", "message", "repair", "each", "as")
+    node.check_keys("code", "check", "message", "repair", "each", "as")
     code = node.text("code", required=True, length_max=48)
     if code and not _NAME.fullmatch(code):
-        node.wrong("bad_name", "code", "A code is lower-case words joined by `_`.")
+        node.report("bad_name", "code", "A code is lower-case words joined by `_`.")
     each = node.text("each") or None
     if bool(each) != ("as" in node.value):
-        node.wrong("each_needs_as", "as", "`each` and `as` stand together.")
-    return Precondition(code, node.source("check"), node.text("message", required=True), node.text("repair") or None, each, node.bound())
+        node.report("each_needs_as", "as", "Write `each` and `as` together.")
+    return Precondition(
+        code=code,
+        check=node.source("check"),
+        message=node.text("message", required=True),
+        repair=node.text("repair") or None,
+        each=each,
+        bind=node.bound_name(),
+    )
 
 
 def _edit(node: _Node) -> Edit | None:
-    node.only("update", "create", "delete", "each", "as", "set")
+    node.check_keys("update", "create", "delete", "each", "as", "set")
     kinds = [kind for kind in EditKind if kind.value in node.value]
     if len(kinds) != 1:
-        node.wrong("bad_edit", "", "Write exactly one of update, create, delete.")
+        node.report("bad_edit", "", "Write exactly one of update, create, delete.")
         return None
     kind, each = kinds[0], node.text("each") or None
     if each and kind is not EditKind.CREATE:
-        node.wrong("bad_edit", "each", "`each` belongs to create; update and delete name their selection themselves.")
+        node.report("bad_edit", "each", "Only create has `each`; update and delete name their selection directly.")
     values = {key: _source(value, node, f"set.{key}") for key, value in _mapping(node, "set").items()}
     if (kind is EditKind.DELETE) == bool(values):
-        node.wrong("bad_edit", "set", "update and create need `set`; delete has none.")
-    return Edit(kind, node.text(kind.value, required=True), each, node.bound(), values)
+        node.report("bad_edit", "set", "update and create need `set`; delete has none.")
+    return Edit(kind=kind, target=node.text(kind.value, required=True), each=each, bind=node.bound_name(), values=values)
 
 
 def _approval(top: _Node) -> ApprovalRule | None:
@@ -289,13 +305,13 @@ def _approval(top: _Node) -> ApprovalRule | None:
     if value == "none":
         return None
     if not isinstance(value, dict):
-        top.wrong("no_approval_rule", "approval", "Say who approves (`roles: [approver]`), or write `approval: none`.")
+        top.report("no_approval_rule", "approval", "Name the roles that approve (`roles: [approver]`), or write `approval: none`.")
         return None
     node = _Node(value, f"{top.path}.approval", top.problems)
-    node.only("roles", "count", "owner_may_approve", "expires_after")
+    node.check_keys("roles", "count", "owner_may_approve", "expires_after")
     roles = node.roles("roles")
     if not roles:
-        node.wrong("no_approver", "roles", "Name at least one role that approves.")
+        node.report("no_approver", "roles", "Name at least one role that may approve.")
     return ApprovalRule(roles, node.integer("count", 1, 1, APPROVALS_MAX), node.flag("owner_may_approve"), _duration(node))
 
 
@@ -304,6 +320,6 @@ def _duration(node: _Node) -> timedelta:
     match = _DURATION.fullmatch(text)
     length = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
     if not timedelta() < length <= EXPIRES_MAX:
-        node.wrong("bad_duration", "expires_after", "Write a number with m, h or d, up to 30d: `24h`.")
+        node.report("bad_duration", "expires_after", "Write a number with m, h or d, up to 30d: `24h`.")
         return timedelta(hours=24)
     return length

@@ -1,16 +1,18 @@
-"""One property's value in its four forms: as PostgreSQL gives it, plain (diffs, hashes, JSON), in CEL, and as a caller wrote it."""
+"""One property's value in its four forms: as PostgreSQL returns it, plain (diffs, hashes, JSON), in CEL, and as a caller wrote it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from tenon.kit import canonical
 from tenon.kit.cel import Field, Kind
-from tenon.ontology.schema.contracts import Property, PropertyType
+from tenon.ontology.schema.contracts import ObjectType, Property, PropertyType
 
+T = TypeVar("T")
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 _KINDS = {
     PropertyType.INTEGER: Kind.INTEGER,
@@ -22,17 +24,17 @@ _KINDS = {
 
 
 class ValueRefused(ValueError):
-    """A value that its property cannot hold; the sentence says why."""
+    """A value that its property cannot hold. The message continues a sentence that starts with the property's name."""
 
 
-def kind_of(item: Property) -> Kind:
+def cel_kind_of(item: Property) -> Kind:
     """What expressions see: text for text, enum, date and uuid; scaled integers for decimals."""
     return _KINDS.get(item.type, Kind.TEXT)
 
 
-def field_of(item: Property) -> Field:
+def cel_field_of(item: Property) -> Field:
     """The property as a field of a record."""
-    return Field(kind_of(item), optional=not item.required)
+    return Field(cel_kind_of(item), optional=not item.required)
 
 
 def to_cel(item: Property, value: Any) -> Any:
@@ -47,6 +49,11 @@ def to_plain(item: Property, value: Any) -> Any:
     if value is not None and item.type is PropertyType.DECIMAL:
         return format(Decimal(value).scaleb(-item.scale), "f")
     return canonical.plain(value)
+
+
+def key_of(object_type: ObjectType, values: Mapping[str, Any]) -> dict[str, Any]:
+    """An object's primary key in the plain form, from its values in PostgreSQL's form."""
+    return {item.name: to_plain(item, values[item.name]) for item in object_type.key_properties}
 
 
 def from_cel(item: Property, value: Any) -> Any:
@@ -76,7 +83,7 @@ def _typed(type_: PropertyType, value: Any) -> Any:
             return None
         case (PropertyType.TEXT | PropertyType.ENUM, str()):
             if "\0" in value or any(0xD800 <= ord(letter) < 0xE000 for letter in value):
-                raise ValueRefused("must be text without NUL and half characters")
+                raise ValueRefused("must be text without NUL and unpaired surrogates")
             return value
         case (PropertyType.BOOLEAN, bool()):
             return value
@@ -110,19 +117,19 @@ def _finite(value: float) -> float:
 
 
 def _instant(value: str) -> datetime:
-    instant: datetime = _parsed(datetime.fromisoformat, value, "an instant, `2013-02-08T12:00:00Z`")
+    instant = _parsed(datetime.fromisoformat, value, "an instant, `2013-02-08T12:00:00Z`")
     if instant.tzinfo is None:
         raise ValueRefused("must name its time zone: `2013-02-08T12:00:00Z`")
     return instant
 
 
-def _parsed(parse: Any, value: str, what: str) -> Any:
+def _parsed(parse: Callable[[str], T], value: str, expected: str) -> T:
     if len(value) <= 64:
         try:
             return parse(value)
         except ValueError:
             pass
-    raise ValueRefused(f"must be {what}")
+    raise ValueRefused(f"must be {expected}")
 
 
 def _scaled(item: Property, value: Any) -> int:
