@@ -289,14 +289,14 @@ async def test_a_tenant_cannot_choose_a_revision(server, database, tenant_a, key
 
 
 async def test_routing_is_told_as_a_whole_with_the_credential_sealed(server, database, settings, tenant_a) -> None:
-    operator, upstreams = tenant_a.context("operator"), models.Upstreams.of(settings)
+    operator, installation = tenant_a.context("operator"), models.EndpointSettings.of(settings)
     stream = await server.subscribe().caught_up()
     async with database.tenant(operator.identity) as session:
         draft = models.EndpointDraft(
             "engine", "http://127.0.0.1:8000/v1/", credential="sk-upstream", cleared_markings=frozenset({"pii"}),
             timeouts=models.Timeouts(first_token_ms=30_000),
         )  # fmt: skip
-        endpoint = await models.create_endpoint(session, operator, draft, upstreams)
+        endpoint = await models.create_endpoint(session, operator, draft, installation)
         await models.put_model(session, operator, models.Model("org/tiny", (models.Route(endpoint.id, "tiny-v1", 3),)))
     table = (await stream.until(lambda update: update.routing.tenant_id == str(operator.tenant))).routing
     (told,), (model,) = table.endpoints, table.models

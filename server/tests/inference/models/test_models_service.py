@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tenon.inference import models
-from tenon.inference.models import EndpointDraft, Model, Route, Timeouts, Upstreams
-from tenon.inference.models.sealing import SealingKey
+from tenon.inference.models import EndpointDraft, EndpointSettings, Model, Route, Timeouts
+from tenon.inference.models.credential_sealing import SealingKey
 from tenon.kit.errors import Conflict, Forbidden, Invalid, NotFound, TenonError, Unavailable
 from tenon.kit.ids import uuid7
 
@@ -17,16 +17,16 @@ DRAFT = EndpointDraft("engine", "https://models.example.com/v1", credential="sk-
 
 
 @pytest.fixture
-def upstreams(settings) -> Upstreams:
-    return Upstreams.of(settings)
+def installation(settings) -> EndpointSettings:
+    return EndpointSettings.of(settings)
 
 
 @pytest.mark.parametrize("role", ["viewer", "editor", "approver"])
-async def test_only_operators_manage_models(database, tenant_a, upstreams, role: str) -> None:
+async def test_only_operators_manage_models(database, tenant_a, installation, role: str) -> None:
     ctx = tenant_a.context(role)
     async with database.tenant(ctx.identity) as session:
         for attempt in (
-            lambda: models.create_endpoint(session, ctx, DRAFT, upstreams), lambda: models.list_endpoints(session, ctx),
+            lambda: models.create_endpoint(session, ctx, DRAFT, installation), lambda: models.list_endpoints(session, ctx),
             lambda: models.put_model(session, ctx, Model("m", (Route(uuid7()),))), lambda: models.list_models(session, ctx),
             lambda: models.delete_endpoint(session, ctx, uuid7()), lambda: models.delete_model(session, ctx, "m"),
         ):  # fmt: skip
@@ -46,24 +46,24 @@ async def test_only_operators_manage_models(database, tenant_a, upstreams, role:
         ({"credential": "x" * 4_097}, "credential"),
     ],
 )
-async def test_bad_endpoints_are_refused_with_the_path(database, tenant_a, upstreams, change, path: str) -> None:
+async def test_bad_endpoints_are_refused_with_the_path(database, tenant_a, installation, change, path: str) -> None:
     ctx = tenant_a.context("operator")
     async with database.tenant(ctx.identity) as session:
         with pytest.raises(Invalid) as caught:
-            await models.create_endpoint(session, ctx, replace(DRAFT, **change), upstreams)
+            await models.create_endpoint(session, ctx, replace(DRAFT, **change), installation)
     assert caught.value.path == path
 
 
-async def test_an_endpoint_is_made_changed_and_removed(database, tenant_a, upstreams) -> None:
+async def test_an_endpoint_is_made_changed_and_removed(database, tenant_a, installation) -> None:
     ctx = tenant_a.context("operator")
     async with database.tenant(ctx.identity) as session:
-        made = await models.create_endpoint(session, ctx, DRAFT, upstreams)
+        made = await models.create_endpoint(session, ctx, DRAFT, installation)
         assert made.has_credential
         with pytest.raises(Conflict):
-            await models.create_endpoint(session, ctx, DRAFT, upstreams)
-        kept = await models.replace_endpoint(session, ctx, made.id, replace(DRAFT, credential=None, name="other"), upstreams)
+            await models.create_endpoint(session, ctx, DRAFT, installation)
+        kept = await models.replace_endpoint(session, ctx, made.id, replace(DRAFT, credential=None, name="other"), installation)
         assert (kept.name, kept.has_credential) == ("other", True)
-        removed = await models.replace_endpoint(session, ctx, made.id, replace(DRAFT, credential=""), upstreams)
+        removed = await models.replace_endpoint(session, ctx, made.id, replace(DRAFT, credential=""), installation)
         assert not removed.has_credential
         await models.put_model(session, ctx, Model("org/m", (Route(made.id, weight=2), Route(made.id, "n"))))
         with pytest.raises(Conflict) as caught:
@@ -80,10 +80,10 @@ async def test_an_endpoint_is_made_changed_and_removed(database, tenant_a, upstr
                 await gone
 
 
-async def test_a_credential_never_comes_out_of_the_database(database, tenant_a, upstreams) -> None:
+async def test_a_credential_never_comes_out_of_the_database(database, tenant_a, installation) -> None:
     ctx = tenant_a.context("operator")
     async with database.tenant(ctx.identity) as session:
-        made = await models.create_endpoint(session, ctx, DRAFT, upstreams)
+        made = await models.create_endpoint(session, ctx, DRAFT, installation)
         assert "canary" not in repr(made) + repr(DRAFT)
         payloads = await session.rows("select payload from tenon.audit_payload")
         assert "canary" not in repr(
@@ -93,14 +93,14 @@ async def test_a_credential_never_comes_out_of_the_database(database, tenant_a, 
             await session.rows("select sealed_credential from tenon.endpoint")
 
 
-async def test_another_tenants_endpoints_do_not_exist(database, tenant_a, tenant_b, upstreams) -> None:
+async def test_another_tenants_endpoints_do_not_exist(database, tenant_a, tenant_b, installation) -> None:
     ours, theirs = tenant_a.context("operator"), tenant_b.context("operator")
     async with database.tenant(ours.identity) as session:
-        made = await models.create_endpoint(session, ours, DRAFT, upstreams)
+        made = await models.create_endpoint(session, ours, DRAFT, installation)
     async with database.tenant(theirs.identity) as session:
         assert await models.list_endpoints(session, theirs) == []
         for attempt in (
-            models.find_endpoint(session, theirs, made.id), models.replace_endpoint(session, theirs, made.id, DRAFT, upstreams),
+            models.find_endpoint(session, theirs, made.id), models.replace_endpoint(session, theirs, made.id, DRAFT, installation),
             models.delete_endpoint(session, theirs, made.id), models.put_model(session, theirs, Model("m", (Route(made.id),))),
         ):  # fmt: skip
             with pytest.raises(TenonError) as caught:

@@ -12,15 +12,15 @@ ENDPOINT = "embedded"
 
 async def ensure_model(desk: Desk, ctx: Context) -> None:
     """Create the endpoint and the model once, and follow when the engine's address moved."""
-    upstreams = models.Upstreams.of(desk.settings)
+    installation = models.EndpointSettings.of(desk.settings)
     draft = models.EndpointDraft(
         name=ENDPOINT, base_url=f"http://{desk.settings.engine_listen}/v1", cleared_markings=frozenset({"fleet_confidential"})
     )
     async with desk.api.tenant(ctx.identity) as session:
         known = next((endpoint for endpoint in await models.list_endpoints(session, ctx) if endpoint.name == ENDPOINT), None)
         if known is None:
-            known = await models.create_endpoint(session, ctx, draft, upstreams)
+            known = await models.create_endpoint(session, ctx, draft, installation)
         elif known.base_url != draft.base_url:
-            known = await models.replace_endpoint(session, ctx, known.id, draft, upstreams)
+            known = await models.replace_endpoint(session, ctx, known.id, draft, installation)
         if MODEL not in {model.name for model in await models.list_models(session, ctx)}:
             await models.put_model(session, ctx, models.Model(MODEL, (models.Route(known.id),)))

@@ -19,6 +19,7 @@ from tenon.inference.billing import errors, lease_rows, repository
 from tenon.inference.billing.contracts import Budget, BudgetDraft, BudgetState, Lease, LeaseState, Mode, Period, Price, PriceDraft
 from tenon.inference.billing.periods import ends_at, starts_at
 from tenon.inference.limits import Subject, begin_governance_change, checked_subject, make_revision
+from tenon.inference.models import MODEL_NAME_RULE, is_model_name
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import Invalid
@@ -32,7 +33,6 @@ LEASES_SHOWN_MAX = 200
 # Versions out of force for longer are of no use to a gateway: no call that it still meters began under them.
 PRICES_TOLD_FOR = timedelta(days=2)
 _CURRENCY = re.compile(r"[A-Z]{3}")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
 _YEARS = range(1970, 2100)
 
 
@@ -219,8 +219,8 @@ async def _tell(session: WriteSession, ctx: Context, action: str, id: UUID, payl
 
 
 def _check_price(terms: PriceDraft) -> None:
-    if not _MODEL_NAME.fullmatch(terms.model):
-        raise errors.invalid_price("A model's name is 1 to 200 letters, digits and . _ : / -", "model")
+    if not is_model_name(terms.model):
+        raise errors.invalid_price(MODEL_NAME_RULE, "model")
     if not _CURRENCY.fullmatch(terms.currency):
         raise errors.invalid_price("A currency is three capital letters (ISO 4217).", "currency")
     for field in fields(PriceDraft):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.inference.limits import errors, repository
 from tenon.inference.limits.contracts import Governed, Limit, LimitDraft, LimitState, Subject
+from tenon.inference.models import is_model_name
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import Invalid
 from tenon.kit.ids import uuid7
@@ -22,7 +22,6 @@ from tenon.kit.ids import uuid7
 LIMITS_MAX = 10_000  # a tenant
 PER_MINUTE_MAX = 10**12
 CONCURRENCY_MAX = 1_000_000
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
 
 
 async def create_limit(session: WriteSession, ctx: Context, draft: LimitDraft) -> Limit:
@@ -84,7 +83,7 @@ async def checked_subject(session: WriteSession, ctx: Context, subject: Subject,
             raise errors.unknown_subject()
         return str(ctx.tenant)
     if subject is Subject.MODEL:
-        known = _MODEL_NAME.fullmatch(subject_id) is not None  # a name may be limited before it is routed
+        known = is_model_name(subject_id)  # a name may be limited before it is routed
     else:
         known = await _subject_exists(session, ctx, subject, subject_id)
     if not known:

@@ -1,4 +1,4 @@
-"""Endpoints, models and routes as other rooms see them."""
+"""Endpoints, models and routes as other slices see them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Balancing:
 
 @dataclass(frozen=True, slots=True)
 class EndpointDraft:
-    """What an operator says about an endpoint. `credential` None keeps what is there, "" removes it; it is sealed before it is stored."""
+    """What an operator sets on an endpoint. `credential`: None keeps the one there is, "" removes it. It is sealed before it is stored."""
 
     name: str
     base_url: str

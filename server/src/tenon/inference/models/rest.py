@@ -13,7 +13,7 @@ from starlette.responses import Response
 from tenon.core.audit import AuditEvent
 from tenon.core.audit.doors import Change, DryRun, IdempotencyKey, change_once, database_of, rehearse
 from tenon.core.context import Context, context_of
-from tenon.inference.models import foreseeing, service
+from tenon.inference.models import dry_run_diff, service
 from tenon.inference.models.contracts import (
     AbortBilling,
     Balancing,
@@ -118,12 +118,14 @@ async def get_endpoint(request: Request, endpoint_id: UUID) -> dict[str, Any]:
 @router.post("/endpoints", status_code=201)
 async def create_endpoint(request: Request, body: EndpointBody, idempotency_key: IdempotencyKey, dry_run: DryRun = False) -> Response:
     """Add an endpoint; gateways know it within a second."""
-    ctx, upstreams = context_of(request.scope), service.Upstreams.of(request.app.state.settings)
+    ctx, installation = context_of(request.scope), service.EndpointSettings.of(request.app.state.settings)
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        return 201, _shown(await service.create_endpoint(session, ctx, _draft(body), upstreams))
+        return 201, _shown(await service.create_endpoint(session, ctx, _draft(body), installation))
 
-    return await _make(request, ctx, dry_run, AuditEvent("endpoint.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
+    return await _change_or_dry_run(
+        request, ctx, dry_run, AuditEvent("endpoint.create", "Tenant", str(ctx.tenant)), idempotency_key, create
+    )
 
 
 @router.put("/endpoints/{endpoint_id}")
@@ -131,12 +133,14 @@ async def replace_endpoint(
     request: Request, endpoint_id: UUID, body: EndpointBody, idempotency_key: IdempotencyKey, dry_run: DryRun = False
 ) -> Response:
     """Change an endpoint as a whole; its credential stays unless one is given."""
-    ctx, upstreams = context_of(request.scope), service.Upstreams.of(request.app.state.settings)
+    ctx, installation = context_of(request.scope), service.EndpointSettings.of(request.app.state.settings)
 
     async def replace(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        return 200, _shown(await service.replace_endpoint(session, ctx, endpoint_id, _draft(body), upstreams))
+        return 200, _shown(await service.replace_endpoint(session, ctx, endpoint_id, _draft(body), installation))
 
-    return await _make(request, ctx, dry_run, AuditEvent("endpoint.replace", "Endpoint", str(endpoint_id)), idempotency_key, replace)
+    return await _change_or_dry_run(
+        request, ctx, dry_run, AuditEvent("endpoint.replace", "Endpoint", str(endpoint_id)), idempotency_key, replace
+    )
 
 
 @router.delete("/endpoints/{endpoint_id}")
@@ -148,7 +152,9 @@ async def delete_endpoint(request: Request, endpoint_id: UUID, idempotency_key: 
         await service.delete_endpoint(session, ctx, endpoint_id)
         return 200, {"id": endpoint_id, "deleted": True}
 
-    return await _make(request, ctx, dry_run, AuditEvent("endpoint.delete", "Endpoint", str(endpoint_id)), idempotency_key, delete)
+    return await _change_or_dry_run(
+        request, ctx, dry_run, AuditEvent("endpoint.delete", "Endpoint", str(endpoint_id)), idempotency_key, delete
+    )
 
 
 @router.get("/models")
@@ -169,7 +175,7 @@ async def put_model(request: Request, name: str, body: ModelBody, idempotency_ke
     async def put(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 200, asdict(await service.put_model(session, ctx, model))
 
-    return await _make(request, ctx, dry_run, AuditEvent("model.put", "Model", name[:200]), idempotency_key, put)
+    return await _change_or_dry_run(request, ctx, dry_run, AuditEvent("model.put", "Model", name[:200]), idempotency_key, put)
 
 
 @router.delete("/models/{name:path}")
@@ -181,12 +187,12 @@ async def delete_model(request: Request, name: str, idempotency_key: Idempotency
         await service.delete_model(session, ctx, name)
         return 200, {"name": name, "deleted": True}
 
-    return await _make(request, ctx, dry_run, AuditEvent("model.delete", "Model", name[:200]), idempotency_key, delete)
+    return await _change_or_dry_run(request, ctx, dry_run, AuditEvent("model.delete", "Model", name[:200]), idempotency_key, delete)
 
 
-async def _make(request: Request, ctx: Context, dry_run: bool, intent: AuditEvent, key: str, change: Change) -> Response:
+async def _change_or_dry_run(request: Request, ctx: Context, dry_run: bool, intent: AuditEvent, key: str, change: Change) -> Response:
     if dry_run:
-        return await rehearse(request, ctx, change, lambda session: foreseeing.look(session, ctx), foreseeing.difference)
+        return await rehearse(request, ctx, change, lambda session: dry_run_diff.take_snapshot(session, ctx), dry_run_diff.diff)
     return await change_once(request, ctx, intent, key, change)
 
 

@@ -1,14 +1,11 @@
-"""Endpoints and models: what operators change, and what gateways are told."""
+"""Endpoints and models: what operators change, and what gateways receive."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import groupby
 from typing import Any
 from uuid import UUID
-
-from sqlalchemy.engine import RowMapping
 
 from tenon.core import audit
 from tenon.core.audit.contracts import AuditEvent
@@ -16,19 +13,10 @@ from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.inference.models import errors, repository
 from tenon.inference.models.base_urls import safe_base_url
-from tenon.inference.models.contracts import (
-    Balancing,
-    Endpoint,
-    EndpointDraft,
-    Model,
-    Route,
-    RoutingTable,
-    SealedEndpoint,
-    Serving,
-    Timeouts,
-)
-from tenon.inference.models.placing import check_balancing, checked_serving
-from tenon.inference.models.sealing import SealingKey
+from tenon.inference.models.contracts import Endpoint, EndpointDraft, Model, RoutingTable, Timeouts
+from tenon.inference.models.credential_sealing import SealingKey
+from tenon.inference.models.endpoint_validation import check_balancing, checked_serving
+from tenon.inference.models.model_names import RULE, is_model_name
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import Invalid
 from tenon.kit.ids import uuid7
@@ -40,51 +28,49 @@ WEIGHT_MAX = 1_000
 TIMEOUT_MS_MAX = 3_600_000
 CREDENTIAL_LENGTH_MAX = 4_096
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
-_MODEL_NAME_RULE = "A model's name is 1 to 200 letters, digits and . _ : / -"
 _MARKING = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
-class Upstreams:
-    """How endpoints are made in this installation: the key their credentials are sealed with, and whether they may be on this machine."""
+class EndpointSettings:
+    """What an installation decides about endpoints: the key that seals their credentials, and whether they may be on this machine."""
 
-    sealing: SealingKey
+    sealing_key: SealingKey
     loopback_allowed: bool
 
     @classmethod
-    def of(cls, settings: Settings) -> Upstreams:
-        """What the settings say. Raises Unavailable when the sealing key cannot be read."""
+    def of(cls, settings: Settings) -> EndpointSettings:
+        """From the installation's settings. Raises Unavailable when the sealing key cannot be read."""
         return cls(SealingKey.read(settings.sealing_key_file), settings.environment == "development")
 
 
-async def create_endpoint(session: WriteSession, ctx: Context, draft: EndpointDraft, upstreams: Upstreams) -> Endpoint:
+async def create_endpoint(session: WriteSession, ctx: Context, draft: EndpointDraft, installation: EndpointSettings) -> Endpoint:
     """A new endpoint. Raises Invalid for what is unsafe or malformed, Conflict `endpoint_name_taken`."""
     await _begin_change(session, ctx)
-    draft = _checked(draft, upstreams)
-    if await repository.endpoint_id_named(session, ctx.tenant, draft.name):
+    draft = _checked(draft, installation)
+    if await repository.endpoint_id_by_name(session, ctx.tenant, draft.name):
         raise errors.endpoint_name_taken(draft.name)
     if len(await repository.endpoints(session, ctx.tenant)) >= ENDPOINTS_MAX:
         raise Invalid("too_many_endpoints", f"A tenant has at most {ENDPOINTS_MAX} endpoints.")
     id = uuid7()
-    sealed = upstreams.sealing.seal(draft.credential, id) if draft.credential else None
+    sealed = installation.sealing_key.seal(draft.credential, id) if draft.credential else None
     await repository.insert_endpoint(session, ctx.tenant, id, draft, sealed)
-    await _tell(session, ctx, "endpoint.create", "Endpoint", str(id), _described(draft))
+    await _record_change(session, ctx, "endpoint.create", "Endpoint", str(id), _described(draft))
     return await find_endpoint(session, ctx, id)
 
 
-async def replace_endpoint(session: WriteSession, ctx: Context, id: UUID, draft: EndpointDraft, upstreams: Upstreams) -> Endpoint:
-    """The endpoint as the draft has it. Raises NotFound, Invalid, Conflict `endpoint_name_taken`."""
+async def replace_endpoint(session: WriteSession, ctx: Context, id: UUID, draft: EndpointDraft, installation: EndpointSettings) -> Endpoint:
+    """The endpoint as in the draft. Raises NotFound, Invalid, Conflict `endpoint_name_taken`."""
     await _begin_change(session, ctx)
-    draft = _checked(draft, upstreams)
-    if await repository.endpoint_id_named(session, ctx.tenant, draft.name) not in {None, id}:
+    draft = _checked(draft, installation)
+    if await repository.endpoint_id_by_name(session, ctx.tenant, draft.name) not in {None, id}:
         raise errors.endpoint_name_taken(draft.name)
     if not await repository.update_endpoint(session, ctx.tenant, id, draft):
         raise errors.endpoint_not_found()
     if draft.credential is not None:
-        sealed = upstreams.sealing.seal(draft.credential, id) if draft.credential else None
+        sealed = installation.sealing_key.seal(draft.credential, id) if draft.credential else None
         await repository.update_credential(session, ctx.tenant, id, sealed)
-    await _tell(session, ctx, "endpoint.replace", "Endpoint", str(id), _described(draft))
+    await _record_change(session, ctx, "endpoint.replace", "Endpoint", str(id), _described(draft))
     return await find_endpoint(session, ctx, id)
 
 
@@ -95,35 +81,35 @@ async def delete_endpoint(session: WriteSession, ctx: Context, id: UUID) -> None
         raise errors.endpoint_in_use(users)
     if not await repository.delete_endpoint(session, ctx.tenant, id):
         raise errors.endpoint_not_found()
-    await _tell(session, ctx, "endpoint.delete", "Endpoint", str(id), {})
+    await _record_change(session, ctx, "endpoint.delete", "Endpoint", str(id), {})
 
 
 async def find_endpoint(session: WriteSession, ctx: Context, id: UUID) -> Endpoint:
     """The endpoint with this id. Raises NotFound."""
     _authorize(ctx)
-    rows = await repository.endpoints(session, ctx.tenant, id)
-    if not rows:
+    endpoints = await repository.endpoints(session, ctx.tenant, id)
+    if not endpoints:
         raise errors.endpoint_not_found()
-    return _endpoint(rows[0])
+    return endpoints[0]
 
 
 async def list_endpoints(session: WriteSession, ctx: Context) -> list[Endpoint]:
     """The tenant's endpoints by name."""
     _authorize(ctx)
-    return [_endpoint(row) for row in await repository.endpoints(session, ctx.tenant)]
+    return await repository.endpoints(session, ctx.tenant)
 
 
 async def put_model(session: WriteSession, ctx: Context, model: Model) -> Model:
-    """The model with exactly these routes, new or not. Raises Invalid."""
+    """Set a model's routes to exactly these. Raises Invalid."""
     await _begin_change(session, ctx)
     _check_model(model)
     known = await repository.known_endpoints(session, ctx.tenant, [route.endpoint for route in model.routes])
     for position, route in enumerate(model.routes):
         if route.endpoint not in known:
             raise Invalid("unknown_endpoint", "There is no such endpoint.", path=f"routes.{position}.endpoint")
-    await repository.replace_routes(session, ctx.tenant, model.name, model.routes, model.balancing)
+    await repository.replace_routes(session, ctx.tenant, model)
     routes = [asdict(route) for route in model.routes]
-    await _tell(session, ctx, "model.put", "Model", model.name, {"routes": routes, "balancing": asdict(model.balancing)})
+    await _record_change(session, ctx, "model.put", "Model", model.name, {"routes": routes, "balancing": asdict(model.balancing)})
     return model
 
 
@@ -132,14 +118,13 @@ async def delete_model(session: WriteSession, ctx: Context, name: str) -> None:
     await _begin_change(session, ctx)
     if not await repository.delete_model(session, ctx.tenant, name):
         raise errors.model_not_found()
-    await _tell(session, ctx, "model.delete", "Model", name, {})
+    await _record_change(session, ctx, "model.delete", "Model", name, {})
 
 
 async def list_models(session: WriteSession, ctx: Context) -> list[Model]:
     """The tenant's models by name, with their routes in order."""
     _authorize(ctx)
-    rows = await repository.models(session, ctx.tenant)
-    return _models([tuple(row.values()) for row in rows])
+    return await repository.models(session, ctx.tenant)
 
 
 async def newest_revision(session: WriteSession) -> int:
@@ -149,7 +134,7 @@ async def newest_revision(session: WriteSession) -> int:
 
 async def routing_between(session: WriteSession, after: int, upto: int) -> list[RoutingTable]:
     """Routing tables of all tenants with revision in (after, upto], in revision order. For the login `sync`."""
-    return [_routing(row) for row in await repository.routing_between(session, after, upto)]
+    return await repository.routing_between(session, after, upto)
 
 
 def _authorize(ctx: Context) -> None:
@@ -161,83 +146,51 @@ async def _begin_change(session: WriteSession, ctx: Context) -> None:
     await repository.lock(session, ctx.tenant)
 
 
-async def _tell(session: WriteSession, ctx: Context, action: str, kind: str, id: str, payload: dict[str, Any]) -> None:
+async def _record_change(session: WriteSession, ctx: Context, action: str, resource_type: str, id: str, payload: dict[str, Any]) -> None:
     """Audit entry and new revision of a change."""
-    await audit.record(session, ctx, AuditEvent(action, kind, id, payload=payload))
+    await audit.record(session, ctx, AuditEvent(action, resource_type, id, payload=payload))
     await repository.make_revision(session, ctx.tenant)
 
 
-def _checked(draft: EndpointDraft, upstreams: Upstreams) -> EndpointDraft:
+def _checked(draft: EndpointDraft, installation: EndpointSettings) -> EndpointDraft:
     if not _NAME.fullmatch(draft.name):
         raise Invalid("invalid_name", "A name is 1 to 63 of a-z, 0-9, dot, dash and underscore.", path="name")
     if bad := [marking for marking in draft.cleared_markings if not _MARKING.fullmatch(marking)]:
-        raise Invalid("invalid_marking", f"{min(bad)[:80]} is no marking: a-z, 0-9 and underscore, at most 63.", path="cleared_markings")
+        raise Invalid(
+            "invalid_marking",
+            f"{min(bad)[:80]} is not a marking: 1 to 63 of a-z, 0-9 and underscore.",
+            path="cleared_markings",
+        )
     for field in fields(Timeouts):
         if not 0 <= getattr(draft.timeouts, field.name) <= TIMEOUT_MS_MAX:
             raise Invalid("invalid_timeout", f"A timeout is 0 to {TIMEOUT_MS_MAX} milliseconds.", path=f"timeouts.{field.name}")
-    draft = replace(draft, serving=checked_serving(draft.serving, loopback_allowed=upstreams.loopback_allowed))
+    draft = replace(draft, serving=checked_serving(draft.serving, loopback_allowed=installation.loopback_allowed))
     credential = draft.credential or ""
     # It becomes a header at the gateway: a line break in it would be a second header.
     if len(credential) > CREDENTIAL_LENGTH_MAX or not credential.isascii() or not credential.isprintable():
         rule = f"A credential is at most {CREDENTIAL_LENGTH_MAX} printable ASCII characters."
         raise Invalid("invalid_credential", rule, path="credential")
-    return replace(draft, base_url=safe_base_url(draft.base_url, loopback_allowed=upstreams.loopback_allowed))
+    return replace(draft, base_url=safe_base_url(draft.base_url, loopback_allowed=installation.loopback_allowed))
 
 
 def _check_model(model: Model) -> None:
-    if not _MODEL_NAME.fullmatch(model.name):
-        raise Invalid("invalid_name", _MODEL_NAME_RULE, path="name")
+    if not is_model_name(model.name):
+        raise Invalid("invalid_name", RULE, path="name")
     if not 1 <= len(model.routes) <= ROUTES_MAX:
         raise Invalid("invalid_routes", f"A model has 1 to {ROUTES_MAX} routes.", path="routes")
     check_balancing(model)
     for position, route in enumerate(model.routes):
         if not 1 <= route.weight <= WEIGHT_MAX:
             raise Invalid("invalid_routes", f"A weight is 1 to {WEIGHT_MAX}.", path=f"routes.{position}.weight")
-        if route.upstream_model and not _MODEL_NAME.fullmatch(route.upstream_model):
-            raise Invalid("invalid_name", _MODEL_NAME_RULE, path=f"routes.{position}.upstream_model")
+        if route.upstream_model and not is_model_name(route.upstream_model):
+            raise Invalid("invalid_name", RULE, path=f"routes.{position}.upstream_model")
 
 
 def _described(draft: EndpointDraft) -> dict[str, Any]:
-    """What the audit log keeps: never the credential, only whether one was given."""
+    """What the audit log keeps: never the credential, only whether it was set."""
     return {
         "name": draft.name,
         "base_url": draft.base_url,
         "cleared_markings": sorted(draft.cleared_markings),
         "credential": {None: "kept", "": "removed"}.get(draft.credential, "set"),
     }
-
-
-def _endpoint(row: RowMapping) -> Endpoint:
-    return Endpoint(
-        row["id"], row["name"], row["base_url"], row["protocol"], row["has_credential"], frozenset(row["cleared_markings"]),
-        Timeouts(*(row[f"{name}_timeout_ms"] for name in ("connect", "headers", "first_token", "idle", "total"))), row["created_at"],
-        _serving(row["serving"]),
-    )  # fmt: skip
-
-
-def _models(rows: list[tuple[Any, ...]]) -> list[Model]:
-    """Rows of model, endpoint, upstream model, weight, tier, two costs and the model's balancing."""
-    by_name = groupby(rows, key=lambda row: row[0])
-    groups = [(name, list(group)) for name, group in by_name]
-    return [Model(name, tuple(Route(*row[1:7]) for row in group), Balancing(**group[0][7])) for name, group in groups]
-
-
-def _serving(stored: dict[str, Any]) -> Serving:
-    return Serving(**stored | {"operations": tuple(stored.get("operations", ()))})
-
-
-def _routing(row: RowMapping) -> RoutingTable:
-    endpoints = tuple(
-        SealedEndpoint(
-            UUID(e["id"]),
-            e["base_url"],
-            e["protocol"],
-            bytes.fromhex(e["sealed"]),
-            tuple(e["markings"]),
-            Timeouts(*e["timeouts"]),
-            _serving(e["serving"]),
-        )
-        for e in row["endpoints"]
-    )
-    routes = [(name, UUID(endpoint), *rest) for name, endpoint, *rest in row["routes"]]
-    return RoutingTable(row["tenant_id"], row["revision"], endpoints, tuple(_models(routes)), row["changed_at"])

@@ -1,4 +1,4 @@
-"""What a change of endpoints or models would make different: seen before it is made."""
+"""What a dry run of a change answers: which endpoints, models and callers would differ, and how."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tenon.core.context import Context
 from tenon.core.identity import CallerGroup, callers
 from tenon.inference.models import service
 from tenon.inference.models.contracts import Endpoint, Model
-from tenon.inference.models.placing import OPERATIONS
+from tenon.inference.models.endpoint_validation import OPERATIONS
 from tenon.kit.database import WriteSession
 
 CALLERS_SHOWN_MAX = 100
@@ -24,7 +24,7 @@ _SERVED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class RoutingSnapshot:
     """All that routing depends on, at one moment."""
 
     endpoints: dict[UUID, Endpoint]
@@ -32,29 +32,29 @@ class Picture:
     callers: tuple[CallerGroup, ...]
 
 
-async def look(session: WriteSession, ctx: Context) -> Picture:
-    """The tenant's picture in this transaction."""
+async def take_snapshot(session: WriteSession, ctx: Context) -> RoutingSnapshot:
+    """The tenant's routing as this transaction sees it."""
     endpoints = {endpoint.id: endpoint for endpoint in await service.list_endpoints(session, ctx)}
     models = {model.name: model for model in await service.list_models(session, ctx)}
-    return Picture(endpoints, models, tuple(await callers(session, ctx)))
+    return RoutingSnapshot(endpoints, models, tuple(await callers(session, ctx)))
 
 
-def difference(before: Picture, after: Picture) -> dict[str, Any]:
+def diff(before: RoutingSnapshot, after: RoutingSnapshot) -> dict[str, Any]:
     """What became different: endpoints, models, and callers who lose or gain operations of a model."""
     named = {id: endpoint.name for id, endpoint in (before.endpoints | after.endpoints).items()}
     ids = sorted(before.endpoints.keys() | after.endpoints.keys())
     endpoints = [(id, _fields(_plain(before.endpoints.get(id)), _plain(after.endpoints.get(id)))) for id in ids]
     models = [_model(name, before.models.get(name), after.models.get(name), named) for name in _names(before, after)]
-    found = [each for name in _names(before, after) for each in _callers(name, before, after)]
+    changed_callers = [each for name in _names(before, after) for each in _callers(name, before, after)]
     return {
         "endpoints": [{"id": id, "name": named[id]} | changed for id, changed in endpoints if changed],
         "models": [model for model in models if model],
-        "callers": found[:CALLERS_SHOWN_MAX],
-        "callers_not_shown": max(0, len(found) - CALLERS_SHOWN_MAX),
+        "callers": changed_callers[:CALLERS_SHOWN_MAX],
+        "callers_not_shown": max(0, len(changed_callers) - CALLERS_SHOWN_MAX),
     }
 
 
-def _names(before: Picture, after: Picture) -> list[str]:
+def _names(before: RoutingSnapshot, after: RoutingSnapshot) -> list[str]:
     return sorted(before.models.keys() | after.models.keys())
 
 
@@ -66,7 +66,7 @@ def _plain(endpoint: Endpoint | None) -> dict[str, Any] | None:
 
 
 def _fields(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any]:
-    """Added, removed, or which fields changed; nothing when nothing did."""
+    """Added, removed, or which fields changed; empty when nothing did."""
     if old is None or new is None:
         return {"change": "added" if old is None else "removed"}
     changed = {name: {"before": old[name], "after": new[name]} for name in new if old[name] != new[name]}
@@ -85,7 +85,7 @@ def _model(name: str, old: Model | None, new: Model | None, named: dict[UUID, st
     } | changed
 
 
-def _callers(name: str, before: Picture, after: Picture) -> Iterable[dict[str, Any]]:
+def _callers(name: str, before: RoutingSnapshot, after: RoutingSnapshot) -> Iterable[dict[str, Any]]:
     for group in before.callers:
         had, has = _callable(group, name, before), _callable(group, name, after)
         if had == has:
@@ -96,12 +96,12 @@ def _callers(name: str, before: Picture, after: Picture) -> Iterable[dict[str, A
         }  # fmt: skip
 
 
-def _callable(group: CallerGroup, name: str, picture: Picture) -> frozenset[str]:
+def _callable(group: CallerGroup, name: str, snapshot: RoutingSnapshot) -> frozenset[str]:
     """The operations of this model that the group has a route for."""
-    model = picture.models.get(name)
+    model = snapshot.models.get(name)
     if model is None or (group.allowed_models and name not in group.allowed_models):
         return frozenset()
-    endpoints = (picture.endpoints[route.endpoint] for route in model.routes)
+    endpoints = (snapshot.endpoints[route.endpoint] for route in model.routes)
     served = frozenset[str]().union(*(_serves(endpoint) for endpoint in endpoints if group.ceiling <= endpoint.cleared_markings))
     return served & frozenset(group.operations) if group.operations else served
 

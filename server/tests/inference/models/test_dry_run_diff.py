@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tenon.core.identity import KeyScope
-from tenon.inference.models import foreseeing
+from tenon.inference.models import dry_run_diff
 
 ENDPOINT = {"name": "engine", "base_url": "https://models.example.com/v1", "cleared_markings": ["pii"]}
 
@@ -121,6 +121,6 @@ async def test_what_refuses_a_change_refuses_its_rehearsal(door, two) -> None:
 
 def test_the_gateways_table_is_the_same() -> None:
     contract = json.loads((Path(__file__).parents[4] / "contracts" / "served.json").read_text())
-    assert {name: sorted(operations) for name, operations in foreseeing._SERVED.items()} == {
+    assert {name: sorted(operations) for name, operations in dry_run_diff._SERVED.items()} == {
         name: operations for name, operations in contract.items() if name != "about"
     }

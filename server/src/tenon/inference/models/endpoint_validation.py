@@ -1,4 +1,4 @@
-"""What may be said about filling, watching and picking endpoints."""
+"""Rules for how endpoints are filled and watched, and how a model's routes are picked."""
 
 from __future__ import annotations
 
@@ -16,21 +16,10 @@ RETRIES_MAX = 5
 TIER_MAX = 100
 COST_MAX = 10**15
 OPERATIONS = frozenset(
-    [
-        "chat",
-        "completion",
-        "embedding",
-        "response",
-        "message",
-        "count_tokens",
-        "rerank",
-        "speech",
-        "transcription",
-        "image",
-        "realtime",
-        "infer",
-    ]
-)
+    (
+        "chat", "completion", "embedding", "response", "message", "count_tokens", "rerank", "speech", "transcription", "image", "realtime", "infer",
+    )
+)  # fmt: skip
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+/?|/")
 _HEADER = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
