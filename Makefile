@@ -182,6 +182,7 @@ generate: $(INSTALLED) ## Generate code from contracts/, and contracts/ from cod
 	$(RUN)python tools/generate_grpc.py
 	$(RUN)python tools/generate_openapi.py
 	$(RUN)python tools/generate_tokens.py
+	$(RUN)python tools/generate_error_codes.py
 	cd server && TENON_GENERATE=1 ../$(RUN)pytest tests/kit/database/test_walls.py -k checked_in
 
 lock: | $(UV) ## Resolve the lock files again

@@ -6,9 +6,10 @@ import base64
 import hashlib
 import json
 from typing import Any
+from uuid import UUID
 
 from tenon.kit import canonical
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1_000
@@ -32,5 +33,19 @@ def decode_cursor(shape: str, cursor: str) -> list[Any]:
         if tag != shape_tag(shape) or not isinstance(values, list):
             raise ValueError
     except (ValueError, TypeError, RecursionError):  # not base64, not JSON, not a pair, absurdly deep
-        raise Invalid("invalid_cursor", "This cursor does not belong to this query. Start again without it.", path="after") from None
+        raise invalid_cursor() from None
     return values
+
+
+def decode_id_cursor(shape: str, cursor: str) -> UUID:
+    """The id of a cursor that ends in one id; raises Invalid like `decode_cursor`."""
+    try:
+        (value,) = decode_cursor(shape, cursor)
+        return UUID(value)
+    except (TypeError, ValueError, AttributeError):
+        raise invalid_cursor() from None
+
+
+def invalid_cursor() -> Invalid:
+    """A cursor that is damaged, or that another query gave out."""
+    return Invalid(ErrorCode.INVALID_CURSOR, "This cursor does not belong to this query. Start again without it.", path="after")

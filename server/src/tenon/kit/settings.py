@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import URL
 
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 
 
 class _Strict(BaseModel):
@@ -75,5 +75,5 @@ def load_settings(path: Path | None = None) -> Settings:
     """The settings at `path`, or at $TENON_CONFIG. Raises Unavailable with a sentence when there are none."""
     where = path or Path(os.environ.get("TENON_CONFIG", ""))
     if not where.is_file():
-        raise Unavailable("no_configuration", "TENON_CONFIG does not name a configuration file. Run `make up` first, or set it.")
+        raise Unavailable(ErrorCode.NO_CONFIGURATION, "TENON_CONFIG does not name a configuration file. Run `make up` first, or set it.")
     return Settings.model_validate_json(where.read_bytes())

@@ -13,7 +13,7 @@ from tenon.core import audit, events
 from tenon.core.audit.contracts import AuditEvent, Decision
 from tenon.core.events.contracts import Event
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict, Forbidden
+from tenon.kit.errors import Conflict, ErrorCode, Forbidden
 
 INTENT = AuditEvent("thing.change", "Thing", "t-1", payload={"wanted": 7})
 
@@ -45,7 +45,7 @@ async def test_a_refusal_undoes_the_work_and_keeps_its_entry(database, tenant_a)
     async def work(session: WriteSession) -> None:
         await events.publish(session, ctx, Event("tenon.thing.changed.v1", "t-1"))
         await audit.record(session, ctx, INTENT)
-        raise Forbidden("not_permitted", "No.", details={"policy_ids": ["wall.x"]})
+        raise Forbidden(ErrorCode.NOT_PERMITTED, "No.", details={"policy_ids": ["wall.x"]})
 
     with pytest.raises(Forbidden):
         await audit.run_audited(database, ctx, INTENT, work)
@@ -59,7 +59,7 @@ async def test_a_refusals_details_are_for_readers_cleared_like_the_refused(datab
     ctx = tenant_a.context("editor")
 
     async def work(session: WriteSession) -> None:
-        raise Conflict("stale", "Stale.", details={"now": "a value"})
+        raise Conflict(ErrorCode.DIFF_CHANGED, "Stale.", details={"now": "a value"})
 
     with pytest.raises(Conflict):
         await audit.run_audited(database, ctx, INTENT, work)
@@ -91,7 +91,7 @@ async def test_after_three_retries_it_is_a_conflict_and_recorded(database, tenan
         try:
             raise OperationalError("update", None, psycopg.errors.DeadlockDetected())
         except DBAPIError as error:  # also when the work has wrapped it
-            raise Conflict("busy", "Busy.") from error
+            raise Conflict(ErrorCode.OBJECTS_BUSY, "Busy.") from error
 
     with pytest.raises(Conflict) as caught:
         await audit.run_audited(database, ctx, INTENT, work)
@@ -127,7 +127,7 @@ async def test_a_lost_transaction_leaves_a_refusal_by_an_independent_attempt(dat
     with pytest.raises(OperationalError):
         await audit.run_audited(database, ctx, INTENT, work)
     (row,) = await entries(database, ctx)
-    assert (row["decision"], row["code"]) == ("refused", "internal_error")
+    assert (row["decision"], row["code"]) == ("refused", "internal")
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ async def test_what_breaks_on_our_side_ends_as_failed(world: World, monkeypatch:
     with pytest.raises(RuntimeError):
         await execute(world, proposal)
     done = await world.get(proposal)
-    assert (done["state"], done["reason"]["code"]) == ("failed", "internal_error")
+    assert (done["state"], done["reason"]["code"]) == ("failed", "internal")
     assert (await world.read("flight", flight) or {})["version"] == 1
 
 

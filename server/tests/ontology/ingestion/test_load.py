@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from ingestion_world import HEADER, MAPPING
 
-from tenon.kit.errors import Conflict, Forbidden, Invalid, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, Forbidden, Invalid, NotFound
 from tenon.ontology.ingestion import service as ingestion
 from tenon.ontology.schema import object_id
 
@@ -167,7 +167,7 @@ async def test_stubs_of_an_interrupted_load_are_still_told(make_world, monkeypat
     world.write(*(f"{n},P,C{chr(65 + n)}X,,,,,,,,," for n in range(5)))
 
     async def fail(*_: object) -> int:
-        raise Conflict("stopped", "Stopped by the test.")
+        raise Conflict(ErrorCode.LOAD_OVERTAKEN, "Stopped by the test.")
 
     with monkeypatch.context() as broken:
         broken.setattr("tenon.ontology.ingestion.repository.advance", fail)

@@ -126,7 +126,7 @@ DEEP = "customer { purchases { items { " * 4 + "number" + " } } }" * 4
         ("{ customers { items } }", "invalid"),
         ("{ customers { items { } } }", "invalid"),
         ("mutation { customers { next } }", "only_queries"),
-        ("query A { customers { next } } query B { customers { next } }", "unknown_operation"),
+        ("query A { customers { next } } query B { customers { next } }", "ambiguous_operation"),
         ("{ __schema { queryType { name } } customers { next } }", "mixed_introspection"),
         ("{ customer { code } }", "invalid_query"),
         ('{ customer(id: "x", key: {code: "c"}) { code } }', "invalid_query"),

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tenon.kit.errors import Conflict, Forbidden, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, Forbidden, NotFound
 
 
 def base_key_needed() -> Forbidden:
     """A session that opened sessions could raise its own ceiling."""
     return Forbidden(
-        "base_key_needed", "Sessions are opened with an agent's base key, not from inside a session.", repair="Use the agent's own key."
+        ErrorCode.BASE_KEY_NEEDED,
+        "Sessions are opened with an agent's base key, not from inside a session.",
+        repair="Use the agent's own key.",
     )
 
 
 def ceiling_above_clearance(markings: frozenset[str]) -> Forbidden:
     return Forbidden(
-        "ceiling_above_clearance",
+        ErrorCode.CEILING_ABOVE_CLEARANCE,
         f"This agent may not see: {', '.join(sorted(markings))}.",
         path="ceiling",
         repair="Ask for a ceiling without them.",
@@ -33,7 +35,7 @@ def ceiling_above_clearance(markings: frozenset[str]) -> Forbidden:
 def lower_ceiling(missing: frozenset[str], window_hours: int) -> Forbidden:
     """What was read above could be pasted into a session below."""
     return Forbidden(
-        "lower_ceiling",
+        ErrorCode.LOWER_CEILING,
         f"Within the last {window_hours} hours this agent had a session that could see: {', '.join(sorted(missing))}.",
         path="ceiling",
         repair="Add these markings to the ceiling, or ask an operator to permit it: POST /v1/agent-sessions/lower-permits.",
@@ -44,7 +46,7 @@ def lower_ceiling(missing: frozenset[str], window_hours: int) -> Forbidden:
 def lower_session_open(open_sessions: list[UUID]) -> Conflict:
     """What a new session reads could be pasted into an open one below."""
     return Conflict(
-        "lower_session_open",
+        ErrorCode.LOWER_SESSION_OPEN,
         "This agent has an open session with a lower ceiling.",
         repair="Close it first: POST /v1/agent-sessions/{id}/close.",
         details={"sessions": [str(id) for id in open_sessions]},
@@ -52,4 +54,4 @@ def lower_session_open(open_sessions: list[UUID]) -> Conflict:
 
 
 def agent_session_not_found() -> NotFound:
-    return NotFound("agent_session_not_found", "There is no such session.")
+    return NotFound(ErrorCode.AGENT_SESSION_NOT_FOUND, "There is no such session.")

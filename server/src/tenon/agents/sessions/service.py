@@ -15,9 +15,9 @@ from tenon.core.identity import IssuedKey, KeyKind, KeyRequest
 from tenon.core.policy import Action, Resource, authorize, is_permitted
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 from tenon.kit.ids import uuid7
-from tenon.kit.pagination import decode_cursor, encode_cursor
+from tenon.kit.pagination import decode_id_cursor, encode_cursor
 
 LOWER_CEILING_WINDOW = timedelta(hours=24)
 PERMIT_TTL = timedelta(minutes=15)
@@ -73,7 +73,7 @@ async def list_sessions(
         own = await repository.find(session, ctx.tenant, ctx.session)
         return ([own] if own else []), None
     authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
-    before = _cursor(after) if after else None
+    before = decode_id_cursor(_SHAPE, after) if after else None
     found = await repository.newest(session, ctx.tenant, before, limit + 1)
     return found[:limit], encode_cursor(_SHAPE, [found[limit - 1].id]) if len(found) > limit else None
 
@@ -84,7 +84,7 @@ async def permit_lower_session(session: WriteSession, ctx: Context, agent: UUID,
     _check(SessionRequest(ceiling, reason))
     principal = await identity.find_principal(session, ctx, id=PrincipalId(agent))
     if principal.kind is not PrincipalKind.AGENT:
-        raise Invalid("not_an_agent", "Only agents have sessions.", path="agent")
+        raise Invalid(ErrorCode.NOT_AN_AGENT, "Only agents have sessions.", path="agent")
     now = clock.now()
     permit = LowerPermit(uuid7(), agent, ceiling, now + PERMIT_TTL)
     await repository.insert_permit(session, ctx.tenant, permit, ctx.principal, reason, now)
@@ -115,15 +115,10 @@ def _may_end(ctx: Context, found: AgentSession) -> bool:
 
 def _check(request: SessionRequest) -> None:
     if len(request.ceiling) > MARKINGS_MAX or not all(_MARKING.fullmatch(marking) for marking in request.ceiling):
-        raise Invalid("invalid_marking", f"A ceiling is at most {MARKINGS_MAX} markings of a-z, 0-9 and underscore.", path="ceiling")
+        raise Invalid(
+            ErrorCode.INVALID_MARKING, f"A ceiling is at most {MARKINGS_MAX} markings of a-z, 0-9 and underscore.", path="ceiling"
+        )
     if not 1 <= len(request.purpose) <= PURPOSE_LENGTH_MAX or not request.purpose.isprintable():
-        raise Invalid("invalid_purpose", f"Say in 1 to {PURPOSE_LENGTH_MAX} characters what it is for.", path="purpose")
+        raise Invalid(ErrorCode.INVALID_PURPOSE, f"Say in 1 to {PURPOSE_LENGTH_MAX} characters what it is for.", path="purpose")
     if not TTL_MIN <= request.ttl <= TTL_MAX:
-        raise Invalid("invalid_ttl", "A session lives one minute to 24 hours.", path="ttl_seconds")
-
-
-def _cursor(text: str) -> UUID:
-    try:
-        return UUID(decode_cursor(_SHAPE, text)[0])
-    except (ValueError, IndexError, AttributeError):
-        raise Invalid("invalid_cursor", "This cursor does not belong to this query. Start again without it.", path="after") from None
+        raise Invalid(ErrorCode.INVALID_TTL, "A session lives one minute to 24 hours.", path="ttl_seconds")

@@ -7,6 +7,7 @@ text to clients of older protocols.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 from typing import Any
 
 import mcp_types as types
@@ -24,7 +25,7 @@ from tenon.agents.tools.contracts import Desk, Tool
 from tenon.agents.tools.service import Toolbox
 from tenon.core.context import Context, context_of
 from tenon.kit import telemetry
-from tenon.kit.errors import TenonError
+from tenon.kit.errors import ErrorCode, TenonError, http_status
 from tenon.ontology.objects.serving import objects_of
 
 PATH = "/mcp"
@@ -85,7 +86,8 @@ class _Door:
         try:
             tools = await self._toolbox.tools(_context(request))
         except TenonError as error:
-            raise MCPError(INVALID_REQUEST, _sentence(error), error.as_dict()) from None
+            code = INTERNAL if http_status(error.code) >= HTTPStatus.INTERNAL_SERVER_ERROR else INVALID_REQUEST
+            raise MCPError(code, _sentence(error), error.as_dict()) from None
         except Exception as error:
             raise MCPError(INTERNAL, _crashed(request, error)["message"]) from None
         return types.ListToolsResult(tools=[_described(tool) for tool in tools], ttl_ms=LIST_TTL_MS, cache_scope="private")
@@ -129,14 +131,18 @@ def _refused(text: str, body: dict[str, Any]) -> types.CallToolResult:
 
 
 def _sentence(error: TenonError) -> str:
-    return " ".join(part for part in (f"{error.code}: {error.message}", error.repair) if part)
+    return " ".join(part for part in (f"{error.code.value}: {error.message}", error.repair) if part)
 
 
 def _crashed(request: ServerRequestContext[Any, Any], error: Exception) -> dict[str, str]:
     http = request.request
     request_id = str(http.scope.get("tenon.request_id", "")) if isinstance(http, Request) else ""
-    telemetry.logger().error("tool.crashed", request_id=request_id, exc_info=error)
-    return {"code": "internal", "message": "Something went wrong on our side. Quote the request id.", "request_id": request_id}
+    telemetry.logger().error("tool.failed", request_id=request_id, exc_info=error)
+    return {
+        "code": ErrorCode.INTERNAL.value,
+        "message": "Something went wrong on our side. Quote the request id.",
+        "request_id": request_id,
+    }
 
 
 def _security(app: Starlette) -> TransportSecuritySettings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from tenon.agents.tools.errors import invalid_arguments, session_needed, unknown
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, is_permitted
 from tenon.kit.errors import NotFound
+from tenon.kit.lru import LruCache
 from tenon.ontology import actions
 
 VIEWS_MAX = 200
@@ -27,7 +27,7 @@ class Toolbox:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._reading: OrderedDict[str, dict[str, Tool]] = OrderedDict()
+        self._reading: LruCache[str, dict[str, Tool]] = LruCache(VIEWS_MAX)
 
     async def tools(self, ctx: Context) -> list[Tool]:
         """Every tool this caller has. Raises Forbidden `session_needed` for an agent's base key."""
@@ -61,9 +61,7 @@ class Toolbox:
         view = await self._desk.objects.view(ctx)
         found = self._reading.get(view.key)
         if found is None:
-            found = self._reading[view.key] = {tool.name: tool for tool in reading.tools(view)}
-            if len(self._reading) > VIEWS_MAX:
-                self._reading.popitem(last=False)
+            found = self._reading.put(view.key, {tool.name: tool for tool in reading.tools(view)})
         return found
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 
 COMPACT_ABOVE_BYTES = 64 * 1024 * 1024
 
@@ -61,7 +61,7 @@ class Journal:
                 signed = Signed.parse(line)
             except (ValueError, KeyError, TypeError):
                 message = f"{self._path} is damaged (line {number} after byte {self._read_to}). Restore it: it says what was signed."
-                raise Unavailable("checkpoint_journal_damaged", message) from None
+                raise Unavailable(ErrorCode.CHECKPOINT_JOURNAL_DAMAGED, message) from None
             self.latest[signed.tenant] = signed
         self._read_to += len(whole)
 

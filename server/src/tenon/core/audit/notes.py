@@ -10,7 +10,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 
 _ED25519 = b"\x01"
 ROOT_LOG = UUID(int=0)
@@ -28,7 +28,7 @@ class Signer:
         """From a file with the raw 32 bytes; raises Unavailable with a sentence."""
         raw = file.read_bytes() if file.is_file() else b""
         if len(raw) != 32:
-            raise Unavailable("no_signing_key", "The audit log's signing key is missing or damaged: it must be a file of 32 bytes.")
+            raise Unavailable(ErrorCode.NO_SIGNING_KEY, "The audit log's signing key is missing or damaged: it must be a file of 32 bytes.")
         return cls(name, Ed25519PrivateKey.from_private_bytes(raw))
 
     @property

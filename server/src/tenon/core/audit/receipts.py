@@ -13,7 +13,7 @@ from tenon.core.audit.entries import entry_bytes
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize, is_permitted
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict, NotFound, TooMuch, Unavailable
+from tenon.kit.errors import Conflict, ErrorCode, Invalid, NotFound, Unavailable
 
 EVIDENCE_ENTRIES_MAX = 10_000
 EVIDENCE_BYTES_MAX = 64 * 1024 * 1024
@@ -42,11 +42,11 @@ async def receipt(session: WriteSession, ctx: Context, entry_id: UUID) -> bytes:
     """
     row = await session.row(repository.ENTRY, {"tenant": ctx.tenant, "id": entry_id})
     if row is None or not _may_read(ctx, row):
-        raise NotFound("audit_entry_not_found", f"There is no audit entry {entry_id}.", path="entry_id")
+        raise NotFound(ErrorCode.AUDIT_ENTRY_NOT_FOUND, f"There is no audit entry {entry_id}.", path="entry_id")
     checkpoint = await latest_checkpoint(session, ctx)
     # After a restart of the log an entry is pending until it has its place in the new one.
     if checkpoint is None or row["generation"] != checkpoint["generation"] or row["index"] >= checkpoint["size"]:
-        raise Conflict("receipt_pending", "The entry is not yet under a signed checkpoint.", repair="Ask again in a second.")
+        raise Conflict(ErrorCode.RECEIPT_PENDING, "The entry is not yet under a signed checkpoint.", repair="Ask again in a second.")
     paths = await trees.inclusion_paths(session, ctx.tenant, checkpoint["generation"], [row["index"]], checkpoint["size"])
     document = _entry_document(ctx, row, paths[row["index"]])
     signed = {"format": verification.RECEIPT_FORMAT, "checkpoint": checkpoint["note"], "public_key": checkpoint["public_key"] + "\n"}
@@ -58,15 +58,15 @@ async def evidence_pack(
 ) -> bytes:
     """A ZIP with the entries from index `first` on, at most `limit`, all under the latest checkpoint; or only those of one resource.
 
-    Raises Forbidden, TooMuch `evidence_too_large`, Conflict `receipt_pending` while nothing is signed, and Unavailable
+    Raises Forbidden, Invalid `evidence_too_large`, Conflict `receipt_pending` while nothing is signed, and Unavailable
     `audit_log_damaged` naming the entry when the database lacks one that the log holds.
     """
     authorize(ctx, Action.READ_AUDIT, log_resource(ctx))
     if not 1 <= limit <= EVIDENCE_ENTRIES_MAX or first < 0:
-        raise TooMuch("evidence_too_large", f"One pack holds 1 to {EVIDENCE_ENTRIES_MAX} entries.", path="limit")
+        raise Invalid(ErrorCode.EVIDENCE_TOO_LARGE, f"One pack holds 1 to {EVIDENCE_ENTRIES_MAX} entries.", path="limit")
     checkpoint = await latest_checkpoint(session, ctx)
     if checkpoint is None:
-        raise Conflict("receipt_pending", "Nothing is under a signed checkpoint yet.", repair="Ask again in a second.")
+        raise Conflict(ErrorCode.RECEIPT_PENDING, "Nothing is under a signed checkpoint yet.", repair="Ask again in a second.")
     where = {"tenant": ctx.tenant, "generation": checkpoint["generation"], "first": first, "size": checkpoint["size"], "limit": limit}
     rows = await session.rows(repository.EVIDENCE, where | {"resource_id": resource_id})
     indices = [row["index"] for row in rows]
@@ -79,11 +79,15 @@ async def evidence_pack(
     total = 0
     for row in rows:
         if row["id"] is None:
-            raise Unavailable("audit_log_damaged", f"The database lacks entry {row['entry_id']}, which the log holds at {row['index']}.")
+            raise Unavailable(
+                ErrorCode.AUDIT_LOG_DAMAGED, f"The database lacks entry {row['entry_id']}, which the log holds at {row['index']}."
+            )
         document = verification.canonical(_entry_document(ctx, row, paths[row["index"]]))
         total += len(document)
         if total > EVIDENCE_BYTES_MAX:
-            raise TooMuch("evidence_too_large", "The entries are too large for one pack.", path="limit", repair="Ask for fewer entries.")
+            raise Invalid(
+                ErrorCode.EVIDENCE_TOO_LARGE, "The entries are too large for one pack.", path="limit", repair="Ask for fewer entries."
+            )
         members[f"entries/{row['index']:012d}-{row['id']}.json"] = document
     members["manifest.json"] = verification.manifest(members)
     return verification.write_container(members)

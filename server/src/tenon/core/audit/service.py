@@ -19,7 +19,7 @@ from tenon.core.policy import Action, authorize, bundle_version
 from tenon.kit import clock, pagination, telemetry
 from tenon.kit.database import Database, WriteSession
 from tenon.kit.database.sessions import Isolation
-from tenon.kit.errors import Conflict, Invalid, NotFound, TenonError
+from tenon.kit.errors import Conflict, ErrorCode, Invalid, NotFound, TenonError
 from tenon.kit.ids import uuid7
 
 __all__ = [
@@ -89,7 +89,7 @@ async def run_audited(
             await asyncio.sleep(random.uniform(0.5, 1.0) * 0.01 * 4**attempt)  # noqa: S311  (jitter is no secret)
     if lost is not None and _is_retryable(lost):
         conflict = Conflict(
-            "serialization_conflict",
+            ErrorCode.SERIALIZATION_CONFLICT,
             "Other changes to the same data kept getting in the way. Nothing was changed.",
             repair="Send the same request again.",
         )
@@ -134,7 +134,7 @@ def _refusal(ctx: Context, intent: AuditEvent, error: Exception) -> AuditEvent:
         if error.details.keys() - {"policy_ids"}:
             markings = markings | ctx.clearance
     else:
-        code, reason, policy_ids = "internal_error", {"type": type(error).__name__}, intent.policy_ids
+        code, reason, policy_ids = ErrorCode.INTERNAL, {"type": type(error).__name__}, intent.policy_ids
     return replace(
         intent,
         decision=Decision.REFUSED,
@@ -172,18 +172,11 @@ async def list_entries(
     """One page of entries, newest first, without payloads. Raises Forbidden; Invalid `invalid_cursor`."""
     authorize(ctx, Action.READ_AUDIT, log_resource(ctx))
     shape = f"audit.entries:{resource_id}:{action}"
-    before = _cursor_id(shape, after) if after else None
+    before = pagination.decode_id_cursor(shape, after) if after else None
     where = {"tenant": ctx.tenant, "before": before, "resource_id": resource_id, "action": action, "limit": limit + 1}
     rows = await session.rows(repository.ENTRIES, where)
     following = pagination.encode_cursor(shape, [rows[limit - 1]["id"]]) if len(rows) > limit else None
     return {"entries": [dict(row) for row in rows[:limit]], "next": following}
-
-
-def _cursor_id(shape: str, cursor: str) -> UUID:
-    try:
-        return UUID(*pagination.decode_cursor(shape, cursor))
-    except (TypeError, ValueError, AttributeError):
-        raise Invalid("invalid_cursor", "This cursor does not belong to this query. Start again without it.", path="after") from None
 
 
 async def checkpoint(session: WriteSession, ctx: Context) -> str:
@@ -191,7 +184,7 @@ async def checkpoint(session: WriteSession, ctx: Context) -> str:
     authorize(ctx, Action.READ_AUDIT, log_resource(ctx))
     latest = await latest_checkpoint(session, ctx)
     if latest is None:
-        raise NotFound("no_checkpoint", "Nothing is under a signed checkpoint yet.", repair="Ask again in a second.")
+        raise NotFound(ErrorCode.NO_CHECKPOINT, "Nothing is under a signed checkpoint yet.", repair="Ask again in a second.")
     return str(latest["note"])
 
 
@@ -200,7 +193,7 @@ async def consistency(session: WriteSession, ctx: Context, old: int) -> dict[str
     note = await checkpoint(session, ctx)
     latest = await latest_checkpoint(session, ctx)
     if latest is None or not 1 <= old <= latest["size"]:
-        raise Invalid("no_such_size", "The log never had so many entries under this origin.", path="old")
+        raise Invalid(ErrorCode.NO_SUCH_SIZE, "The log never had so many entries under this origin.", path="old")
     path = await trees.consistency_path(session, ctx.tenant, latest["generation"], old, latest["size"])
     return {"checkpoint": note, "old": old, "path": [step.hex() for step in path]}
 

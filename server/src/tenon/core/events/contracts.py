@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from tenon.kit import pagination
-from tenon.kit.errors import Invalid
 
 _ZERO = UUID(int=0)
 _SHAPE = "events"
@@ -56,14 +55,10 @@ class Cursor:
             as_of, epoch, xid, event_id = values
             cursor = cls(Position(int(epoch), int(xid), UUID(event_id)), int(as_of))
         except (ValueError, TypeError, AttributeError, OverflowError):
-            raise _not_a_cursor() from None
+            raise pagination.invalid_cursor() from None
         if not (0 <= cursor.as_of < 2**31 and 0 <= cursor.position.epoch < 2**31 and 0 <= cursor.position.xid < 2**63):
-            raise _not_a_cursor()
+            raise pagination.invalid_cursor()
         return cursor
-
-
-def _not_a_cursor() -> Invalid:
-    return Invalid("invalid_cursor", "This is not a cursor of the event stream. Start again without it.", path="after")
 
 
 BEGINNING = Cursor()

@@ -16,7 +16,7 @@ from tenon.core.events import service
 from tenon.core.events.contracts import Cursor, Delivered
 from tenon.kit import telemetry
 from tenon.kit.database import Database, Identity
-from tenon.kit.errors import TooMuch
+from tenon.kit.errors import ErrorCode, TooManyRequests
 
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.05, 0.5
 KEPT_EVENTS_MAX = 1_000
@@ -97,11 +97,11 @@ class Feeds:
         self._of_tenant: dict[UUID, Feed] = {}
 
     def check_room(self, tenant: UUID) -> None:
-        """Raise TooMuch `too_many_streams` when the tenant has as many streams open as it may."""
+        """Raise TooManyRequests `too_many_streams` when the tenant has as many streams open as it may."""
         feed = self._of_tenant.get(tenant)
         if feed is not None and feed.streams >= STREAMS_PER_TENANT_MAX:
-            raise TooMuch(
-                "too_many_streams",
+            raise TooManyRequests(
+                ErrorCode.TOO_MANY_STREAMS,
                 f"This tenant has {STREAMS_PER_TENANT_MAX} event streams open on this server.",
                 repair="Close some, or poll with `format=json`.",
             )

@@ -16,7 +16,7 @@ from tenon.core.events.contracts import BEGINNING, Cursor, Delivered, Event, Pag
 from tenon.core.policy import Action, Resource, authorize
 from tenon.kit import canonical, clock, telemetry
 from tenon.kit.database import Database, WriteSession
-from tenon.kit.errors import Conflict
+from tenon.kit.errors import Conflict, ErrorCode
 from tenon.kit.ids import uuid7
 
 PAGE_EVENTS_MAX = 1_000
@@ -129,7 +129,7 @@ async def _resume(session: WriteSession, after: Cursor, epoch: int, *, go_on: bo
         elif row["dropped_below"] is not None and position.xid < int(row["dropped_below"]):
             if not go_on:
                 raise Conflict(
-                    "cursor_expired",
+                    ErrorCode.CURSOR_EXPIRED,
                     "Events after this cursor are past their retention and gone.",
                     path="after",
                     repair="Read the current state of what you follow, then start again with `after=beginning` or `after=now`.",

@@ -16,7 +16,7 @@ from sqlalchemy.engine import RowMapping
 from tenon.core.events import service
 from tenon.kit import clock, telemetry
 from tenon.kit.database import Database
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 from tenon.kit.settings import Settings
 
 REST_SECONDS = 1.0
@@ -75,7 +75,7 @@ class OutboxKeeper:
             return {"epoch": int(kept["epoch"]), "next_xid": int(kept["next_xid"])}
         except (ValueError, KeyError, TypeError):
             raise Unavailable(
-                "outbox_state_damaged", f"{self._path} is damaged. Remove it only if the database was never restored."
+                ErrorCode.OUTBOX_STATE_DAMAGED, f"{self._path} is damaged. Remove it only if the database was never restored."
             ) from None
 
     def _keep_outside(self, epoch: int, next_xid: int) -> None:

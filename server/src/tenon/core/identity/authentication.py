@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -17,7 +16,8 @@ from tenon.core.identity.contracts import KeyKind
 from tenon.core.identity.federated import Federated, TokenNotBelieved
 from tenon.kit import clock
 from tenon.kit.database import Database
-from tenon.kit.errors import Unauthenticated
+from tenon.kit.errors import ErrorCode, Unauthenticated
+from tenon.kit.lru import LruCache
 
 REMEMBER_SECONDS = 0.8  # how long a revoked key may still pass in one API process
 REMEMBERED_MAX = 10_000
@@ -43,7 +43,7 @@ class Authenticator:
     def __init__(self, auth: Database) -> None:
         self._auth = auth
         self._federated = Federated(auth)
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: LruCache[bytes, _Known] = LruCache(REMEMBERED_MAX)
         self._asking: dict[bytes, asyncio.Task[_Known | None]] = {}
 
     async def authenticate(
@@ -53,7 +53,7 @@ class Authenticator:
         Forbidden for a good key that is bound to another network, or to a certificate."""
         known = self._remembered(api_keys.sha256(text)) or await self._ask(text)
         if known is None or (known.expires_at is not None and known.expires_at <= clock.now()):
-            raise Unauthenticated("invalid_api_key", "This API key is not valid. Check it, or ask an operator for a new one.")
+            raise Unauthenticated(ErrorCode.INVALID_API_KEY, "This API key is not valid. Check it, or ask an operator for a new one.")
         scopes.check_source(known.networks, known.certificate_sha256, address)
         return replace(known.context, request_id=request_id, trace_id=trace_id, trace_sampled=sampled)
 
@@ -88,9 +88,9 @@ class Authenticator:
         row = await self._row(parsed.key_id)
         secret = bytes(row["secret_sha256"] or b"") if row is not None else b""
         if row is None or not hmac.compare_digest(secret, parsed.sha256) or not _is_usable(row):
-            self._known.pop(parsed.sha256, None)
+            self._known.discard(parsed.sha256)
             return None
-        return self._remember(parsed.sha256, _Known(asked, row["expires_at"], context_of_row(row), *_bounds(row)))
+        return self._known.put(parsed.sha256, _Known(asked, row["expires_at"], context_of_row(row), *_bounds(row)))
 
     async def _verify(self, token: str, sha256: bytes) -> _Known | None:
         """A token's end is the caller's end, if the credential does not end before."""
@@ -100,20 +100,13 @@ class Authenticator:
                 token.encode("latin-1", "replace"), int(clock.now().timestamp() * 1_000)
             )
         except TokenNotBelieved:
-            self._known.pop(sha256, None)
+            self._known.discard(sha256)
             return None
         if not _is_usable(row):
             return None
         end = datetime.fromtimestamp(expires_unix_ms / 1_000, UTC)
         expires_at = min(end, row["expires_at"] or end)
-        return self._remember(sha256, _Known(asked, expires_at, replace(context_of_row(row), valid_until=expires_at), *_bounds(row)))
-
-    def _remember(self, sha256: bytes, known: _Known) -> _Known:
-        self._known[sha256] = known
-        self._known.move_to_end(sha256)
-        if len(self._known) > REMEMBERED_MAX:
-            self._known.popitem(last=False)
-        return known
+        return self._known.put(sha256, _Known(asked, expires_at, replace(context_of_row(row), valid_until=expires_at), *_bounds(row)))
 
     async def _row(self, key_id: str) -> RowMapping | None:
         async with self._auth.system() as session:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from sqlalchemy.engine import RowMapping
 
 from tenon.core.identity import repository
 from tenon.core.identity.tokens import TokenRefused, Unverified, Verifier, compile_verifier
 from tenon.kit.database import Database
+from tenon.kit.lru import LruCache
 
 ISSUERS_MAX = 8  # of one name and audience; more signatures are not checked for one token
 COMPILED_MAX = 1_000
@@ -23,7 +22,7 @@ class Federated:
 
     def __init__(self, auth: Database) -> None:
         self._auth = auth
-        self._compiled: OrderedDict[tuple[str, int], Verifier | None] = OrderedDict()
+        self._compiled: LruCache[tuple[str, int], Verifier | None] = LruCache(COMPILED_MAX)
 
     async def credential(self, token: bytes, now_unix_ms: int) -> tuple[RowMapping, int]:
         """(the credential's record, the instant from which the token is refused). Raises TokenNotBelieved."""
@@ -56,13 +55,12 @@ class Federated:
 
     def _verifier(self, row: RowMapping) -> Verifier | None:
         key = (str(row["id"]), row["revision"])
-        if key not in self._compiled:
-            try:
-                self._compiled[key] = compile_verifier(
-                    row["issuer"], row["audiences"], row["algorithm"], row["jwks"].encode(), row["leeway_ms"], row["lifetime_max_ms"]
-                )
-            except ValueError:
-                self._compiled[key] = None
-            if len(self._compiled) > COMPILED_MAX:
-                self._compiled.popitem(last=False)
-        return self._compiled[key]
+        if key in self._compiled:
+            return self._compiled.get(key)
+        try:
+            verifier = compile_verifier(
+                row["issuer"], row["audiences"], row["algorithm"], row["jwks"].encode(), row["leeway_ms"], row["lifetime_max_ms"]
+            )
+        except ValueError:
+            verifier = None
+        return self._compiled.put(key, verifier)

@@ -17,7 +17,7 @@ from tenon.core.identity.contracts import IssuerRequest, TrustedIssuer
 from tenon.core.identity.tokens import ALGORITHMS, SUBJECT_BYTES_MAX
 from tenon.core.policy import Action, Resource, authorize
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict, Invalid, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, Invalid, NotFound
 from tenon.kit.ids import uuid7
 
 ISSUERS_MAX = 100  # a tenant
@@ -32,9 +32,9 @@ async def create_issuer(session: WriteSession, ctx: Context, request: IssuerRequ
     _check(request, http_allowed)
     held = await repository.issuers(session, ctx.tenant)
     if len(held) >= ISSUERS_MAX:
-        raise Invalid("too_many_issuers", f"A tenant has at most {ISSUERS_MAX} issuers.")
+        raise Invalid(ErrorCode.TOO_MANY_ISSUERS, f"A tenant has at most {ISSUERS_MAX} issuers.")
     if any(row["name"] == request.name for row in held):
-        raise Conflict("issuer_name_taken", f"There is an issuer named {request.name} already.")
+        raise Conflict(ErrorCode.ISSUER_NAME_TAKEN, f"There is an issuer named {request.name} already.")
     id = uuid7()
     await repository.insert_issuer(session, ctx.tenant, id, request)
     told = {"issuer": request.issuer, "audiences": list(request.audiences), "algorithm": request.algorithm, "jwks_uri": request.jwks_uri}
@@ -67,12 +67,12 @@ async def refresh_issuer(session: WriteSession, ctx: Context, issuer: UUID) -> N
 async def check_subject(session: WriteSession, ctx: Context, issuer: UUID, subject: str) -> None:
     """Raises NotFound for an issuer that is not the tenant's or is disabled, Conflict for a subject that has a credential."""
     if not 0 < len(subject.encode()) <= SUBJECT_BYTES_MAX or not subject.isprintable():
-        raise Invalid("invalid_subject", f"A subject is 1 to {SUBJECT_BYTES_MAX} bytes of printable text.", path="subject")
+        raise Invalid(ErrorCode.INVALID_SUBJECT, f"A subject is 1 to {SUBJECT_BYTES_MAX} bytes of printable text.", path="subject")
     found = [row for row in await repository.issuers(session, ctx.tenant) if row["id"] == issuer and row["disabled_at"] is None]
     if not found:
         raise issuer_not_found()
     if await repository.has_subject(session, ctx.tenant, issuer, subject):
-        raise Conflict("subject_taken", "This subject has a credential already. Revoke it first.")
+        raise Conflict(ErrorCode.SUBJECT_TAKEN, "This subject has a credential already. Revoke it first.")
 
 
 async def issuers_between(session: WriteSession, after: int, upto: int) -> list[TrustedIssuer]:
@@ -109,21 +109,21 @@ async def keep_failure(session: WriteSession, tenant: UUID, issuer: UUID, failur
 
 def issuer_not_found() -> NotFound:
     """It does not exist, or is another tenant's."""
-    return NotFound("issuer_not_found", "There is no such issuer.")
+    return NotFound(ErrorCode.ISSUER_NOT_FOUND, "There is no such issuer.")
 
 
 def _check(request: IssuerRequest, http_allowed: bool) -> None:
     if not _NAME.fullmatch(request.name):
-        raise Invalid("invalid_issuer_name", "A name is 1 to 63 lower-case letters, digits and . _ -", path="name")
+        raise Invalid(ErrorCode.INVALID_ISSUER_NAME, "A name is 1 to 63 lower-case letters, digits and . _ -", path="name")
     if not 1 <= len(request.issuer) <= 500 or not request.issuer.isprintable() or request.issuer != request.issuer.strip():
-        raise Invalid("invalid_issuer", "The issuer is what its tokens say in `iss`, 1 to 500 printable characters.", path="issuer")
+        raise Invalid(ErrorCode.INVALID_ISSUER, "The issuer is what its tokens say in `iss`, 1 to 500 printable characters.", path="issuer")
     audiences = request.audiences
     if not 1 <= len(audiences) <= 16 or not all(1 <= len(each) <= 500 and each.isprintable() for each in audiences):
-        raise Invalid("invalid_audiences", "Name 1 to 16 audiences; a token must be for one of them.", path="audiences")
+        raise Invalid(ErrorCode.INVALID_AUDIENCES, "Name 1 to 16 audiences; a token must be for one of them.", path="audiences")
     if request.algorithm not in ALGORITHMS:
-        raise Invalid("unknown_algorithm", f"An issuer has one algorithm of {', '.join(ALGORITHMS)}.", path="algorithm")
+        raise Invalid(ErrorCode.UNKNOWN_ALGORITHM, f"An issuer has one algorithm of {', '.join(ALGORITHMS)}.", path="algorithm")
     if not 0 <= request.leeway_ms <= LEEWAY_MS_MAX or not 0 <= request.lifetime_max_ms <= LIFETIME_MS_MAX:
-        raise Invalid("invalid_times", "The leeway is at most five minutes, the longest lifetime at most a day.", path="leeway_ms")
+        raise Invalid(ErrorCode.INVALID_TIMES, "The leeway is at most five minutes, the longest lifetime at most a day.", path="leeway_ms")
     check_address(request.jwks_uri or request.issuer, http_allowed, path="jwks_uri" if request.jwks_uri else "issuer")
 
 
@@ -138,5 +138,5 @@ def check_address(uri: str, http_allowed: bool, *, path: str = "jwks_uri") -> No
     formed = uri.isascii() and uri.isprintable() and " " not in uri and "\\" not in uri and len(uri) <= 500
     if not formed or not host or not (parts.scheme == "https" or plain) or parts.username or parts.password or parts.fragment:
         raise Invalid(
-            "unsafe_jwks_uri", "An issuer's keys are fetched from an https:// address without a user name or fragment.", path=path
+            ErrorCode.UNSAFE_JWKS_URI, "An issuer's keys are fetched from an https:// address without a user name or fragment.", path=path
         )

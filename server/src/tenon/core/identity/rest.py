@@ -16,7 +16,7 @@ from tenon.core.context import Context, PrincipalId, PrincipalKind, ProjectId, c
 from tenon.core.identity import service
 from tenon.core.identity.contracts import Federation, KeyRequest, KeyScope, Priority
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 
 router = APIRouter(prefix="/v1", tags=["identity"])
 
@@ -160,7 +160,7 @@ async def rotate_key(request: Request, key_id: str, body: Rotation, idempotency_
 async def key_request(session: WriteSession, ctx: Context, body: NewCredential, federation: Federation | None = None) -> KeyRequest:
     """What a body asks for; the kind is its principal's."""
     if ctx.project is None:
-        raise Invalid("no_project", "This key belongs to no project.")
+        raise Invalid(ErrorCode.NO_PROJECT, "This key belongs to no project.")
     principal = await service.find_principal(session, ctx, id=body.principal)
     return KeyRequest(
         principal.id, ProjectId(ctx.project), service.KIND_OF[principal.kind], body.name, body.expires_at, body.strict,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tenon.core.identity.contracts import KeyScope
-from tenon.kit.errors import Forbidden, Invalid
+from tenon.kit.errors import ErrorCode, Forbidden, Invalid
 
 # `Operation` of contracts/gateway.proto in lower case; a test compares.
 OPERATIONS = (
@@ -22,12 +22,14 @@ def checked(scope: KeyScope) -> KeyScope:
     """The scope in its one normal form. Raises Invalid."""
     if unknown := set(scope.operations) - set(OPERATIONS):
         raise Invalid(
-            "unknown_operation", f"There is no operation {min(unknown)}. Operations: {', '.join(OPERATIONS)}.", path="allowed_operations"
+            ErrorCode.UNKNOWN_OPERATION,
+            f"There is no operation {min(unknown)}. Operations: {', '.join(OPERATIONS)}.",
+            path="allowed_operations",
         )
     if len(scope.networks) > NETWORKS_MAX:
-        raise Invalid("too_many_networks", f"A key has at most {NETWORKS_MAX} source networks.", path="source_networks")
+        raise Invalid(ErrorCode.TOO_MANY_NETWORKS, f"A key has at most {NETWORKS_MAX} source networks.", path="source_networks")
     if scope.certificate_sha256 is not None and len(scope.certificate_sha256) != SHA256_BYTES:
-        raise Invalid("invalid_certificate_hash", "A certificate's SHA-256 is 64 hexadecimal digits.", path="certificate_sha256")
+        raise Invalid(ErrorCode.INVALID_CERTIFICATE_HASH, "A certificate's SHA-256 is 64 hexadecimal digits.", path="certificate_sha256")
     networks = sorted({str(_network(text)) for text in scope.networks})
     return replace(scope, operations=tuple(sorted(set(scope.operations))), networks=tuple(networks))
 
@@ -38,9 +40,11 @@ def check_source(networks: Sequence[str], certificate_sha256: bytes | None, addr
     These doors take no client certificates, so a key that is bound to one is of no use here.
     """
     if certificate_sha256 is not None:
-        raise Forbidden("certificate_required", "This credential can be used only with its client certificate, and this door takes none.")
+        raise Forbidden(
+            ErrorCode.CERTIFICATE_REQUIRED, "This credential can be used only with its client certificate, and this door takes none."
+        )
     if networks and address is not None and not _is_within(address, networks):
-        raise Forbidden("network_not_allowed", "This credential cannot be used from this network.")
+        raise Forbidden(ErrorCode.NETWORK_NOT_ALLOWED, "This credential cannot be used from this network.")
 
 
 def _is_within(address: str, networks: Sequence[str]) -> bool:
@@ -59,10 +63,10 @@ def _network(text: str) -> Network:
         network = ipaddress.ip_network(text)
     except ValueError:
         raise Invalid(
-            "invalid_network", f"{text[:60]} is no network: write 10.0.0.0/8, 2001:db8::/32 or one address.", path="source_networks"
+            ErrorCode.INVALID_NETWORK, f"{text[:60]} is no network: write 10.0.0.0/8, 2001:db8::/32 or one address.", path="source_networks"
         ) from None
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.scope_id:
-        raise Invalid("invalid_network", "A network has no zone.", path="source_networks")
+        raise Invalid(ErrorCode.INVALID_NETWORK, "A network has no zone.", path="source_networks")
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
     if mapped is not None and network.prefixlen >= 96:
         return ipaddress.IPv4Network((mapped, network.prefixlen - 96))

@@ -16,7 +16,7 @@ from tenon.core.identity.key_records import key_scope
 from tenon.core.policy import Action, Resource, authorize
 from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
-from tenon.kit.errors import Conflict, Invalid, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, Invalid, NotFound
 from tenon.kit.ids import uuid7
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
@@ -30,9 +30,11 @@ async def create_principal(
     """A new principal. An agent has the role `agent` alone and an owner whom it acts for."""
     authorize(ctx, Action.MANAGE_PRINCIPALS, Resource("Tenant", str(ctx.tenant)))
     if unknown := roles - ROLES:
-        raise Invalid("unknown_role", f"There is no role {min(unknown)}. Roles: {', '.join(sorted(ROLES))}.", path="roles")
+        raise Invalid(ErrorCode.UNKNOWN_ROLE, f"There is no role {min(unknown)}. Roles: {', '.join(sorted(ROLES))}.", path="roles")
     if (kind is PrincipalKind.AGENT) != (roles == {"agent"}) or (kind is PrincipalKind.AGENT) != (owner is not None):
-        raise Invalid("agent_needs_owner", "An agent has an owner and the single role `agent`; nobody else has either.", path="kind")
+        raise Invalid(
+            ErrorCode.AGENT_NEEDS_OWNER, "An agent has an owner and the single role `agent`; nobody else has either.", path="kind"
+        )
     principal = Principal(PrincipalId(uuid7()), kind, name, roles, clearance, owner)
     await repository.insert_principal(session, ctx.tenant, principal)
     await audit.record(
@@ -45,7 +47,7 @@ async def find_principal(session: WriteSession, ctx: Context, *, id: UUID | None
     """The principal with this id or name in the caller's tenant. Raises NotFound."""
     row = await repository.principal_row(session, ctx.tenant, id=id, name=name)
     if row is None:
-        raise NotFound("principal_not_found", "There is no such principal.")
+        raise NotFound(ErrorCode.PRINCIPAL_NOT_FOUND, "There is no such principal.")
     return Principal(
         PrincipalId(row["id"]), PrincipalKind(row["kind"]), row["name"], frozenset(row["roles"]), frozenset(row["clearance"]),
         row["owner_id"], row["disabled_at"] is not None,
@@ -56,7 +58,7 @@ async def disable_principal(session: WriteSession, ctx: Context, principal: Prin
     """Disable a principal for good measure everywhere: its keys stop within a second, gateways are told by the keys' new revisions."""
     authorize(ctx, Action.MANAGE_PRINCIPALS, Resource("Tenant", str(ctx.tenant)))
     if not await repository.disable(session, ctx.tenant, principal):
-        raise NotFound("principal_not_found", "There is no such principal.")
+        raise NotFound(ErrorCode.PRINCIPAL_NOT_FOUND, "There is no such principal.")
     await audit.record(session, ctx, AuditEvent("principal.disable", "Principal", str(principal)))
 
 
@@ -69,7 +71,7 @@ async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *
         authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
         if KIND_OF[principal.kind] is not request.kind:
             raise Invalid(
-                "wrong_key_kind",
+                ErrorCode.WRONG_KEY_KIND,
                 f"A principal of kind {principal.kind.value} gets keys of kind {KIND_OF[principal.kind].value}.",
                 path="kind",
             )
@@ -82,7 +84,7 @@ async def create_federated_credential(session: WriteSession, ctx: Context, reque
     principal = await find_principal(session, ctx, id=request.principal)
     federation = request.federation
     if federation is None or KIND_OF[principal.kind] is not request.kind:
-        raise Invalid("wrong_key_kind", "A federated credential has an issuer, a subject and its principal's kind.", path="kind")
+        raise Invalid(ErrorCode.WRONG_KEY_KIND, "A federated credential has an issuer, a subject and its principal's kind.", path="kind")
     await issuers.check_subject(session, ctx, federation.issuer, federation.subject)
     key_id = api_keys.generate("live", request.kind).split("_")[3]
     await repository.insert_key(session, ctx.tenant, key_id, None, replace(request, scope=scopes.checked(request.scope)))
@@ -98,14 +100,14 @@ async def rotate_key(session: WriteSession, ctx: Context, key_id: str, *, overla
     """
     authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
     if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
-        raise Invalid("invalid_overlap", "The old key stays good for 0 seconds to 30 days.", path="overlap_seconds")
+        raise Invalid(ErrorCode.INVALID_OVERLAP, "The old key stays good for 0 seconds to 30 days.", path="overlap_seconds")
     row, now = await repository.lock_key(session, ctx.tenant, key_id), clock.now()
     if row is None:
-        raise NotFound("api_key_not_found", "There is no such API key.")
+        raise NotFound(ErrorCode.API_KEY_NOT_FOUND, "There is no such API key.")
     if row["replaced_by"] or row["revoked_at"] or (row["expires_at"] and row["expires_at"] <= now):
-        raise Conflict("key_not_rotatable", "This key was replaced or revoked, or has expired.")
+        raise Conflict(ErrorCode.KEY_NOT_ROTATABLE, "This key was replaced or revoked, or has expired.")
     if row["issuer_id"] or row["session_id"]:
-        raise Conflict("key_not_rotatable", "A federated credential and a session's key have nothing to rotate.")
+        raise Conflict(ErrorCode.KEY_NOT_ROTATABLE, "A federated credential and a session's key have nothing to rotate.")
     request = KeyRequest(
         row["principal_id"], row["project_id"], KeyKind(row["kind"]), row["name"], row["expires_at"], row["strict"],
         tuple(row["allowed_models"]), scope=key_scope(row),
@@ -137,7 +139,7 @@ async def revoke_key(session: WriteSession, ctx: Context, key_id: str) -> None:
     ):
         authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
     if not await repository.revoke(session, ctx.tenant, key_id):
-        raise NotFound("api_key_not_found", "There is no such API key.")
+        raise NotFound(ErrorCode.API_KEY_NOT_FOUND, "There is no such API key.")
     await audit.record(session, ctx, AuditEvent("api_key.revoke", "ApiKey", key_id))
 
 
@@ -151,7 +153,7 @@ async def own_key(session: WriteSession, ctx: Context) -> KeyLimits:
     """What the key of this request is limited to: a session's key never outlives or outgrows the key that opened it."""
     row = await repository.key_limits(session, ctx.tenant, ctx.key_id or "")
     if row is None:
-        raise NotFound("api_key_not_found", "There is no such API key.")
+        raise NotFound(ErrorCode.API_KEY_NOT_FOUND, "There is no such API key.")
     return KeyLimits(row["expires_at"], row["strict"], tuple(row["allowed_models"]), key_scope(row))
 
 

@@ -13,7 +13,7 @@ from cedarpy import Entities, PolicySet, Schema, is_authorized, validate_policie
 from tenon.core.context import Context
 from tenon.core.policy.contracts import Action, Permitted, Resource
 from tenon.kit import canonical
-from tenon.kit.errors import Forbidden
+from tenon.kit.errors import ErrorCode, Forbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def authorize(ctx: Context, action: Action, resource: Resource) -> Permitted:
     if allowed:
         return Permitted(action, resource, policy_ids, bundle_version())
     raise Forbidden(
-        "not_permitted",
+        ErrorCode.NOT_PERMITTED,
         f"You may not {action.value.replace('_', ' ')} {resource.kind} {resource.name}.",
         repair="Ask someone with the right role, or use a key of another principal.",
         details={"policy_ids": list(policy_ids)},

@@ -9,7 +9,7 @@ from tenon.core.context import Context, ProjectId, TenantId
 from tenon.core.tenancy import repository
 from tenon.core.tenancy.contracts import Tenant
 from tenon.kit.database import Database, WriteSession
-from tenon.kit.errors import Conflict, Invalid
+from tenon.kit.errors import Conflict, ErrorCode, Invalid
 from tenon.kit.ids import uuid7
 
 NAME = re.compile(r"^[a-z0-9-]{1,63}$")
@@ -38,9 +38,9 @@ async def create_tenant(provision: Database, migrate: Database, name: str) -> Te
     Two transactions, because two logins: the role and the schema come first and harm nobody if the rows never follow.
     """
     if not NAME.match(name):
-        raise Invalid("invalid_tenant_name", "A tenant's name is 1 to 63 of a-z, 0-9 and -.", path="name")
+        raise Invalid(ErrorCode.INVALID_TENANT_NAME, "A tenant's name is 1 to 63 of a-z, 0-9 and -.", path="name")
     if await find_tenant(provision, name):
-        raise Conflict("tenant_exists", f"A tenant named {name} exists already.", path="name")
+        raise Conflict(ErrorCode.TENANT_EXISTS, f"A tenant named {name} exists already.", path="name")
     tenant = Tenant(TenantId(uuid7()), name, ProjectId(uuid7()))
     async with provision.system() as session:
         await repository.create_role(session, provision.names, tenant.id)

@@ -18,7 +18,7 @@ from tenon.core.context.contracts import SCOPE_KEY
 from tenon.core.identity import Authenticator
 from tenon.entrypoints.api import pages, problems
 from tenon.kit import telemetry
-from tenon.kit.errors import TenonError, Unauthenticated
+from tenon.kit.errors import ErrorCode, TenonError, Unauthenticated
 from tenon.kit.ids import uuid7
 
 # Reached without a key. A new entry is a decision: a test holds this list against the routes.
@@ -105,5 +105,5 @@ _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"
 def _bearer(header: bytes) -> str:
     scheme, _, key = header.partition(b" ")
     if scheme.lower() != b"bearer" or not key:
-        raise Unauthenticated("missing_api_key", "Send your API key as `Authorization: Bearer tnn_…`.")
+        raise Unauthenticated(ErrorCode.MISSING_API_KEY, "Send your API key as `Authorization: Bearer tnn_…`.")
     return key.decode("latin-1")

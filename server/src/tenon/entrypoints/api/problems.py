@@ -1,8 +1,9 @@
-"""One error shape everywhere: RFC 9457 problem details. Each kind has one status; nothing internal leaks."""
+"""Refusals as HTTP answers: RFC 9457 problem details, with the status of the one table. Nothing internal leaks."""
 
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -11,65 +12,56 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tenon.kit import telemetry
-from tenon.kit.errors import Invalid, Kind, TenonError
+from tenon.kit.errors import ErrorCode, Invalid, TenonError, http_status, retry_after_seconds
 
-STATUS: dict[Kind, int] = {
-    Kind.INVALID: 400,
-    Kind.UNAUTHENTICATED: 401,
-    Kind.FORBIDDEN: 403,
-    Kind.NOT_FOUND: 404,
-    Kind.CONFLICT: 409,
-    Kind.TOO_MUCH: 429,
-    Kind.UNAVAILABLE: 503,
+_BY_STATUS = {
+    404: (ErrorCode.ROUTE_NOT_FOUND, "There is no such route."),
+    405: (ErrorCode.METHOD_NOT_ALLOWED, "This route does not take this method."),
+    413: (ErrorCode.BODY_TOO_LARGE, "The body is too large."),
 }
-_TITLES = {400: "Bad request", 401: "Unauthenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 409: "Conflict",
-           413: "Too large", 422: "Unprocessable", 429: "Too much", 500: "Internal error", 503: "Unavailable"}  # fmt: skip
 
 
-# A reused key with another body is 422 by the idempotency-key draft.
-_STATUS_BY_CODE = {"idempotency_key_reused": 422, "body_too_large": 413}
-
-
-def status_of(error: TenonError) -> int:
-    """The HTTP status of a domain error."""
-    return _STATUS_BY_CODE.get(error.code, STATUS[error.kind])
-
-
-def problem(status: int, body: dict[str, Any], request_id: str) -> Response:
+def problem(code: ErrorCode, body: dict[str, Any], request_id: str) -> Response:
     """A problem+json answer."""
-    content = {"type": f"urn:tenon:error:{body.get('code', 'internal')}", "title": _TITLES.get(status, "Error"), "status": status,
-               "request_id": request_id, **body}  # fmt: skip
+    status = http_status(code)
+    content = {
+        "type": f"urn:tenon:error:{code.value}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "request_id": request_id,
+        **body,
+    }
     headers = {"cache-control": "no-store"}
-    if status == 401:
+    if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = 'Bearer realm="tenon"'
-    if status == 503:
-        headers["retry-after"] = "1"
+    if seconds := retry_after_seconds(code):
+        headers["retry-after"] = str(seconds)
     return Response(json.dumps(content), status, headers, media_type="application/problem+json")
 
 
 def of_tenon_error(error: TenonError, request_id: str) -> Response:
     """The answer to a refusal."""
-    return problem(status_of(error), error.as_dict(), request_id)
+    return problem(error.code, error.as_dict(), request_id)
 
 
-async def of_validation_error(_request: Request, error: Any) -> Response:
+async def of_validation_error(request: Request, error: Any) -> Response:
     """FastAPI's own validation, without the input it would echo."""
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"] if part != "body")
-    code = "missing_idempotency_key" if path.lower() == "header.idempotency-key" else "invalid_request"
-    return problem(400, Invalid(code, str(first["msg"]).rstrip(".") + ".", path=path).as_dict(), _request_id(_request))
+    code = ErrorCode.MISSING_IDEMPOTENCY_KEY if path.lower() == "header.idempotency-key" else ErrorCode.INVALID_REQUEST
+    return of_tenon_error(Invalid(code, str(first["msg"]).rstrip(".") + ".", path=path), _request_id(request))
 
 
 async def of_http_exception(request: Request, error: Any) -> Response:
-    """Starlette's 404 and 405."""
+    """Starlette's 404, 405 and 413; whatever else it refuses is a request that it could not read."""
     if not isinstance(error, HTTPException):
         raise error
-    code = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code, "http_error")
-    text = {404: "There is no such route.", 405: "This route does not take this method.", 413: "The body is too large."}
-    body = {"code": code, "message": text.get(error.status_code, "The request could not be served.")}
-    return problem(error.status_code, body, _request_id(request))
+    code, message = _BY_STATUS.get(error.status_code, (ErrorCode.INVALID_REQUEST, "The request could not be read."))
+    response = problem(code, {"code": code.value, "message": message}, _request_id(request))
+    response.headers.update(error.headers or {})  # RFC 9110: a 405 names the allowed methods
+    return response
 
 
 async def of_refusal(request: Request, error: Any) -> Response:
@@ -84,8 +76,9 @@ async def of_crash(request: Request, error: Any) -> Response:
 
 def of_unexpected(error: BaseException, request_id: str) -> Response:
     """Anything else: logged with its stack, answered without it."""
-    telemetry.logger().error("request.crashed", request_id=request_id, exc_info=error)
-    return problem(500, {"code": "internal", "message": "Something went wrong on our side. Quote the request id."}, request_id)
+    telemetry.logger().error("request.failed", request_id=request_id, exc_info=error)
+    body = {"code": ErrorCode.INTERNAL.value, "message": "Something went wrong on our side. Quote the request id."}
+    return problem(ErrorCode.INTERNAL, body, request_id)
 
 
 def _request_id(request: Request) -> str:

@@ -17,7 +17,7 @@ from tenon.entrypoints.cli.installation import Installation
 from tenon.entrypoints.cli.loading import AIRLINE, fetch_airline, run_loads, show_reports
 from tenon.entrypoints.cli.operate import OPERATOR, Desk, at_desk
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import NotFound
+from tenon.kit.errors import ErrorCode, NotFound
 from tenon.kit.settings import Settings
 from tenon.ontology.actions import check_actions
 from tenon.ontology.schema import service as schema
@@ -75,7 +75,7 @@ async def _principals(desk: Desk, ctx: Context) -> dict[str, str]:
         for name, principal in people.items():
             kind = KeyKind.AGENT if name == "agent" else KeyKind.USER
             if ctx.project is None:
-                raise NotFound("no_project", "The demo tenant has no project.")
+                raise NotFound(ErrorCode.PROJECT_NOT_FOUND, "The demo tenant has no project.")
             key = await identity.create_key(session, ctx, KeyRequest(principal, ctx.project, kind, "demo"), environment="dev")
             keys[name] = key.text
     return keys

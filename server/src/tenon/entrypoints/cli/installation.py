@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tenon.kit.database import bootstrap
 from tenon.kit.database.roles import SYSTEM_LOGINS
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 from tenon.kit.settings import DatabaseSettings, Settings, load_settings
 
 CHECKOUT = Path(__file__).parents[5]
@@ -153,5 +153,5 @@ def load_demo(installation: Installation) -> dict[str, str]:
         return {}
     demo = json.loads(installation.demo_file.read_text())
     if not isinstance(demo, dict):
-        raise Unavailable("demo_file_damaged", f"{installation.demo_file} is damaged. `make reset` starts over.")
+        raise Unavailable(ErrorCode.DEMO_FILE_DAMAGED, f"{installation.demo_file} is damaged. `make reset` starts over.")
     return {str(name): str(value) for name, value in demo.items()}

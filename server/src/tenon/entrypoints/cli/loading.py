@@ -15,7 +15,7 @@ from rich.table import Table
 from tenon.core.context import Context
 from tenon.entrypoints.cli.installation import CHECKOUT
 from tenon.kit.database import Database
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 from tenon.kit.settings import Settings
 from tenon.ontology.ingestion import Progress as At
 from tenon.ontology.ingestion import Report
@@ -28,7 +28,7 @@ def fetch_airline() -> Path:
     """The folder of the airline example's files, fetched on first use. Raises Unavailable with the fetcher's sentence."""
     done = subprocess.run([sys.executable, str(AIRLINE / "fetch.py")], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise Unavailable("example_data_missing", done.stderr.strip()[-600:] or "The airline example's data could not be fetched.")
+        raise Unavailable(ErrorCode.EXAMPLE_DATA_MISSING, done.stderr.strip()[-600:] or "The airline example's data could not be fetched.")
     return Path(done.stdout.strip().splitlines()[-1])
 
 

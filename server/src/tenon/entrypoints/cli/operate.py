@@ -16,7 +16,7 @@ from tenon.core.identity import KeyKind, KeyRequest
 from tenon.entrypoints.cli import installation as installations
 from tenon.entrypoints.cli import loading
 from tenon.kit.database import Database, RoleNames
-from tenon.kit.errors import NotFound, TenonError
+from tenon.kit.errors import ErrorCode, NotFound, TenonError
 from tenon.kit.settings import Settings, load_settings
 from tenon.ontology.actions import check_actions
 from tenon.ontology.schema import service as schema
@@ -40,7 +40,7 @@ class Desk:
         """The tenant's first operator. Raises NotFound."""
         tenant = await tenancy.find_tenant(self.provision, tenant_name)
         if tenant is None:
-            raise NotFound("tenant_not_found", f"There is no tenant {tenant_name}.", repair="`tenon tenant create NAME` makes one.")
+            raise NotFound(ErrorCode.TENANT_NOT_FOUND, f"There is no tenant {tenant_name}.", repair="`tenon tenant create NAME` makes one.")
         return await identity.first_operator(self.provision, tenant.id, tenant.project, name=OPERATOR, clearance=frozenset())
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tenon.kit.errors import Conflict, Unavailable
+from tenon.kit.errors import Conflict, ErrorCode, Unavailable
 
 STOP_SECONDS_MAX = 15
 READY_SECONDS_MAX = 60
@@ -70,7 +70,7 @@ class Child:
                 return
             time.sleep(0.05)
         tail = "\n".join(self.log_file.read_text(errors="replace").splitlines()[-12:])
-        raise Unavailable("process_did_not_start", f"{self.name} did not start. The end of {self.log_file}:\n{tail}")
+        raise Unavailable(ErrorCode.PROCESS_DID_NOT_START, f"{self.name} did not start. The end of {self.log_file}:\n{tail}")
 
     def exited(self) -> bool:
         """Whether it was started and is gone."""
@@ -127,7 +127,7 @@ def require_free(addresses: dict[str, str]) -> None:
                 probe.bind((host, int(port)))
             except OSError as error:
                 raise Conflict(
-                    "port_taken",
+                    ErrorCode.PORT_TAKEN,
                     f"{address}, wanted for {purpose}, cannot be used: {error.strerror}.",
                     repair=f"Stop what uses it (`ss -ltnp 'sport = :{port}'` shows it), or choose another address: {variable_of(purpose)}.",
                 ) from None

@@ -24,7 +24,7 @@ from tenon.entrypoints.cli.installation import CHECKOUT, GATEWAY_ID, Installatio
 from tenon.entrypoints.cli.processes import Child, answers, listens, require_free
 from tenon.entrypoints.cli.summary import print_summary
 from tenon.kit.database import RoleNames, bootstrap, embedded, migrate
-from tenon.kit.errors import Conflict, TenonError, Unavailable
+from tenon.kit.errors import Conflict, ErrorCode, TenonError, Unavailable
 from tenon.kit.settings import Settings
 
 DISK_BYTES_MIN = 1 << 30
@@ -100,7 +100,7 @@ def _only_one(place: Installation) -> Iterator[IO[str]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(
-                "already_running", f"Tenon runs here already (process {running(place)}).", repair="`make down` stops it."
+                ErrorCode.ALREADY_RUNNING, f"Tenon runs here already (process {running(place)}).", repair="`make down` stops it."
             ) from None
         file.seek(0)
         file.truncate()
@@ -138,7 +138,7 @@ def _require_disk(place: Installation) -> None:
     free = shutil.disk_usage(place.directory).free
     if free < DISK_BYTES_MIN:
         raise Unavailable(
-            "disk_full", f"{place.directory} has {free >> 20} MiB free; Tenon needs {DISK_BYTES_MIN >> 20} MiB to start.",
+            ErrorCode.DISK_FULL, f"{place.directory} has {free >> 20} MiB free; Tenon needs {DISK_BYTES_MIN >> 20} MiB to start.",
             repair="Free some space, or set TENON_STATE_DIR to another disk.",
         )  # fmt: skip
 
@@ -160,7 +160,9 @@ def _step_database(place: Installation, settings: Settings) -> embedded.Embedded
             migrate.upgrade(settings.database)
         problems = bootstrap.check(settings.database.conninfo(names.login("api")), names)
         if problems:
-            raise Unavailable("walls_down", " ".join(problems), repair="docs/how-to/external-postgres.md says what the server must allow.")
+            raise Unavailable(
+                ErrorCode.WALLS_DOWN, " ".join(problems), repair="docs/how-to/external-postgres.md says what the server must allow."
+            )
     except BaseException:
         if server:
             server.stop()
@@ -192,7 +194,7 @@ def gateway_binary() -> Path:
     target = Path(os.environ.get("CARGO_TARGET_DIR", cache / "tenon" / "cargo-target"))
     binary = Path(os.environ.get("TENON_GATEWAY_BINARY", target / "release" / "tenon-gateway"))
     if not binary.is_file():
-        raise Unavailable("gateway_not_built", f"The gateway is not built ({binary} is missing).", repair="Run `make gateway`.")
+        raise Unavailable(ErrorCode.GATEWAY_NOT_BUILT, f"The gateway is not built ({binary} is missing).", repair="Run `make gateway`.")
     return binary
 
 
@@ -255,14 +257,16 @@ def _watch(children: list[Child], server: embedded.Embedded | None, stop: thread
             )
         if server and server.process.poll() is not None:
             raise Unavailable(
-                "postgres_died", "PostgreSQL stopped by itself.", repair="Look at postgres/postgres.log; `make up` starts again."
+                ErrorCode.POSTGRES_DIED, "PostgreSQL stopped by itself.", repair="Look at postgres/postgres.log; `make up` starts again."
             )
         for child in children:
             if not child.exited():
                 continue
             recent = [at for at in child.starts if at > time.monotonic() - RESTART_WINDOW_SECONDS]
             if len(recent) >= RESTARTS_MAX:
-                raise Unavailable("process_keeps_dying", f"{child.name} died {RESTARTS_MAX} times in a minute; see {child.log_file}.")
+                raise Unavailable(
+                    ErrorCode.PROCESS_KEEPS_DYING, f"{child.name} died {RESTARTS_MAX} times in a minute; see {child.log_file}."
+                )
             console.print(f"[yellow]![/] {child.name} stopped (exit code {child.process and child.process.returncode}); starting it again")
             child.start()
 
@@ -280,7 +284,7 @@ def _stop_all(children: list[Child], server: embedded.Embedded | None) -> None:
 def _detach(place: Installation, demo: bool) -> int:
     """Start in the background, show its output until it is ready, and leave it running."""
     if pid := running(place):
-        raise Conflict("already_running", f"Tenon runs here already (process {pid}).", repair="`make down` stops it.")
+        raise Conflict(ErrorCode.ALREADY_RUNNING, f"Tenon runs here already (process {pid}).", repair="`make down` stops it.")
     place.logs.mkdir(parents=True, exist_ok=True)
     output = place.logs / "up.log"
     output.write_text("")

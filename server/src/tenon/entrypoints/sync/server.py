@@ -14,7 +14,7 @@ from tenon.inference.gateway_sync import AuthenticationInterceptor, Enrolment, F
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import add_GatewayControlServicer_to_server
 from tenon.inference.usage import UsageStore
 from tenon.kit.database import Database
-from tenon.kit.errors import Conflict, Unavailable
+from tenon.kit.errors import Conflict, ErrorCode, Unavailable
 from tenon.kit.settings import Settings
 
 STOP_SECONDS_MAX = 5
@@ -59,7 +59,7 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> int:
     try:
         return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
-        raise Conflict("port_taken", f"{address} cannot be listened on: something else does.", path="sync_listen") from None
+        raise Conflict(ErrorCode.PORT_TAKEN, f"{address} cannot be listened on: something else does.", path="sync_listen") from None
 
 
 def _check_address(settings: Settings) -> None:
@@ -73,6 +73,6 @@ def _check_address(settings: Settings) -> None:
         loopback = False
     if settings.environment == "production" and not loopback:
         raise Unavailable(
-            "sync_needs_loopback",
+            ErrorCode.SYNC_NEEDS_LOOPBACK,
             f"In production sync_listen must be a loopback address, or sync_tls_cert_file be set; it is {settings.sync_listen}.",
         )

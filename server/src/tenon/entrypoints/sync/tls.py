@@ -10,7 +10,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 from tenon.kit.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -23,13 +23,13 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
         return None
     certificate, key = named
     if certificate is None or key is None:
-        raise Unavailable("sync_tls_unusable", "sync_tls_cert_file and sync_tls_key_file belong together.")
+        raise Unavailable(ErrorCode.SYNC_TLS_UNUSABLE, "sync_tls_cert_file and sync_tls_key_file belong together.")
     authorities = settings.sync_tls_client_ca_file
     fetch = _fetcher([path for path in (certificate, key, authorities) if path], lambda: _read(certificate, key, authorities))
     try:
         first = _read(certificate, key, authorities)
     except (OSError, ValueError) as error:
-        raise Unavailable("sync_tls_unusable", f"The certificate of the gateways' listener cannot be used: {error}") from None
+        raise Unavailable(ErrorCode.SYNC_TLS_UNUSABLE, f"The certificate of the gateways' listener cannot be used: {error}") from None
     # gRPC's own documentation: None = no change. Its annotations forget that.
     return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=authorities is not None)  # type: ignore[arg-type]
 

@@ -22,7 +22,7 @@ from tenon.inference.limits import Subject, begin_governance_change, checked_sub
 from tenon.inference.models import MODEL_NAME_RULE, is_model_name
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 from tenon.kit.ids import uuid7
 
 BUDGETS_MAX = 10_000  # a tenant
@@ -46,7 +46,7 @@ async def create_price(session: WriteSession, ctx: Context, terms: PriceDraft) -
     if await repository.price_at(session, ctx.tenant, terms.model, terms.effective_from):
         raise errors.price_exists()
     if await repository.count_prices(session, ctx.tenant) >= PRICES_MAX:
-        raise Invalid("too_many_prices", f"A tenant has at most {PRICES_MAX} versions of prices.")
+        raise Invalid(ErrorCode.TOO_MANY_PRICES, f"A tenant has at most {PRICES_MAX} versions of prices.")
     id = uuid7()
     await repository.insert_price(session, ctx.tenant, id, terms)
     await audit.record(session, ctx, AuditEvent("price.create", "Price", str(id), payload=asdict(terms)))
@@ -80,7 +80,7 @@ async def create_budget(session: WriteSession, ctx: Context, draft: BudgetDraft)
     if await repository.budget_like(session, ctx.tenant, draft):
         raise errors.budget_exists()
     if len(await repository.budgets(session, ctx.tenant)) >= BUDGETS_MAX:
-        raise Invalid("too_many_budgets", f"A tenant has at most {BUDGETS_MAX} budgets.")
+        raise Invalid(ErrorCode.TOO_MANY_BUDGETS, f"A tenant has at most {BUDGETS_MAX} budgets.")
     id = uuid7()
     await repository.insert_budget(session, ctx.tenant, id, draft)
     await _tell(session, ctx, "budget.create", id, asdict(draft))
@@ -147,7 +147,7 @@ async def write_off(session: WriteSession, ctx: Context, budget: UUID, lease: UU
     spent = min(most, least + before.reserved_nano) if spent_nano is None else spent_nano
     if not least <= spent <= most:
         raise Invalid(
-            "invalid_amount", f"At least {least} are known to be spent of this lease, and at most {most} can be.", path="spent_nano"
+            ErrorCode.INVALID_AMOUNT, f"At least {least} are known to be spent of this lease, and at most {most} can be.", path="spent_nano"
         )
     after = replace(before, state=LeaseState.WRITTEN_OFF, spent_nano=spent, closed_at=clock.now())
     (period,) = periods.values()

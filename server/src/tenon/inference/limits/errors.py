@@ -8,20 +8,20 @@ TenonError
 
 from __future__ import annotations
 
-from tenon.kit.errors import Conflict, Invalid, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, Invalid, NotFound
 
 
 def unknown_subject() -> Invalid:
-    return Invalid("unknown_subject", "There is no such project, key, principal or model name.", path="subject_id")
+    return Invalid(ErrorCode.UNKNOWN_SUBJECT, "There is no such project, key, principal or model name.", path="subject_id")
 
 
 def invalid_limit(reason: str, path: str) -> Invalid:
-    return Invalid("invalid_limit", reason, path=path)
+    return Invalid(ErrorCode.INVALID_LIMIT, reason, path=path)
 
 
 def limit_not_found() -> NotFound:
-    return NotFound("limit_not_found", "There is no such limit.")
+    return NotFound(ErrorCode.LIMIT_NOT_FOUND, "There is no such limit.")
 
 
 def limit_exists() -> Conflict:
-    return Conflict("limit_exists", "This subject has a limit already.", path="subject_id", repair="Change that limit instead.")
+    return Conflict(ErrorCode.LIMIT_EXISTS, "This subject has a limit already.", path="subject_id", repair="Change that limit instead.")

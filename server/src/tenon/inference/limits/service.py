@@ -16,7 +16,7 @@ from tenon.inference.limits import errors, repository
 from tenon.inference.limits.contracts import Governed, Limit, LimitDraft, LimitState, Subject
 from tenon.inference.models import is_model_name
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 from tenon.kit.ids import uuid7
 
 LIMITS_MAX = 10_000  # a tenant
@@ -32,7 +32,7 @@ async def create_limit(session: WriteSession, ctx: Context, draft: LimitDraft) -
     if await repository.limit_of(session, ctx.tenant, draft.subject.value, subject_id):
         raise errors.limit_exists()
     if await repository.count(session, ctx.tenant) >= LIMITS_MAX:
-        raise Invalid("too_many_limits", f"A tenant has at most {LIMITS_MAX} limits.")
+        raise Invalid(ErrorCode.TOO_MANY_LIMITS, f"A tenant has at most {LIMITS_MAX} limits.")
     id = uuid7()
     draft = LimitDraft(draft.subject, subject_id, draft.requests_per_minute, draft.tokens_per_minute, draft.concurrency)
     await repository.insert(session, ctx.tenant, id, draft)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -32,7 +32,7 @@ class SealingKey:
         except (OSError, ValueError):
             key = b""
         if len(key) != KEY_BYTES:
-            raise Unavailable("sealing_key_unusable", "The sealing key's file must hold 32 bytes, raw or as 64 hexadecimal digits.")
+            raise Unavailable(ErrorCode.SEALING_KEY_UNUSABLE, "The sealing key's file must hold 32 bytes, raw or as 64 hexadecimal digits.")
         return cls(key)
 
     def seal(self, credential: str, endpoint: UUID) -> bytes:

@@ -18,7 +18,7 @@ from tenon.inference.models.credential_sealing import SealingKey
 from tenon.inference.models.endpoint_validation import check_balancing, checked_serving
 from tenon.inference.models.model_names import RULE, is_model_name
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 from tenon.kit.ids import uuid7
 from tenon.kit.settings import Settings
 
@@ -51,7 +51,7 @@ async def create_endpoint(session: WriteSession, ctx: Context, draft: EndpointDr
     if await repository.endpoint_id_by_name(session, ctx.tenant, draft.name):
         raise errors.endpoint_name_taken(draft.name)
     if len(await repository.endpoints(session, ctx.tenant)) >= ENDPOINTS_MAX:
-        raise Invalid("too_many_endpoints", f"A tenant has at most {ENDPOINTS_MAX} endpoints.")
+        raise Invalid(ErrorCode.TOO_MANY_ENDPOINTS, f"A tenant has at most {ENDPOINTS_MAX} endpoints.")
     id = uuid7()
     sealed = installation.sealing_key.seal(draft.credential, id) if draft.credential else None
     await repository.insert_endpoint(session, ctx.tenant, id, draft, sealed)
@@ -106,7 +106,7 @@ async def put_model(session: WriteSession, ctx: Context, model: Model) -> Model:
     known = await repository.known_endpoints(session, ctx.tenant, [route.endpoint for route in model.routes])
     for position, route in enumerate(model.routes):
         if route.endpoint not in known:
-            raise Invalid("unknown_endpoint", "There is no such endpoint.", path=f"routes.{position}.endpoint")
+            raise Invalid(ErrorCode.UNKNOWN_ENDPOINT, "There is no such endpoint.", path=f"routes.{position}.endpoint")
     await repository.replace_routes(session, ctx.tenant, model)
     routes = [asdict(route) for route in model.routes]
     await _record_change(session, ctx, "model.put", "Model", model.name, {"routes": routes, "balancing": asdict(model.balancing)})
@@ -154,36 +154,36 @@ async def _record_change(session: WriteSession, ctx: Context, action: str, resou
 
 def _checked(draft: EndpointDraft, installation: EndpointSettings) -> EndpointDraft:
     if not _NAME.fullmatch(draft.name):
-        raise Invalid("invalid_name", "A name is 1 to 63 of a-z, 0-9, dot, dash and underscore.", path="name")
+        raise Invalid(ErrorCode.INVALID_NAME, "A name is 1 to 63 of a-z, 0-9, dot, dash and underscore.", path="name")
     if bad := [marking for marking in draft.cleared_markings if not _MARKING.fullmatch(marking)]:
         raise Invalid(
-            "invalid_marking",
+            ErrorCode.INVALID_MARKING,
             f"{min(bad)[:80]} is not a marking: 1 to 63 of a-z, 0-9 and underscore.",
             path="cleared_markings",
         )
     for field in fields(Timeouts):
         if not 0 <= getattr(draft.timeouts, field.name) <= TIMEOUT_MS_MAX:
-            raise Invalid("invalid_timeout", f"A timeout is 0 to {TIMEOUT_MS_MAX} milliseconds.", path=f"timeouts.{field.name}")
+            raise Invalid(ErrorCode.INVALID_TIMEOUT, f"A timeout is 0 to {TIMEOUT_MS_MAX} milliseconds.", path=f"timeouts.{field.name}")
     draft = replace(draft, serving=checked_serving(draft.serving, loopback_allowed=installation.loopback_allowed))
     credential = draft.credential or ""
     # It becomes a header at the gateway: a line break in it would be a second header.
     if len(credential) > CREDENTIAL_LENGTH_MAX or not credential.isascii() or not credential.isprintable():
         rule = f"A credential is at most {CREDENTIAL_LENGTH_MAX} printable ASCII characters."
-        raise Invalid("invalid_credential", rule, path="credential")
+        raise Invalid(ErrorCode.INVALID_CREDENTIAL, rule, path="credential")
     return replace(draft, base_url=safe_base_url(draft.base_url, loopback_allowed=installation.loopback_allowed))
 
 
 def _check_model(model: Model) -> None:
     if not is_model_name(model.name):
-        raise Invalid("invalid_name", RULE, path="name")
+        raise Invalid(ErrorCode.INVALID_NAME, RULE, path="name")
     if not 1 <= len(model.routes) <= ROUTES_MAX:
-        raise Invalid("invalid_routes", f"A model has 1 to {ROUTES_MAX} routes.", path="routes")
+        raise Invalid(ErrorCode.INVALID_ROUTES, f"A model has 1 to {ROUTES_MAX} routes.", path="routes")
     check_balancing(model)
     for position, route in enumerate(model.routes):
         if not 1 <= route.weight <= WEIGHT_MAX:
-            raise Invalid("invalid_routes", f"A weight is 1 to {WEIGHT_MAX}.", path=f"routes.{position}.weight")
+            raise Invalid(ErrorCode.INVALID_ROUTES, f"A weight is 1 to {WEIGHT_MAX}.", path=f"routes.{position}.weight")
         if route.upstream_model and not is_model_name(route.upstream_model):
-            raise Invalid("invalid_name", RULE, path=f"routes.{position}.upstream_model")
+            raise Invalid(ErrorCode.INVALID_NAME, RULE, path=f"routes.{position}.upstream_model")
 
 
 def _described(draft: EndpointDraft) -> dict[str, Any]:

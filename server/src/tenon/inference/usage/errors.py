@@ -7,12 +7,12 @@ TenonError
 
 from __future__ import annotations
 
-from tenon.kit.errors import Conflict, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, NotFound
 
 
 def quarantined_not_found() -> NotFound:
-    return NotFound("quarantined_not_found", "There is no such quarantined record.")
+    return NotFound(ErrorCode.QUARANTINED_NOT_FOUND, "There is no such quarantined record.")
 
 
 def not_releasable(reason: str) -> Conflict:
-    return Conflict("not_releasable", f"A record that is kept for {reason} cannot be booked: only one of another day can.")
+    return Conflict(ErrorCode.NOT_RELEASABLE, f"A record that is kept for {reason} cannot be booked: only one of another day can.")

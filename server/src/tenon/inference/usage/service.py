@@ -17,8 +17,8 @@ from tenon.inference.usage.admission import Admitted, admit, day_of
 from tenon.inference.usage.contracts import Claim, Reason, Receipt, Totals, UsageFilter, UsagePage
 from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
-from tenon.kit.errors import Invalid, TooMuch
-from tenon.kit.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, decode_cursor, encode_cursor
+from tenon.kit.errors import ErrorCode, Invalid
+from tenon.kit.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, decode_id_cursor, encode_cursor, invalid_cursor
 
 PARTITION_DAYS_AHEAD = 14
 GROUPS_MAX = 3
@@ -91,7 +91,7 @@ async def read_records(
     """One page of the tenant's records, newest first. Raises Invalid for a bad cursor or size."""
     authorize(ctx, Action.READ_USAGE, Resource("Tenant", str(ctx.tenant)))
     if not 1 <= limit <= PAGE_SIZE_MAX:
-        raise Invalid("invalid_limit", f"A page has 1 to {PAGE_SIZE_MAX} records.", path="limit")
+        raise Invalid(ErrorCode.INVALID_LIMIT, f"A page has 1 to {PAGE_SIZE_MAX} records.", path="limit")
     shape = f"usage:{wanted}"
     before = _bound(wanted.until)
     if after:
@@ -102,14 +102,16 @@ async def read_records(
 
 
 async def read_totals(session: WriteSession, ctx: Context, wanted: UsageFilter, by: tuple[str, ...]) -> Totals:
-    """Sums of whole hours, a row a group; without groups, one row. Raises Invalid, TooMuch `too_many_groups`."""
+    """Sums of whole hours, a row a group; without groups, one row. Raises Invalid `invalid_group` or `too_many_groups`."""
     authorize(ctx, Action.READ_USAGE, Resource("Tenant", str(ctx.tenant)))
     if len(by) > GROUPS_MAX or len(set(by)) != len(by) or not set(by) <= repository.GROUPS.keys():
         known = ", ".join(sorted(repository.GROUPS))
-        raise Invalid("invalid_group", f"Group by at most {GROUPS_MAX} different ones of: {known}.", path="by")
+        raise Invalid(ErrorCode.INVALID_GROUP, f"Group by at most {GROUPS_MAX} different ones of: {known}.", path="by")
     rows = await repository.totals(session, ctx.tenant, wanted, by, GROUP_ROWS_MAX + 1)
     if len(rows) > GROUP_ROWS_MAX:
-        raise TooMuch("too_many_groups", f"There are more than {GROUP_ROWS_MAX} groups. Narrow the time or group by less.", path="by")
+        raise Invalid(
+            ErrorCode.TOO_MANY_GROUPS, f"There are more than {GROUP_ROWS_MAX} groups. Narrow the time or group by less.", path="by"
+        )
     return Totals(by, [dict(row) for row in rows])
 
 
@@ -118,15 +120,14 @@ def _bound(instant: datetime | None) -> tuple[UUID, date] | None:
     if instant is None:
         return None
     if instant.tzinfo is None or not 1970 <= instant.year < 2100:
-        raise Invalid("invalid_instant", "Give instants with a time zone, such as 2026-11-21T00:00:00Z.", path="since")
+        raise Invalid(ErrorCode.INVALID_INSTANT, "Give instants with a time zone, such as 2026-11-21T00:00:00Z.", path="since")
     instant = instant.astimezone(UTC)
     return UUID(int=int(instant.timestamp() * 1_000) << 80), instant.date()
 
 
 def _cursor_bound(shape: str, cursor: str) -> tuple[UUID, date]:
-    values = decode_cursor(shape, cursor)
+    id = decode_id_cursor(shape, cursor)
     try:
-        id = UUID(values[0])
         return id, day_of(id)
-    except (ValueError, IndexError, AttributeError, TypeError, OverflowError):
-        raise Invalid("invalid_cursor", "This cursor does not belong to this query. Start again without it.", path="after") from None
+    except (ValueError, OverflowError):  # not a UUIDv7
+        raise invalid_cursor() from None

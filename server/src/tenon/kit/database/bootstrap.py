@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from tenon.kit.database.roles import SYSTEM_LOGINS, TENANT_POOLS, RoleNames
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 
 POSTGRES_MINIMUM = 180_000
 TEMPORARY_TABLES = ("ingest", "usage")  # logins that stage COPY data
@@ -41,7 +41,9 @@ def prepare(admin_conninfo: str, plan: Bootstrap) -> None:
     """Create database, roles, schema and walls. `admin_conninfo` must be able to create roles and databases, and to revoke on pg_catalog."""
     with psycopg.connect(admin_conninfo, autocommit=True) as admin:
         if admin.info.server_version < POSTGRES_MINIMUM:
-            raise Unavailable("postgres_too_old", f"Tenon needs PostgreSQL 18; this server is {admin.info.server_version // 10_000}.")
+            raise Unavailable(
+                ErrorCode.POSTGRES_TOO_OLD, f"Tenon needs PostgreSQL 18; this server is {admin.info.server_version // 10_000}."
+            )
         _create_roles(admin, plan)
         if not admin.execute("select 1 from pg_database where datname = %s", [plan.database]).fetchone():
             admin.execute(

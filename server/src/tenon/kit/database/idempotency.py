@@ -14,7 +14,7 @@ from uuid import UUID
 
 from tenon.kit import canonical
 from tenon.kit.database.sessions import WriteSession
-from tenon.kit.errors import Conflict, Invalid
+from tenon.kit.errors import Conflict, ErrorCode, Invalid
 
 KEY_LENGTH_MAX = 255
 
@@ -33,10 +33,12 @@ async def once(
     Raises Invalid `idempotency_key_invalid` or `idempotency_key_reused`, Conflict `in_flight`.
     """
     if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isprintable():
-        raise Invalid("idempotency_key_invalid", "Send an Idempotency-Key header of 1 to 255 printable characters.", path="Idempotency-Key")
+        raise Invalid(
+            ErrorCode.IDEMPOTENCY_KEY_INVALID, "Send an Idempotency-Key header of 1 to 255 printable characters.", path="Idempotency-Key"
+        )
     lock = int.from_bytes(hashlib.sha256(f"{tenant}\0{scope}\0{key}".encode()).digest()[:8], "big", signed=True)
     if not await session.scalar("select pg_try_advisory_xact_lock(:lock)", {"lock": lock}):
-        raise Conflict("in_flight", "The same request is being worked on. Repeat it in a moment to get its answer.")
+        raise Conflict(ErrorCode.IN_FLIGHT, "The same request is being worked on. Repeat it in a moment to get its answer.")
     where = {"tenant": tenant, "scope": scope, "key": key}
     stored = await session.row(
         "select request_sha256, status, answer from tenon.idempotency where tenant_id = :tenant and scope = :scope and key = :key", where
@@ -44,7 +46,9 @@ async def once(
     if stored:
         if bytes(stored["request_sha256"]) != request_sha256:
             raise Invalid(
-                "idempotency_key_reused", "This Idempotency-Key was used for another request. Use a new key.", path="Idempotency-Key"
+                ErrorCode.IDEMPOTENCY_KEY_REUSED,
+                "This Idempotency-Key was used for another request. Use a new key.",
+                path="Idempotency-Key",
             )
         return stored["status"], stored["answer"], True
     status, answer = await work()

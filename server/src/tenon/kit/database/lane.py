@@ -20,7 +20,7 @@ from psycopg import OperationalError
 from tenon.kit.database.lane_connection import ConnectionBroken, LaneConnection, QueryFailed, Request, open_connection
 from tenon.kit.database.roles import RoleNames
 from tenon.kit.database.sessions import Identity
-from tenon.kit.errors import TooMuch, Unavailable
+from tenon.kit.errors import ErrorCode, Invalid, Unavailable
 from tenon.kit.settings import DatabaseSettings
 
 __all__ = ["Lane", "LaneLimits", "QueryFailed"]
@@ -122,7 +122,7 @@ class Lane:
     ) -> bytes:
         """The first column of the statement's only row as it is, `null` when there is none. `params` are in text format.
 
-        Raises Unavailable (`overloaded`, `database_unavailable`), TooMuch (`query_timeout`, `result_too_large`), QueryFailed.
+        Raises Unavailable (`overloaded`, `database_unavailable`), Invalid (`query_timeout`, `result_too_large`), QueryFailed.
         """
         if self._sweeper is None:
             self._loop = asyncio.get_running_loop()
@@ -140,7 +140,7 @@ class Lane:
             except ConnectionBroken as error:
                 # A read, so once more: a backend that was ended while idle is often noticed only by the request after it.
                 if not may_retry:
-                    raise Unavailable("database_unavailable", "The database went away during the request. Try again.") from error
+                    raise Unavailable(ErrorCode.DATABASE_UNAVAILABLE, "The database went away during the request. Try again.") from error
             may_retry = False
             self.counts.retried += 1
 
@@ -154,7 +154,7 @@ class Lane:
             self._spawn(self._settle(connection, tenant))
             if self._loop.time() < alarm.when():
                 raise  # the caller went away
-            raise Unavailable("database_unavailable", "The database did not answer in time. Try again.") from None
+            raise Unavailable(ErrorCode.DATABASE_UNAVAILABLE, "The database did not answer in time. Try again.") from None
         except BaseException:
             self._release(connection, tenant)
             raise
@@ -182,7 +182,7 @@ class Lane:
 
     async def _wait(self, tenant: UUID) -> LaneConnection:
         if self._closed:
-            raise Unavailable("shutting_down", "This process is shutting down. Try again.")
+            raise Unavailable(ErrorCode.SHUTTING_DOWN, "This process is shutting down. Try again.")
         if self._queue.count >= self.limits.waiting_max:
             raise self._overloaded()
         waiter: asyncio.Future[LaneConnection] = self._loop.create_future()
@@ -206,8 +206,8 @@ class Lane:
     def _overloaded(self) -> Unavailable:
         self.counts.refused += 1
         if self._failures and not self._all:
-            return Unavailable("database_unavailable", "The database cannot be reached. Try again.")
-        return Unavailable("overloaded", "Too many reads are waiting. Try again in a moment.")
+            return Unavailable(ErrorCode.DATABASE_UNAVAILABLE, "The database cannot be reached. Try again.")
+        return Unavailable(ErrorCode.OVERLOADED, "Too many reads are waiting. Try again in a moment.")
 
     def _hand_out(self) -> None:
         """Give idle connections to those who wait; open more while there are fewer connections than allowed."""
@@ -331,7 +331,9 @@ class Lane:
 def _public(error: QueryFailed) -> Exception:
     """What callers may see; anything unexpected stays QueryFailed and becomes an internal error at the door."""
     if error.sqlstate == _QUERY_CANCELED:
-        return TooMuch("query_timeout", "The query took too long.", repair="Narrow the filter, ask for fewer fields or a smaller page.")
+        return Invalid(
+            ErrorCode.QUERY_TIMEOUT, "The query took too long.", repair="Narrow the filter, ask for fewer fields or a smaller page."
+        )
     if error.sqlstate == _TOO_LARGE:
-        return TooMuch("result_too_large", "The answer is too large.", repair="Ask for fewer fields or a smaller page.")
+        return Invalid(ErrorCode.RESULT_TOO_LARGE, "The answer is too large.", repair="Ask for fewer fields or a smaller page.")
     return error

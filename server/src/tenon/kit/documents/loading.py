@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tenon.kit.documents.reading import Problem
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 
 DOCUMENT_BYTES_MAX = 1_000_000
 DOCUMENT_DEPTH_MAX = 16
@@ -19,7 +19,7 @@ class Unreadable(Invalid):
     """The text is not a document at all; `problem` says why, for the reader that gives it its own code."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.code, problem.message, path=problem.path)
+        super().__init__(ErrorCode.DOCUMENT_UNREADABLE, problem.message, path=problem.path)
         self.problem = problem
 
 

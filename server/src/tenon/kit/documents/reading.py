@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 
 NAME_LENGTH_MAX = 48
 DESCRIPTION_LENGTH_MAX = 1_000
@@ -24,7 +24,7 @@ class Problem:
     message: str
 
 
-def refusal(code: str, sentence: str, problems: Sequence[Problem], repair: str) -> Invalid:
+def refusal(code: ErrorCode, sentence: str, problems: Sequence[Problem], repair: str) -> Invalid:
     """One refusal for a document's problems: the first in the sentence, all of them (up to a limit) in `details`."""
     first = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -12,30 +12,30 @@ TenonError
 
 from __future__ import annotations
 
-from tenon.kit.errors import Conflict, Forbidden, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, Forbidden, NotFound
 
 
 def proposal_not_found() -> NotFound:
     """No such proposal in the caller's tenant."""
-    return NotFound("proposal_not_found", "There is no such proposal.")
+    return NotFound(ErrorCode.PROPOSAL_NOT_FOUND, "There is no such proposal.")
 
 
 def not_pending(state: str) -> Conflict:
     """The proposal does not wait for a decision."""
     return Conflict(
-        "not_pending", f"The proposal is {state.replace('_', ' ')} and is not waiting for a decision.", details={"state": state}
+        ErrorCode.NOT_PENDING, f"The proposal is {state.replace('_', ' ')} and is not waiting for a decision.", details={"state": state}
     )
 
 
 def already_decided() -> Conflict:
     """A principal decides on a proposal only once."""
-    return Conflict("already_decided", "You have already decided on this proposal.")
+    return Conflict(ErrorCode.ALREADY_DECIDED, "You have already decided on this proposal.")
 
 
 def hash_mismatch() -> Conflict:
     """The approver read a different diff."""
     return Conflict(
-        "hash_mismatch",
+        ErrorCode.HASH_MISMATCH,
         "The hash does not match this proposal's diff.",
         path="hash",
         repair="Read the proposal again and send the hash of what you read.",
@@ -44,21 +44,21 @@ def hash_mismatch() -> Conflict:
 
 def expired() -> Conflict:
     """The proposal has passed its expiry time."""
-    return Conflict("proposal_expired", "The proposal has expired.", repair="Propose the action again.")
+    return Conflict(ErrorCode.PROPOSAL_EXPIRED, "The proposal has expired.", repair="Propose the action again.")
 
 
 def cannot_see_diff() -> Forbidden:
     """An approver must see the whole diff."""
     return Forbidden(
-        "cannot_see_diff", "Parts of this diff are above your clearance.", repair="Ask an approver who may see the whole diff."
+        ErrorCode.CANNOT_SEE_DIFF, "Parts of this diff are above your clearance.", repair="Ask an approver who may see the whole diff."
     )
 
 
 def not_executable(state: str) -> Conflict:
     """The proposal is not approved."""
-    return Conflict("not_executable", f"The proposal is {state.replace('_', ' ')}, not approved.", details={"state": state})
+    return Conflict(ErrorCode.NOT_EXECUTABLE, f"The proposal is {state.replace('_', ' ')}, not approved.", details={"state": state})
 
 
 def not_reversible(message: str) -> Conflict:
     """The proposal has no inverse."""
-    return Conflict("not_reversible", message, repair="Propose a new action instead.")
+    return Conflict(ErrorCode.NOT_REVERSIBLE, message, repair="Propose a new action instead.")

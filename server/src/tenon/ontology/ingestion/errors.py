@@ -17,47 +17,49 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tenon.kit.documents import Problem, refusal
-from tenon.kit.errors import Conflict, Invalid, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, Invalid, NotFound
 
 _AGAIN = "Run the same load again: it goes on after the last committed batch."
 
 
 def mapping_invalid(problems: Sequence[Problem]) -> Invalid:
     """The mapping is wrong."""
-    return refusal("mapping_invalid", "The mapping is not valid.", problems, "Correct the named paths; nothing was loaded.")
+    return refusal(ErrorCode.MAPPING_INVALID, "The mapping is not valid.", problems, "Correct the named paths; nothing was loaded.")
 
 
 def source_not_found(path: Path) -> NotFound:
     """The file is not there."""
-    return NotFound("source_not_found", f"There is no file {path.name} in {path.parent}.", path="file")
+    return NotFound(ErrorCode.SOURCE_NOT_FOUND, f"There is no file {path.name} in {path.parent}.", path="file")
 
 
 def source_unreadable(message: str) -> Invalid:
     """The file is no CSV that this mapping can read."""
-    return Invalid("source_unreadable", message, path="file")
+    return Invalid(ErrorCode.SOURCE_UNREADABLE, message, path="file")
 
 
 def rows_refused(name: str, lines: tuple[int, int], constraint: str) -> Invalid:
     """Our checks and the table's constraints disagree: that is a defect, and this says where to look."""
     sentence = f"The database refused rows of {name} between lines {lines[0]} and {lines[1]} ({constraint}). That batch was not written."
-    return Invalid("rows_refused", sentence, repair="Take those rows out of the file, and report this as a defect of Tenon.")
+    return Invalid(ErrorCode.ROWS_REFUSED, sentence, repair="Take those rows out of the file, and report this as a defect of Tenon.")
 
 
 def load_running(name: str) -> Conflict:
     """One load of a mapping at a time."""
-    return Conflict("load_running", f"The load {name} is running already.", repair="Wait until it has ended.")
+    return Conflict(ErrorCode.LOAD_RUNNING, f"The load {name} is running already.", repair="Wait until it has ended.")
 
 
 def load_overtaken(name: str) -> Conflict:
     """The checkpoint is not where this run left it."""
-    return Conflict("load_overtaken", f"Another run of {name} went on from the same checkpoint. This batch was not written.", repair=_AGAIN)
+    return Conflict(
+        ErrorCode.LOAD_OVERTAKEN, f"Another run of {name} went on from the same checkpoint. This batch was not written.", repair=_AGAIN
+    )
 
 
 def load_interfered(name: str) -> Conflict:
     """Serialization failures did not end."""
-    return Conflict("load_interfered", f"Other changes to the same objects kept getting in the way of {name}.", repair=_AGAIN)
+    return Conflict(ErrorCode.LOAD_INTERFERED, f"Other changes to the same objects kept getting in the way of {name}.", repair=_AGAIN)
 
 
 def link_target_vanished(link: str) -> Conflict:
     """A target was there when the file was checked and is not any more."""
-    return Conflict("link_target_vanished", f"A target of the link {link} was removed while the load was running.", repair=_AGAIN)
+    return Conflict(ErrorCode.LINK_TARGET_VANISHED, f"A target of the link {link} was removed while the load was running.", repair=_AGAIN)

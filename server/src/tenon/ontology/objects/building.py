@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tenon.kit.errors import ErrorCode
 from tenon.ontology.objects import limits
 from tenon.ontology.objects.conditions import cursor_nulls, shape
 from tenon.ontology.objects.contracts import (
@@ -30,7 +31,7 @@ from tenon.ontology.objects.contracts import (
     SystemField,
     Value,
 )
-from tenon.ontology.objects.errors import bad_request, too_much, unknown_type
+from tenon.ontology.objects.errors import bad_request, limit_exceeded, unknown_type
 from tenon.ontology.objects.reading import Budget, condition, filterable, given, group_count, page_size, sort_keys
 from tenon.ontology.objects.visibility import View, VisibleType
 from tenon.ontology.schema.contracts import Property, PropertyType
@@ -65,13 +66,13 @@ def key_values(kind: VisibleType, key: Mapping[str, Any]) -> tuple[tuple[Propert
     """The primary key's properties with their values; raises Invalid when one is missing or unknown."""
     properties = kind.key_properties
     if properties is None:
-        raise bad_request("key", f"`{kind.name}` cannot be looked up by its key here. Use its id.", code="key_not_visible")
+        raise bad_request("key", f"`{kind.name}` cannot be looked up by its key here. Use its id.", code=ErrorCode.KEY_NOT_VISIBLE)
     for name in key:
         if name not in kind.type.primary_key:
-            raise bad_request(name, f"The key of `{kind.name}` is {', '.join(kind.type.primary_key)}.", code="invalid_key")
+            raise bad_request(name, f"The key of `{kind.name}` is {', '.join(kind.type.primary_key)}.", code=ErrorCode.INVALID_KEY)
     missing = [item.name for item in properties if key.get(item.name) is None]
     if missing:
-        raise bad_request(missing[0], f"The key of `{kind.name}` is {', '.join(kind.type.primary_key)}.", code="invalid_key")
+        raise bad_request(missing[0], f"The key of `{kind.name}` is {', '.join(kind.type.primary_key)}.", code=ErrorCode.INVALID_KEY)
     return tuple((item, Value(key[item.name], item.name, ("key", item.name))) for item in properties)
 
 
@@ -163,7 +164,9 @@ def aggregation(
 def group_keys(kind: VisibleType, names: Sequence[str]) -> tuple[GroupKey, ...]:
     """`["carrier", "scheduled_departure:day"]` as keys."""
     if len(names) > limits.GROUP_KEYS_MAX:
-        raise too_much("too_many_group_keys", f"An aggregation groups by {limits.GROUP_KEYS_MAX} properties at most.", "group_by")
+        raise limit_exceeded(
+            ErrorCode.TOO_MANY_GROUP_KEYS, f"An aggregation groups by {limits.GROUP_KEYS_MAX} properties at most.", "group_by"
+        )
     keys = tuple(_group_key(kind, name) for name in names)
     if len({key.property.name for key in keys}) < len(keys):
         raise bad_request("group_by", "Each property may group once.")
@@ -191,7 +194,7 @@ def measurable(kind: VisibleType, measure: Measure, name: str, where: str) -> Pr
 def group_sort(kind: VisibleType, keys: Sequence[GroupKey], names: Sequence[str]) -> tuple[tuple[GroupKey | Measured, bool], ...]:
     """`["-count"]`, `["-avg.departure_delay_minutes"]` or a group's property as orders of groups."""
     if len(names) > limits.SORT_KEYS_MAX:
-        raise too_much("too_many_sort_keys", f"An aggregation sorts by {limits.SORT_KEYS_MAX} keys at most.", "sort")
+        raise limit_exceeded(ErrorCode.TOO_MANY_SORT_KEYS, f"An aggregation sorts by {limits.SORT_KEYS_MAX} keys at most.", "sort")
     by_name = {key.property.name: key for key in keys}
     found: list[tuple[GroupKey | Measured, bool]] = []
     for name in names:

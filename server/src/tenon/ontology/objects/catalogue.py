@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tenon.kit.lru import LruCache
 from tenon.ontology.objects.reading import allowed_operators
-from tenon.ontology.objects.remembering import Remembered
 from tenon.ontology.objects.visibility import View, VisibleType
 from tenon.ontology.schema.contracts import LinkType, Property, PropertyType
 
-_documents: Remembered[str, bytes] = Remembered(200)
+_documents: LruCache[str, bytes] = LruCache(200)
 
 
 def document(view: View) -> bytes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from tenon.kit.errors import Invalid
-from tenon.kit.pagination import decode_cursor, shape_tag
+from tenon.kit.pagination import decode_cursor, invalid_cursor, shape_tag
 from tenon.ontology.objects import values
 from tenon.ontology.objects.contracts import AllOf, AnyOf, Comparison, Condition, IsNull, Not, Operator, Page, SortKey
 from tenon.ontology.objects.errors import bad_value
@@ -96,7 +95,7 @@ def cursor_nulls(sort: tuple[SortKey, ...], page_shape: str, cursor: Any) -> tup
 def _decode(page_shape: str, count: int, cursor: Any) -> list[Any]:
     found = decode_cursor(page_shape, cursor) if isinstance(cursor, str) else []
     if len(found) != count:
-        raise Invalid("invalid_cursor", "This cursor does not belong to this query. Start again without it.", path="after")
+        raise invalid_cursor()
     return found
 
 

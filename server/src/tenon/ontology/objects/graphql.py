@@ -12,23 +12,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tenon.core.context import context_of
-from tenon.kit.errors import Invalid, Kind, TenonError
-from tenon.ontology.objects.errors import bad_request, too_much
+from tenon.kit.errors import ErrorCode, Invalid, TenonError, http_status, retry_after_seconds
+from tenon.ontology.objects.errors import bad_request, limit_exceeded
 from tenon.ontology.objects.graphql_documents import InvalidDocument
 from tenon.ontology.objects.graphql_query import FieldRefused
 from tenon.ontology.objects.graphql_service import Asked, GraphQL
 from tenon.ontology.objects.limits import GRAPHQL_BYTES_MAX
 from tenon.ontology.objects.serving import CancelledOnDisconnect, objects_of, send_json
-
-_STATUS = {
-    Kind.INVALID: 400,
-    Kind.UNAUTHENTICATED: 401,
-    Kind.FORBIDDEN: 403,
-    Kind.NOT_FOUND: 404,
-    Kind.CONFLICT: 409,
-    Kind.TOO_MUCH: 429,
-    Kind.UNAVAILABLE: 503,
-}
 
 
 def routes() -> list[Route]:
@@ -49,18 +39,26 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         ctx = context_of(scope)
         service = _service(scope)
-        body, status = b"", 200
+        body: bytes = b""
+        refusal: TenonError | None = None
+        path: tuple[str, ...] = ()
+        status = 200
         with CancelledOnDisconnect(receive) as caller:
             try:
                 body = await service.execute(ctx, _asked(scope, await _body(receive)))
             except InvalidDocument as error:
-                status, body = 400, _errors(_of_document(error.errors), ctx.request_id)
+                status, body = http_status(ErrorCode.INVALID_GRAPHQL), _errors(_of_document(error.errors), ctx.request_id)
             except FieldRefused as error:
-                status, body = _STATUS[error.error.kind], _errors([_of_tenon(error.error, error.path)], ctx.request_id)
+                refusal, path = error.error, error.path
             except TenonError as error:
-                status, body = _STATUS[error.kind], _errors([_of_tenon(error)], ctx.request_id)
-        if not caller.gone:
+                refusal = error
+        if caller.gone:
+            return
+        if refusal is None:
             await send_json(send, body, status=status)
+        else:
+            body = _errors([_of_tenon(refusal, path)], ctx.request_id)
+            await send_json(send, body, status=http_status(refusal.code), retry_after=retry_after_seconds(refusal.code))
 
 
 async def _body(receive: Receive) -> bytes:
@@ -68,11 +66,11 @@ async def _body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise Invalid("incomplete_body", "The request ended before its body did.")
+            raise Invalid(ErrorCode.INCOMPLETE_BODY, "The request ended before its body did.")
         part = message.get("body", b"")
         size += len(part)
         if size > GRAPHQL_BYTES_MAX:
-            raise too_much("body_too_large", f"A GraphQL request has at most {GRAPHQL_BYTES_MAX} bytes.", "body")
+            raise limit_exceeded(ErrorCode.BODY_TOO_LARGE, f"A GraphQL request has at most {GRAPHQL_BYTES_MAX} bytes.", "body")
         parts.append(part)
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -81,14 +79,16 @@ async def _body(receive: Receive) -> bytes:
 def _asked(scope: Scope, body: bytes) -> Asked:
     content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     if content_type != b"application/json" and content_type.partition(b";")[0].strip().lower() != b"application/json":
-        raise bad_request("content-type", "Send `Content-Type: application/json`.", code="unsupported_media_type")
+        raise bad_request("content-type", "Send `Content-Type: application/json`.", code=ErrorCode.UNSUPPORTED_MEDIA_TYPE)
     try:
         document = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
-        raise bad_request("body", "The body is not JSON.", code="invalid_json") from None
+        raise bad_request("body", "The body is not JSON.", code=ErrorCode.INVALID_JSON) from None
     if isinstance(document, list):
         raise bad_request(
-            "body", "One operation a request. Several root fields of one operation are still one statement.", code="batching_refused"
+            "body",
+            "One operation a request. Several root fields of one operation are still one statement.",
+            code=ErrorCode.BATCHING_REFUSED,
         )
     if not isinstance(document, dict) or not isinstance(document.get("query"), str):
         raise bad_request("query", "`query` is the GraphQL text.")
@@ -119,7 +119,7 @@ def _of_tenon(error: TenonError, path: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _of_document(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
-    return [{**error.formatted, "extensions": {"code": "invalid_graphql"}} for error in errors]
+    return [{**error.formatted, "extensions": {"code": ErrorCode.INVALID_GRAPHQL.value}} for error in errors]
 
 
 def _errors(errors: list[dict[str, Any]], request_id: str) -> bytes:

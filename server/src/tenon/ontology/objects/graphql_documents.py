@@ -32,10 +32,10 @@ from graphql import (
     validate,
 )
 
-from tenon.kit.errors import Invalid, TooMuch
+from tenon.kit.errors import ErrorCode, Invalid
+from tenon.kit.lru import LruCache
 from tenon.ontology.objects import limits
 from tenon.ontology.objects.graphql_schema import CURSOR, ApiSchema
-from tenon.ontology.objects.remembering import Remembered
 from tenon.ontology.objects.signatures import check_nesting, cursor_signature
 
 _RULES = tuple(dict.fromkeys((*specified_rules, *recommended_rules)))
@@ -73,14 +73,14 @@ class Documents:
     """Texts that were found valid."""
 
     def __init__(self, most: int = 1_000) -> None:
-        self._known: Remembered[tuple[str, str | None, str], Document] = Remembered(most)
+        self._known: LruCache[tuple[str, str | None, str], Document] = LruCache(most)
 
     def get(self, text: str, operation_name: str | None, schema_key: str) -> Document | None:
         """A document that was read before."""
         return self._known.get((text, operation_name, schema_key))
 
     def read(self, text: str, operation_name: str | None, schema_key: str, api: ApiSchema) -> Document:
-        """Parse and validate. Raises InvalidDocument, Invalid, TooMuch."""
+        """Parse and validate. Raises InvalidDocument, Invalid, Invalid."""
         document = _read(text, operation_name, api)
         return document if len(text) > _TEXT_REMEMBERED_MAX else self._known.put((text, operation_name, schema_key), document)
 
@@ -93,7 +93,7 @@ def _read(text: str, operation_name: str | None, api: ApiSchema) -> Document:
     _check_size(ast)
     operation = _operation(ast, operation_name)
     if operation.operation is not OperationType.QUERY:
-        raise Invalid("only_queries", "GraphQL reads here. Changes are made by actions: see POST /v1/proposals.", path="query")
+        raise Invalid(ErrorCode.ONLY_QUERIES, "GraphQL reads here. Changes are made by actions: see POST /v1/proposals.", path="query")
     errors = validate(api.schema, ast, _RULES, max_errors=_ERRORS_MAX, allow_empty_selection_sets=False)
     if errors:
         raise InvalidDocument(errors)
@@ -110,16 +110,16 @@ def _check_size(ast: DocumentNode) -> None:
             fields += 1
             aliases += field.alias is not None
     if fields > limits.GRAPHQL_FIELDS_MAX:
-        raise TooMuch("too_many_fields", f"A query has at most {limits.GRAPHQL_FIELDS_MAX} fields in its text.", path="query")
+        raise Invalid(ErrorCode.TOO_MANY_FIELDS, f"A query has at most {limits.GRAPHQL_FIELDS_MAX} fields in its text.", path="query")
     if aliases > limits.GRAPHQL_ALIASES_MAX:
-        raise TooMuch("too_many_aliases", f"A query has at most {limits.GRAPHQL_ALIASES_MAX} aliases.", path="query")
+        raise Invalid(ErrorCode.TOO_MANY_ALIASES, f"A query has at most {limits.GRAPHQL_ALIASES_MAX} aliases.", path="query")
 
 
 def _fields(selection_set: SelectionSetNode | None, depth: int) -> Iterator[FieldNode]:
     if selection_set is None:
         return
     if depth > _NESTING_MAX:
-        raise TooMuch("too_deep", f"Selections may be nested {_NESTING_MAX} deep.", path="query")
+        raise Invalid(ErrorCode.TOO_DEEP, f"Selections may be nested {_NESTING_MAX} deep.", path="query")
     for node in selection_set.selections:
         if isinstance(node, FieldNode):
             yield node
@@ -132,7 +132,7 @@ def _operation(ast: DocumentNode, name: str | None) -> OperationDefinitionNode:
     if name is not None:
         operations = [node for node in operations if node.name and node.name.value == name]
     if len(operations) != 1:
-        raise Invalid("unknown_operation", "Name one operation of the query in `operationName`.", path="operationName")
+        raise Invalid(ErrorCode.AMBIGUOUS_OPERATION, "Name one operation of the query in `operationName`.", path="operationName")
     return operations[0]
 
 
@@ -141,7 +141,7 @@ def _is_introspection(operation: OperationDefinitionNode, fragments: Mapping[str
     if not names & {"__schema", "__type"}:
         return False
     if names - {"__schema", "__type", "__typename"}:
-        raise Invalid("mixed_introspection", "Ask for the schema and for objects in two requests.", path="query")
+        raise Invalid(ErrorCode.MIXED_INTROSPECTION, "Ask for the schema and for objects in two requests.", path="query")
     return True
 
 
@@ -162,7 +162,7 @@ def _type(api: ApiSchema, node: TypeNode) -> GraphQLInputType:
 
 
 def _signature(kind: GraphQLInputType, raw: Any, depth: int = 0) -> Hashable:
-    """The shape of one variable's value under its type. Raises TooMuch when it is nested too deep."""
+    """The shape of one variable's value under its type. Raises Invalid when it is nested too deep."""
     check_nesting(depth)
     if isinstance(kind, GraphQLNonNull):
         kind = kind.of_type

@@ -23,7 +23,7 @@ from graphql import (
     VariableNode,
 )
 
-from tenon.kit.errors import TenonError
+from tenon.kit.errors import ErrorCode, TenonError
 from tenon.ontology.objects import limits
 from tenon.ontology.objects.building import group_keys, group_sort, key_values, measurable, with_cursor
 from tenon.ontology.objects.contracts import (
@@ -49,7 +49,7 @@ from tenon.ontology.objects.contracts import (
     SystemField,
     Value,
 )
-from tenon.ontology.objects.errors import bad_request, too_much
+from tenon.ontology.objects.errors import bad_request, limit_exceeded
 from tenon.ontology.objects.graphql_documents import Document
 from tenon.ontology.objects.graphql_schema import RootField
 from tenon.ontology.objects.reading import Budget, Given, check_depth, condition, given, group_count, page_size, sort_keys
@@ -89,7 +89,7 @@ class _Reader:
         try:
             found = self._collect([self._document.operation.selection_set])
             if len(found) > limits.ROOTS_MAX:
-                raise too_much("too_many_roots", f"A query has at most {limits.ROOTS_MAX} root fields.", "query")
+                raise limit_exceeded(ErrorCode.TOO_MANY_ROOTS, f"A query has at most {limits.ROOTS_MAX} root fields.", "query")
             return tuple(self._within(output, nodes, self._root) for output, nodes in found.items())
         except TenonError as error:
             raise FieldRefused(tuple(self._path), error) from None

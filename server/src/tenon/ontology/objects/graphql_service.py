@@ -11,14 +11,14 @@ from typing import Any
 from graphql import GraphQLError, execute_sync, get_variable_values
 
 from tenon.core.context import Context
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
+from tenon.kit.lru import LruCache
 from tenon.ontology.objects import graphql_schema
 from tenon.ontology.objects.compiler import compile_roots
 from tenon.ontology.objects.graphql_documents import Document, Documents, InvalidDocument
 from tenon.ontology.objects.graphql_query import read_operation
 from tenon.ontology.objects.graphql_schema import ApiSchema
 from tenon.ontology.objects.plans import Plan
-from tenon.ontology.objects.remembering import Remembered
 from tenon.ontology.objects.service import Objects
 from tenon.ontology.objects.visibility import View
 
@@ -40,9 +40,9 @@ class GraphQL:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._schemas: Remembered[str, ApiSchema] = Remembered(SCHEMAS_MAX)
+        self._schemas: LruCache[str, ApiSchema] = LruCache(SCHEMAS_MAX)
         self._documents = Documents()
-        self._introspections: Remembered[tuple[Document, str], bytes] = Remembered(INTROSPECTIONS_MAX)
+        self._introspections: LruCache[tuple[Document, str], bytes] = LruCache(INTROSPECTIONS_MAX)
 
     async def execute(self, ctx: Context, asked: Asked) -> bytes:
         """`{"data": {…}}` for a whole operation, in one statement. Raises InvalidDocument, FieldRefused, TenonError."""
@@ -90,6 +90,6 @@ def _check_variables(document: Document, asked: Asked) -> None:
             document.api.schema, document.operation.variable_definitions or (), dict(asked.variables), max_errors=5
         )
     except (RecursionError, OverflowError):
-        raise Invalid("invalid_variables", "The variables are nested too deep.", path="variables") from None
+        raise Invalid(ErrorCode.INVALID_VARIABLES, "The variables are nested too deep.", path="variables") from None
     if isinstance(checked, list):
         raise InvalidDocument([error for error in checked if isinstance(error, GraphQLError)])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tenon.kit.errors import ErrorCode
 from tenon.ontology.objects import limits
 from tenon.ontology.objects.contracts import (
     AllOf,
@@ -19,7 +20,7 @@ from tenon.ontology.objects.contracts import (
     SortKey,
     Value,
 )
-from tenon.ontology.objects.errors import bad_request, too_much
+from tenon.ontology.objects.errors import bad_request, limit_exceeded
 from tenon.ontology.objects.visibility import VisibleType
 from tenon.ontology.schema.contracts import Property, PropertyType
 
@@ -57,7 +58,7 @@ def _step(path: Path | None, step: str | int) -> Path | None:
 
 @dataclass(slots=True)
 class Budget:
-    """What one read has used so far; each `take` raises TooMuch beyond its limit."""
+    """What one read has used so far; each `take` raises Invalid beyond its limit."""
 
     fields: int = 0
     objects: int = 0
@@ -66,25 +67,25 @@ class Budget:
     def take_fields(self, count: int, where: str) -> None:
         self.fields += count
         if self.fields > limits.FIELDS_MAX:
-            raise too_much("too_many_fields", f"A read may ask for {limits.FIELDS_MAX} fields.", where)
+            raise limit_exceeded(ErrorCode.TOO_MANY_FIELDS, f"A read may ask for {limits.FIELDS_MAX} fields.", where)
 
     def take_objects(self, count: int, where: str) -> None:
         """`count` objects more could be returned: page sizes multiply going down."""
         self.objects += count
         if self.objects > limits.OBJECTS_MAX:
             message = f"A read may return {limits.OBJECTS_MAX} objects; the pages of this one multiply to more. Ask for smaller pages."
-            raise too_much("query_too_large", message, where)
+            raise limit_exceeded(ErrorCode.QUERY_TOO_LARGE, message, where)
 
     def take_condition(self, where: str) -> None:
         self.conditions += 1
         if self.conditions > limits.CONDITIONS_MAX:
-            raise too_much("too_many_conditions", f"A read may hold {limits.CONDITIONS_MAX} conditions.", where)
+            raise limit_exceeded(ErrorCode.TOO_MANY_CONDITIONS, f"A read may hold {limits.CONDITIONS_MAX} conditions.", where)
 
 
 def check_depth(depth: int, where: str) -> None:
     """`depth` 1 is the outermost object."""
     if depth > limits.DEPTH_MAX:
-        raise too_much("too_deep", f"Objects may be nested {limits.DEPTH_MAX} deep.", where)
+        raise limit_exceeded(ErrorCode.TOO_DEEP, f"Objects may be nested {limits.DEPTH_MAX} deep.", where)
 
 
 def page_size(raw: Any, where: str, *, nested: bool = False) -> int:
@@ -106,7 +107,7 @@ def _size(raw: Any, where: str, default: int, most: int) -> int:
     if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1:
         raise bad_request(where, f"`first` is a whole number from 1 to {most}.")
     if raw > most:
-        raise too_much("page_too_large", f"`first` is at most {most} here.", where)
+        raise limit_exceeded(ErrorCode.PAGE_TOO_LARGE, f"`first` is at most {most} here.", where)
     return raw
 
 
@@ -118,7 +119,7 @@ def condition(kind: VisibleType, filter_: Given, budget: Budget, depth: int = 1)
     if not isinstance(filter_.raw, Mapping):
         raise bad_request(filter_.where, "A filter is an object of properties, `and`, `or`, `not`.")
     if depth > _FILTER_DEPTH_MAX:
-        raise too_much("filter_too_deep", f"A filter may be nested {_FILTER_DEPTH_MAX} deep.", filter_.where)
+        raise limit_exceeded(ErrorCode.FILTER_TOO_DEEP, f"A filter may be nested {_FILTER_DEPTH_MAX} deep.", filter_.where)
     parts: list[Condition] = []
     for name, part in filter_.raw.items():
         if name in ("and", "or"):
@@ -146,7 +147,7 @@ def filterable(kind: VisibleType, name: str, where: str) -> Property:
     item = kind.property(name, where)
     if not item.filterable:
         raise bad_request(
-            where, f"`{name}` is not filterable.", code="not_filterable", repair="Filter, sort and group by other properties."
+            where, f"`{name}` is not filterable.", code=ErrorCode.NOT_FILTERABLE, repair="Filter, sort and group by other properties."
         )
     return item
 
@@ -163,7 +164,9 @@ def _of_property(item: Property, part: Given, budget: Budget) -> list[Condition]
             continue
         if name not in allowed_operators(item):
             raise bad_request(
-                operand.where, f"`{item.name}` takes {', '.join(sorted(allowed_operators(item)))}, is_null.", code="unknown_operator"
+                operand.where,
+                f"`{item.name}` takes {', '.join(sorted(allowed_operators(item)))}, is_null.",
+                code=ErrorCode.UNKNOWN_OPERATOR,
             )
         operator = Operator(name)
         found.append(_comparison(item, operator, operand))
@@ -191,7 +194,7 @@ def allowed_operators(item: Property) -> frozenset[Operator]:
 def sort_keys(kind: VisibleType, names: Sequence[str], where: str = "sort") -> tuple[SortKey, ...]:
     """`["-departure_delay_minutes", "carrier"]` as keys; the id is added last, in the last key's direction."""
     if len(names) > limits.SORT_KEYS_MAX:
-        raise too_much("too_many_sort_keys", f"A read sorts by {limits.SORT_KEYS_MAX} keys at most.", where)
+        raise limit_exceeded(ErrorCode.TOO_MANY_SORT_KEYS, f"A read sorts by {limits.SORT_KEYS_MAX} keys at most.", where)
     keys = [_sort_key(kind, name, where) for name in names]
     properties = [key.property.name if key.property else "id" for key in keys]
     if len(set(properties)) < len(properties):

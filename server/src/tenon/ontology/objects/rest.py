@@ -15,8 +15,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tenon.core.context import Context, context_of
+from tenon.kit.errors import ErrorCode
 from tenon.ontology.objects import values
-from tenon.ontology.objects.errors import bad_request, too_much
+from tenon.ontology.objects.errors import bad_request, limit_exceeded
 from tenon.ontology.objects.limits import URL_QUERY_BYTES_MAX
 from tenon.ontology.objects.service import Objects
 from tenon.ontology.objects.serving import CancelledOnDisconnect, objects_of, send_json, send_not_modified
@@ -138,7 +139,7 @@ def _query(raw: bytes) -> Query:
     if not raw:
         return {}
     if len(raw) > URL_QUERY_BYTES_MAX:
-        raise too_much("query_too_long", f"A query string has at most {URL_QUERY_BYTES_MAX} bytes.", "query")
+        raise limit_exceeded(ErrorCode.QUERY_TOO_LONG, f"A query string has at most {URL_QUERY_BYTES_MAX} bytes.", "query")
     found: Query = {}
     try:
         for name, value in parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=500):
@@ -151,7 +152,7 @@ def _query(raw: bytes) -> Query:
 def _only(query: Query, known: frozenset[str]) -> None:
     for name in query:
         if name not in known:
-            raise bad_request(name[:64], "This route has no such parameter.", code="unknown_parameter")
+            raise bad_request(name[:64], "This route has no such parameter.", code=ErrorCode.UNKNOWN_PARAMETER)
 
 
 def _single(query: Query, name: str) -> str | None:

@@ -8,14 +8,14 @@ from typing import Any
 
 from tenon.core.context import Context
 from tenon.kit.database.lane import Lane, QueryFailed
-from tenon.kit.errors import Invalid, TooMuch
+from tenon.kit.errors import ErrorCode, Invalid
+from tenon.kit.lru import LruCache
 from tenon.ontology.objects import building, catalogue
 from tenon.ontology.objects.compiler import compile_query
 from tenon.ontology.objects.contracts import Aggregation, One, Page
 from tenon.ontology.objects.errors import object_not_found
 from tenon.ontology.objects.limits import ANSWER_BYTES_MAX, TIMEOUT_MS
 from tenon.ontology.objects.plans import TOO_LARGE, Plan
-from tenon.ontology.objects.remembering import Remembered
 from tenon.ontology.objects.signatures import cursor_signature, signature
 from tenon.ontology.objects.visibility import View, VisibleType, view_for
 from tenon.ontology.schema import Ontologies
@@ -34,7 +34,7 @@ class Objects:
     def __init__(self, lane: Lane, ontologies: Ontologies) -> None:
         self._lane = lane
         self._ontologies = ontologies
-        self._plans: Remembered[Hashable, Plan] = Remembered(PLANS_MAX)
+        self._plans: LruCache[Hashable, Plan] = LruCache(PLANS_MAX)
 
     async def view(self, ctx: Context) -> View:
         """What exists for `ctx`. Raises NotFound `no_ontology`, Forbidden."""
@@ -165,11 +165,13 @@ class Objects:
             body = await self._lane.fetch_json(ctx.identity, plan.sql, plan.bind(arguments), TIMEOUT_MS)
         except QueryFailed as error:
             if error.sqlstate == _NUMBER_TOO_LARGE:
-                raise Invalid("number_out_of_range", "A figure of this aggregation is too large to be represented.") from error
+                raise Invalid(ErrorCode.NUMBER_OUT_OF_RANGE, "A figure of this aggregation is too large to be represented.") from error
             raise
         if body == TOO_LARGE:
-            raise TooMuch(
-                "result_too_large", f"The answer is larger than {ANSWER_BYTES_MAX} bytes.", repair="Ask for fewer fields or a smaller page."
+            raise Invalid(
+                ErrorCode.RESULT_TOO_LARGE,
+                f"The answer is larger than {ANSWER_BYTES_MAX} bytes.",
+                repair="Ask for fewer fields or a smaller page.",
             )
         return body
 

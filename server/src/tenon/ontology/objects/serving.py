@@ -58,11 +58,13 @@ class CancelledOnDisconnect:
         self._task.cancel()
 
 
-async def send_json(send: Send, body: bytes, *, status: int = 200, etag: bytes | None = None) -> None:
+async def send_json(send: Send, body: bytes, *, status: int = 200, etag: bytes | None = None, retry_after: int | None = None) -> None:
     """Send bytes that are JSON already."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"cache-control", b"private, no-cache")]
     if etag:
         headers += [(b"etag", etag), (b"vary", b"authorization")]
+    if retry_after:
+        headers.append((b"retry-after", b"%d" % retry_after))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -10,19 +10,20 @@ import json
 from collections.abc import Hashable
 from typing import Any
 
-from tenon.ontology.objects.errors import too_much
+from tenon.kit.errors import ErrorCode
+from tenon.ontology.objects.errors import limit_exceeded
 
 NESTING_MAX = 64  # of arguments; filters have their own, lower limit
 
 
 def check_nesting(depth: int) -> None:
-    """Raises TooMuch before the interpreter's own recursion limit would be reached."""
+    """Raises Invalid before the interpreter's own recursion limit would be reached."""
     if depth > NESTING_MAX:
-        raise too_much("filter_too_deep", f"Arguments may be nested {NESTING_MAX} deep.", "filter")
+        raise limit_exceeded(ErrorCode.FILTER_TOO_DEEP, f"Arguments may be nested {NESTING_MAX} deep.", "filter")
 
 
 def signature(raw: Any, depth: int = 0) -> Hashable:
-    """The shape of JSON. Raises TooMuch when it is nested too deep."""
+    """The shape of JSON. Raises Invalid when it is nested too deep."""
     if isinstance(raw, dict):
         check_nesting(depth)
         return tuple([(key, signature(item, depth + 1)) for key, item in raw.items()])

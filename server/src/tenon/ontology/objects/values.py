@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 from tenon.ontology.objects.errors import bad_value
 from tenon.ontology.objects.limits import TEXT_BYTES_MAX
 from tenon.ontology.schema.contracts import Property, PropertyType
@@ -193,7 +193,7 @@ def _uuid_property(_item: Property, raw: Any, where: str) -> str:
 
 def _enum(item: Property, raw: Any, where: str) -> str:
     if not isinstance(raw, str) or raw not in item.enum:
-        raise Invalid("invalid_value", f"`{item.name}` is one of {', '.join(item.enum)}.", path=where)
+        raise Invalid(ErrorCode.INVALID_VALUE, f"`{item.name}` is one of {', '.join(item.enum)}.", path=where)
     return raw
 
 

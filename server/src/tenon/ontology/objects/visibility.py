@@ -9,12 +9,12 @@ from functools import cached_property
 
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize, is_permitted
+from tenon.kit.lru import LruCache
 from tenon.ontology.objects.errors import unknown_link, unknown_property, unknown_type
-from tenon.ontology.objects.remembering import Remembered
 from tenon.ontology.schema.contracts import LinkType, ObjectType, Ontology, Property
 
 VIEWS_MAX = 2_000
-_views: Remembered[Hashable, View] = Remembered(VIEWS_MAX)
+_views: LruCache[Hashable, View] = LruCache(VIEWS_MAX)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from uuid import UUID
 
 from tenon.kit.database import Database, Identity
+from tenon.kit.lru import LruCache
 from tenon.ontology.schema import service
 from tenon.ontology.schema.contracts import Ontology
 
@@ -21,12 +21,12 @@ class Ontologies:
 
     def __init__(self, database: Database) -> None:
         self._database = database  # of a login that may become tenants' roles
-        self._known: OrderedDict[UUID, tuple[float, Ontology]] = OrderedDict()
+        self._known: LruCache[UUID, tuple[float, Ontology]] = LruCache(TENANTS_MAX)
         self._checks: dict[UUID, asyncio.Task[Ontology]] = {}
 
     def known(self, tenant: UUID) -> Ontology | None:
         """The ontology when it was checked within the last second; no waiting, for the fast lane."""
-        checked, ontology = self._known.get(tenant, (-CHECK_SECONDS, None))
+        checked, ontology = self._known.get(tenant) or (-CHECK_SECONDS, None)
         return ontology if time.monotonic() - checked < CHECK_SECONDS else None
 
     async def current(self, tenant: UUID) -> Ontology:
@@ -45,8 +45,5 @@ class Ontologies:
         asked = time.monotonic()
         async with self._database.tenant(Identity(tenant, _NOBODY)) as session:
             ontology = await service.current(session, tenant)
-        self._known[tenant] = (asked, ontology)
-        self._known.move_to_end(tenant)
-        while len(self._known) > TENANTS_MAX:
-            self._known.popitem(last=False)
+        self._known.put(tenant, (asked, ontology))
         return ontology

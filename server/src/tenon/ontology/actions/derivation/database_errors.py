@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from tenon.kit.errors import Conflict, Forbidden, Invalid, TenonError
+from tenon.kit.errors import Conflict, ErrorCode, Forbidden, Invalid, TenonError
 from tenon.ontology.schema.contracts import Ontology
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -32,7 +32,7 @@ def translated_errors(ontology: Ontology) -> Iterator[None]:
 def would_lose_sight() -> Forbidden:
     """A row policy would hide the edited object from its editor."""
     return Forbidden(
-        "would_lose_sight", "This edit would hide an object from you.", repair="Ask someone who may see the result to propose it."
+        ErrorCode.WOULD_LOSE_SIGHT, "This edit would hide an object from you.", repair="Ask someone who may see the result to propose it."
     )
 
 
@@ -41,13 +41,17 @@ def _refusal(ontology: Ontology, error: DBAPIError) -> TenonError | None:
     diagnostics = getattr(original, "diag", None)
     sqlstate = getattr(original, "sqlstate", None)
     if sqlstate == LOCK_NOT_AVAILABLE:
-        return Conflict("objects_busy", "Another change holds these objects. Try again in a moment.", repair="Repeat the same request.")
+        return Conflict(
+            ErrorCode.OBJECTS_BUSY, "Another change holds these objects. Try again in a moment.", repair="Repeat the same request."
+        )
     if sqlstate == UNIQUE_VIOLATION:
-        return Conflict("object_exists", "An object with this key exists already.", repair="Use another key.")
+        return Conflict(ErrorCode.OBJECT_EXISTS, "An object with this key exists already.", repair="Use another key.")
     if sqlstate in (CHECK_VIOLATION, NOT_NULL_VIOLATION):
         # A check's name starts with its column's.
         column = getattr(diagnostics, "column_name", None) or (getattr(diagnostics, "constraint_name", None) or "").split("_")[0]
-        return Invalid("invalid_value", f"{_property_of(ontology, column)} does not allow this value.", repair="Choose another value.")
+        return Invalid(
+            ErrorCode.INVALID_VALUE, f"{_property_of(ontology, column)} does not allow this value.", repair="Choose another value."
+        )
     if sqlstate == INSUFFICIENT_PRIVILEGE and "row-level security" in str(original):
         return would_lose_sight()
     return None

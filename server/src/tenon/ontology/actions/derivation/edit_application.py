@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict
+from tenon.kit.errors import Conflict, ErrorCode
 from tenon.ontology.actions.contracts import Diff, ObjectChange, Operation
 from tenon.ontology.actions.derivation import repository
 from tenon.ontology.actions.derivation.contracts import ActionInputs, EditPlan, WrittenRow
@@ -85,11 +85,13 @@ async def _check_links(session: WriteSession, ontology: Ontology, plan: EditPlan
         ours = {name for name, _ in link.via}
         moved = {id_ for id_, values in plan.updates[link.source].items() if ours & values.keys()} | plan.creates[link.source].keys()
         if moved and await repository.count_dangling(session, ontology, link, moved):
-            raise Conflict("link_target_missing", f"The {link.target} that {link.source}.{link.name} would point to does not exist.")
+            raise Conflict(
+                ErrorCode.LINK_TARGET_MISSING, f"The {link.target} that {link.source}.{link.name} would point to does not exist."
+            )
         deleted = [plan.loaded[link.target][id_].values for id_ in plan.deletes[link.target]]
         if deleted and (count := await repository.count_dependents(session, ontology, link, deleted)):
             raise Conflict(
-                "dependents_exist",
+                ErrorCode.DEPENDENTS_EXIST,
                 f"{count:,} {ontology.object_types[link.source].plural} still point to what would be deleted.",
                 repair="Change or delete them first.",
             )

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from tenon.kit.cel import Expression, ExpressionFailed
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict, Invalid, NotFound
+from tenon.kit.errors import Conflict, ErrorCode, Invalid, NotFound
 from tenon.kit.ids import uuid_from_digest
 from tenon.ontology.actions.contracts import OBJECTS_SHOWN_MAX, Edit, EditKind, Precondition, Selection
 from tenon.ontology.actions.derivation import repository
@@ -59,7 +59,7 @@ class _Planner:
         for name, id_ in self.inputs.arguments.objects.items():
             row = self.loaded[self.compiled.types[name]].get(id_)
             if row is None:
-                raise NotFound("object_not_found", f"There is no such {self.compiled.types[name]}.", path=f"parameters.{name}")
+                raise NotFound(ErrorCode.OBJECT_NOT_FOUND, f"There is no such {self.compiled.types[name]}.", path=f"parameters.{name}")
             self.variables[name] = self.message(self.object_type(name), row)
         for name, selection in self.action.selections.items():
             await self._select(name, selection)
@@ -73,7 +73,7 @@ class _Planner:
         rows = await repository.select(self.session, self.ontology, object_type, filters, selection.limit)
         if len(rows) > selection.limit:
             raise Invalid(
-                "selection_too_large",
+                ErrorCode.SELECTION_TOO_LARGE,
                 f"More than {selection.limit:,} {object_type.plural} match.",
                 repair="Narrow the parameters.",
                 details={"selection": name, "limit": selection.limit},
@@ -116,7 +116,9 @@ class _Planner:
         try:
             return expression.evaluate(variables)
         except ExpressionFailed as error:
-            raise Invalid("expression_failed", f"{path} has no value: {error}.", path=path, repair="Check the parameters.") from None
+            raise Invalid(
+                ErrorCode.EXPRESSION_FAILED, f"{path} has no value: {error}.", path=path, repair="Check the parameters."
+            ) from None
 
     def check_preconditions(self) -> None:
         """Raise Conflict with every precondition that does not hold, and the objects it does not hold for."""
@@ -127,7 +129,7 @@ class _Planner:
                 failed.append({"code": precondition.code, "message": precondition.message, "repair": precondition.repair, **failure})
         if failed:
             first = failed[0]
-            raise Conflict("precondition_failed", first["message"], repair=first["repair"], details={"preconditions": failed})
+            raise Conflict(ErrorCode.PRECONDITION_FAILED, first["message"], repair=first["repair"], details={"preconditions": failed})
 
     def _failure(self, precondition: Precondition, expression: Expression, path: str) -> dict[str, Any] | None:
         """None when the precondition holds; else the objects it fails for, as details of the refusal."""
@@ -206,12 +208,14 @@ def _stored_value(item: Property, path: str, value: Any) -> Any:
     try:
         return from_cel(item, value)
     except ValueRefused as error:
-        raise Invalid("invalid_value", f"{item.name} {error}.", path=path, repair="Choose parameters that give another value.") from None
+        raise Invalid(
+            ErrorCode.INVALID_VALUE, f"{item.name} {error}.", path=path, repair="Choose parameters that give another value."
+        ) from None
 
 
 def _conflicting_edits(object_type: ObjectType, values: Mapping[str, Any]) -> Conflict:
     return Conflict(
-        "conflicting_edits",
+        ErrorCode.CONFLICTING_EDITS,
         f"The action would edit the same {object_type.name} twice in different ways.",
         repair="Choose different objects.",
         details={"type": object_type.name, "key": key_of(object_type, values)},

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict
+from tenon.kit.errors import Conflict, ErrorCode
 from tenon.ontology.actions.contracts import Diff, ObjectChange, Operation
 from tenon.ontology.actions.derivation import repository
 from tenon.ontology.actions.derivation.contracts import EditPlan, LoadedRows, ObjectRow
@@ -31,7 +31,7 @@ async def plan_inverse(session: WriteSession, ontology: Ontology, inverse: Diff)
         conflicts += _plan_change(plan, ontology.object_types[change.type], change, loaded[change.type].get(change.id))
     if conflicts:
         raise Conflict(
-            "rollback_conflict",
+            ErrorCode.ROLLBACK_CONFLICT,
             "Later changes touched the same properties; rolling back would overwrite them.",
             repair="Roll back the later changes first, or propose a new action.",
             details={"conflicts": conflicts[:CONFLICTS_SHOWN_MAX], "conflict_count": len(conflicts)},

@@ -15,7 +15,7 @@ from sqlalchemy.engine import RowMapping
 
 from tenon.kit import canonical
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Forbidden
+from tenon.kit.errors import ErrorCode, Forbidden
 from tenon.ontology.actions.derivation.contracts import ObjectRow, PropertyFilter, WrittenRow
 from tenon.ontology.actions.derivation.database_errors import translated_errors, would_lose_sight
 from tenon.ontology.actions.language.documents import OPERATORS, UNARY_OPERATORS
@@ -93,7 +93,7 @@ async def lock(session: WriteSession, ontology: Ontology, ids_by_type: Mapping[s
             if len(locked) != len(ids):
                 # A row deleted meanwhile would be 40001; this one may be read but not changed.
                 message = f"This touches objects of type {name} that you may not change."
-                raise Forbidden("object_not_editable", message, repair="Choose other objects.")
+                raise Forbidden(ErrorCode.OBJECT_NOT_EDITABLE, message, repair="Choose other objects.")
 
 
 async def update(

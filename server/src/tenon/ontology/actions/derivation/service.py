@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict, Invalid
+from tenon.kit.errors import Conflict, ErrorCode, Invalid
 from tenon.ontology.actions.contracts import Diff
 from tenon.ontology.actions.derivation.contracts import ActionInputs, EditPlan
 from tenon.ontology.actions.derivation.edit_application import apply_plan
@@ -51,10 +51,12 @@ class _DryRunEnded(Exception):
 def _check_size(plan: EditPlan, action_type: str, objects_max: int) -> None:
     if plan.size > objects_max:
         raise Invalid(
-            "too_many_objects",
+            ErrorCode.TOO_MANY_OBJECTS,
             f"This would change {plan.size:,} objects; {action_type} may change at most {objects_max:,}.",
             repair="Choose a smaller set.",
             details={"objects": plan.size, "limit": objects_max},
         )
     if not plan.size:
-        raise Conflict("nothing_changes", "Nothing would change.", repair="Check the parameters: the objects are in this state already.")
+        raise Conflict(
+            ErrorCode.NOTHING_CHANGES, "Nothing would change.", repair="Check the parameters: the objects are in this state already."
+        )

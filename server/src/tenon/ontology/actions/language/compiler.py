@@ -6,13 +6,13 @@ exists for a caller: a property above the caller's clearance is an unknown prope
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 
 from tenon.kit.cel import Environment, Expression, ExpressionInvalid, Field, Kind, Record, Variable
-from tenon.kit.errors import NotFound
+from tenon.kit.errors import ErrorCode, NotFound
+from tenon.kit.lru import LruCache
 from tenon.ontology.actions.contracts import ActionType, Edit, EditKind, ParameterType, Selection
 from tenon.ontology.actions.language import parameters
 from tenon.ontology.actions.language.documents import UNARY_OPERATORS, parse_action_type
@@ -36,7 +36,7 @@ class CompiledAction:
     types: Mapping[str, str]  # parameter, selection or bound name -> object type
 
 
-_cache: OrderedDict[tuple[str, str, frozenset[str]], CompiledAction | None] = OrderedDict()
+_cache: LruCache[tuple[str, str, frozenset[str]], CompiledAction | None] = LruCache(COMPILED_MAX)
 _lock = Lock()
 
 
@@ -54,7 +54,9 @@ def get_compiled_action(ontology: Ontology, name: str, clearance: frozenset[str]
     compiled = find_compiled_action(ontology, name, clearance)
     if compiled is None:
         known = ", ".join(each for each in ontology.action_types if find_compiled_action(ontology, each, clearance)) or "none"
-        raise NotFound("action_type_not_found", "There is no such action type.", path="action_type", repair=f"Action types: {known}.")
+        raise NotFound(
+            ErrorCode.ACTION_TYPE_NOT_FOUND, "There is no such action type.", path="action_type", repair=f"Action types: {known}."
+        )
     return compiled
 
 
@@ -63,8 +65,7 @@ def find_compiled_action(ontology: Ontology, name: str, clearance: frozenset[str
     key = (ontology.digest, name, clearance & ontology.markings)
     with _lock:
         if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
+            return _cache.get(key)
     document = ontology.action_types.get(name)
     if document is None:
         return None
@@ -74,10 +75,7 @@ def find_compiled_action(ontology: Ontology, name: str, clearance: frozenset[str
         compiled, problems = _Compiler(ontology, action, key[2]).run()
     compiled = None if problems else compiled
     with _lock:
-        _cache[key] = compiled
-        while len(_cache) > COMPILED_MAX:
-            _cache.popitem(last=False)
-    return compiled
+        return _cache.put(key, compiled)
 
 
 def visible_properties(object_type: ObjectType, clearance: frozenset[str]) -> dict[str, Property]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tenon.kit import canonical
 from tenon.kit.cel import Field, Kind
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 from tenon.ontology.actions.contracts import ActionType, Parameter, ParameterType
 from tenon.ontology.actions.language.property_values import ValueRefused, from_plain, typed
 from tenon.ontology.schema import object_id
@@ -68,28 +68,31 @@ def validate(action: ActionType, ontology: Ontology, values: Mapping[str, Any]) 
     try:
         size = len(json.dumps(values, allow_nan=False))
     except (ValueError, TypeError, RecursionError):
-        raise Invalid("invalid_parameter", "The parameters are not plain JSON.", path="parameters") from None
+        raise Invalid(ErrorCode.INVALID_PARAMETER, "The parameters are not plain JSON.", path="parameters") from None
     if size > BYTES_MAX:
-        raise Invalid("parameters_too_large", f"The parameters are larger than {BYTES_MAX:,} bytes.", path="parameters")
+        raise Invalid(ErrorCode.PARAMETERS_TOO_LARGE, f"The parameters are larger than {BYTES_MAX:,} bytes.", path="parameters")
     for name in values:
         if name not in action.parameters:
             known = ", ".join(action.parameters) or "none"
             raise Invalid(
-                "unknown_parameter", f"{action.name} has no such parameter.", path=f"parameters.{name}", repair=f"Parameters: {known}."
+                ErrorCode.UNKNOWN_PARAMETER,
+                f"{action.name} has no such parameter.",
+                path=f"parameters.{name}",
+                repair=f"Parameters: {known}.",
             )
     scalars: dict[str, Any] = {}
     objects: dict[str, UUID] = {}
     for name, parameter in action.parameters.items():
         value = values.get(name)
         if value is None and parameter.required:
-            raise Invalid("missing_parameter", f"{name} is required.", path=f"parameters.{name}", repair=_hint(parameter))
+            raise Invalid(ErrorCode.MISSING_PARAMETER, f"{name} is required.", path=f"parameters.{name}", repair=_hint(parameter))
         try:
             if parameter.type is ParameterType.OBJECT:
                 objects[name] = _object(ontology, ontology.object_types[parameter.object_type], value)
             else:
                 scalars[name] = None if value is None else _scalar(parameter, value)
         except ValueRefused as error:
-            raise Invalid("invalid_parameter", f"{name} {error}.", path=f"parameters.{name}", repair=_hint(parameter)) from None
+            raise Invalid(ErrorCode.INVALID_PARAMETER, f"{name} {error}.", path=f"parameters.{name}", repair=_hint(parameter)) from None
     return Arguments(scalars, objects)
 
 

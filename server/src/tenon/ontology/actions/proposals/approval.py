@@ -10,7 +10,7 @@ from tenon.core.context import Context
 from tenon.core.policy import Action, authorize
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Invalid
+from tenon.kit.errors import ErrorCode, Invalid
 from tenon.ontology.actions import errors
 from tenon.ontology.actions.contracts import Proposal, Reason, State
 from tenon.ontology.actions.derivation.diff_visibility import sees_whole_diff
@@ -70,7 +70,9 @@ async def _lock_for_decision(
 ) -> tuple[Proposal, tuple[str, ...], Ontology]:
     """The pending proposal, locked, if this caller may decide on it and has not yet; the policies that allow it; the ontology."""
     if len(comment) > COMMENT_LENGTH_MAX or not comment.replace("\n", "").isprintable():
-        raise Invalid("invalid_comment", f"A comment is printable text of at most {COMMENT_LENGTH_MAX:,} characters.", path="comment")
+        raise Invalid(
+            ErrorCode.INVALID_COMMENT, f"A comment is printable text of at most {COMMENT_LENGTH_MAX:,} characters.", path="comment"
+        )
     proposal = await get_proposal(session, ctx, proposal_id, lock=True)
     rule = proposal.approval
     if rule is None:

@@ -16,7 +16,7 @@ from tenon.kit import canonical
 from tenon.kit.database import Database, WriteSession
 from tenon.kit.database.idempotency import once
 from tenon.kit.database.sessions import Isolation
-from tenon.kit.errors import Conflict, Invalid, Kind, TenonError
+from tenon.kit.errors import Conflict, ErrorCode, ErrorKind, Invalid, TenonError
 from tenon.ontology.actions import errors
 from tenon.ontology.actions.contracts import ActionRequest, Proposal, State
 from tenon.ontology.actions.proposals import approval, execution, permissions, queries, service, views
@@ -140,7 +140,7 @@ async def _run_once(database: Database, ctx: Context, command: _Command, key: st
             if getattr(getattr(error.orig, "diag", None), "constraint_name", None) != "idempotency_pkey":
                 raise
             # The twin committed after our snapshot was taken.
-            raise Conflict("in_flight", "The same request is being worked on. Repeat it in a moment to get its answer.") from error
+            raise Conflict(ErrorCode.IN_FLIGHT, "The same request is being worked on. Repeat it in a moment to get its answer.") from error
 
     return await run_audited(database, ctx, command.intent, work, isolation=command.isolation)
 
@@ -151,7 +151,7 @@ def _digest(content: dict[str, Any]) -> bytes:
     except (TypeError, ValueError):  # not plain JSON: the validation of parameters refuses it, whatever its digest
         return canonical.digest(ascii(content))
     except RecursionError:
-        raise Invalid("invalid_parameter", "The parameters are nested too deeply.", path="parameters") from None
+        raise Invalid(ErrorCode.INVALID_PARAMETER, "The parameters are nested too deeply.", path="parameters") from None
 
 
 async def _execute_if_approved(database: Database, ctx: Context, answer: Answer) -> Answer:
@@ -165,7 +165,7 @@ async def _execute_if_approved(database: Database, ctx: Context, answer: Answer)
     try:
         await run(database, ctx, proposal)
     except TenonError as refusal:
-        if refusal.kind is not Kind.CONFLICT:
+        if refusal.kind is not ErrorKind.CONFLICT:
             raise
     return status, await queries.get(database, ctx, proposal_id), replayed
 

@@ -10,7 +10,7 @@ from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize, bundle_version
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict, NotFound, TenonError
+from tenon.kit.errors import Conflict, ErrorCode, NotFound, TenonError
 from tenon.ontology.actions import errors
 from tenon.ontology.actions.contracts import OBJECTS_SHOWN_MAX, Diff, Proposal, Reason, State
 from tenon.ontology.actions.derivation import diffs
@@ -24,7 +24,7 @@ from tenon.ontology.schema import Ontology
 from tenon.ontology.schema import service as schema
 
 # A refusal that passes: the proposal stays approved and is tried again.
-_TRANSIENT = "objects_busy"
+_TRANSIENT = ErrorCode.OBJECTS_BUSY
 _EXECUTED = (State.EXECUTED, State.ROLLED_BACK)
 _RETRIED_SQLSTATES = ("40001", "40P01")  # serialization failure, deadlock
 _FIXED_VERSIONS = ("ontology_version", "ontology_digest", "policy_bundle")
@@ -50,7 +50,7 @@ async def execute(session: WriteSession, ctx: Context, proposal_id: UUID, *, tri
     except TenonError as error:
         if error.code == _TRANSIENT or _is_retried(error):
             raise
-        reason = Reason(error.code, error.message, error.details)
+        reason = Reason(error.code.value, error.message, error.details)
     return await _end_without_effect(session, ctx, ontology, proposal, State.STALE, reason)
 
 
@@ -69,7 +69,7 @@ async def fail(session: WriteSession, ctx: Context, proposal_id: UUID) -> None:
     proposal = await repository.find_proposal(session, ctx.tenant, proposal_id, lock=True)
     if proposal is not None and proposal.state is State.APPROVED:
         ontology = await schema.current(session, ctx.tenant)
-        reason = Reason("internal_error", "Something went wrong on our side. Nothing was changed.")
+        reason = Reason(ErrorCode.INTERNAL.value, "Something went wrong on our side. Nothing was changed.")
         await _end_without_effect(session, ctx, ontology, proposal, State.FAILED, reason)
 
 
@@ -96,7 +96,7 @@ async def _execute_approved(
         raise _diff_changed(proposal, current)
     rule = proposal.approval
     if rule and await approval.count_approvals(session, ctx, ontology, proposal) < rule.count:
-        raise Conflict("approval_withdrawn", "An approver may not approve this any more.", repair="Propose the action again.")
+        raise Conflict(ErrorCode.APPROVAL_WITHDRAWN, "An approver may not approve this any more.", repair="Propose the action again.")
     return await _store_execution(session, proposer, ontology, proposal, diff, triggered_by)
 
 
@@ -109,7 +109,7 @@ async def _derive_again(session: WriteSession, proposer: Context, ontology: Onto
         return await service.derive_rollback(session, proposer, ontology, proposal, original)
     compiled = find_compiled_action(ontology, proposal.action_type, proposer.clearance)
     if compiled is None:
-        raise NotFound("action_type_not_found", "The action type no longer exists, or its proposer may no longer see all of it.")
+        raise NotFound(ErrorCode.ACTION_TYPE_NOT_FOUND, "The action type no longer exists, or its proposer may no longer see all of it.")
     await permissions.authorize_proposer(session, proposer, compiled.action)
     arguments = parameters.validate(compiled.action, ontology, proposal.parameters)
     return await derive_diff(session, compiled, service.inputs_of(proposal, arguments))
@@ -124,7 +124,7 @@ def _diff_changed(approved: Proposal, current: Proposal) -> Conflict:
     }
     objects = diffs.differing_objects(approved.diff, current.diff)
     return Conflict(
-        "diff_changed",
+        ErrorCode.DIFF_CHANGED,
         "The data or the rules have changed: executing would no longer do what was approved.",
         repair="Propose the action again.",
         details={"versions": versions, "objects": objects[:OBJECTS_SHOWN_MAX], "object_count": len(objects)},

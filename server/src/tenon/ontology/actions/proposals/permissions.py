@@ -9,7 +9,7 @@ from tenon.core.context import Actor, Context, PrincipalKind, SessionId
 from tenon.core.identity import Principal, find_principal
 from tenon.core.policy import Action, Permitted, Resource, authorize, is_permitted
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Forbidden, NotFound
+from tenon.kit.errors import ErrorCode, Forbidden, NotFound
 from tenon.ontology.actions.contracts import ActionType, ApprovalRule, Proposal
 
 
@@ -31,14 +31,14 @@ def may_propose(ctx: Context, action: ActionType) -> bool:
 
 
 def _not_permitted(name: str) -> Forbidden:
-    return Forbidden("not_permitted", f"You may not propose {name}.", repair="Ask someone who has a role that may.")
+    return Forbidden(ErrorCode.NOT_PERMITTED, f"You may not propose {name}.", repair="Ask someone who has a role that may.")
 
 
 async def current_proposer(session: WriteSession, ctx: Context, proposal: Proposal) -> Context:
     """The proposer's rights as they are now. Raises Forbidden when someone in its actor chain may not act any more."""
     principals = [await _enabled_principal(session, ctx, actor) for actor in proposal.proposer]
     if len(principals) > 1 and principals[0].owner != principals[1].id:
-        raise Forbidden("principal_disabled", f"{principals[0].name} now acts for someone else.")
+        raise Forbidden(ErrorCode.PRINCIPAL_DISABLED, f"{principals[0].name} now acts for someone else.")
     clearance = frozenset.intersection(*(principal.clearance for principal in principals))
     if proposal.session is not None:
         clearance &= proposal.ceiling
@@ -63,7 +63,7 @@ async def _enabled_principal(session: WriteSession, ctx: Context, actor: Actor) 
     except NotFound:
         principal = None
     if principal is None or principal.disabled:
-        raise Forbidden("principal_disabled", f"{actor.name} may not act any more.", details={"principal": str(actor.principal)})
+        raise Forbidden(ErrorCode.PRINCIPAL_DISABLED, f"{actor.name} may not act any more.", details={"principal": str(actor.principal)})
     return principal
 
 

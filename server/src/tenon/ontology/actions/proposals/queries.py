@@ -9,7 +9,7 @@ from uuid import UUID
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.kit.database import Database
-from tenon.kit.pagination import PAGE_SIZE_DEFAULT, decode_cursor, encode_cursor
+from tenon.kit.pagination import PAGE_SIZE_DEFAULT, decode_id_cursor, encode_cursor
 from tenon.ontology.actions.contracts import State
 from tenon.ontology.actions.proposals import repository, service, views
 from tenon.ontology.schema import service as schema
@@ -50,7 +50,7 @@ async def list_proposals(
 ) -> dict[str, Any]:
     """Proposals without their diffs, newest first."""
     authorize(ctx, Action.READ_PROPOSAL, Resource("Tenant", str(ctx.tenant)))
-    before = UUID(decode_cursor(_LIST_SHAPE, after)[0]) if after else None
+    before = decode_id_cursor(_LIST_SHAPE, after) if after else None
     async with database.tenant(ctx.identity) as session:
         proposals = await repository.list_proposals(session, ctx.tenant, state=state, before=before, limit=first + 1)
         if not proposals:

@@ -17,7 +17,7 @@ from sqlalchemy.engine import RowMapping
 from tenon.core.context import Actor, PrincipalId, PrincipalKind
 from tenon.kit import canonical
 from tenon.kit.database import WriteSession
-from tenon.kit.errors import Conflict
+from tenon.kit.errors import Conflict, ErrorCode
 from tenon.kit.ids import uuid7
 from tenon.ontology.actions.contracts import ApprovalRule, Diff, Operation, Proposal, Reason, State
 from tenon.ontology.actions.derivation import diffs
@@ -180,7 +180,7 @@ async def change_state(
         "rolled_back_by": rolled_back_by,
     }
     if await session.execute(_CHANGE_STATE, values) != 1:
-        raise Conflict("proposal_moved", "The proposal has changed its state meanwhile.", repair="Read it again.")
+        raise Conflict(ErrorCode.PROPOSAL_MOVED, "The proposal has changed its state meanwhile.", repair="Read it again.")
 
 
 async def insert_step(session: WriteSession, tenant: UUID, id: UUID, step: Step) -> None:
