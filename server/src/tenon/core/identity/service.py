@@ -158,12 +158,14 @@ async def own_key(session: WriteSession, ctx: Context) -> KeyLimits:
 
 
 async def first_operator(provision: Database, tenant: TenantId, project: ProjectId, *, name: str, clearance: frozenset[str]) -> Context:
-    """The operator a new tenant starts with: nobody inside the tenant can create it, so the login `provision` does. Idempotent by name."""
+    """The operator a new tenant starts with: nobody inside the tenant can create it, so the login `provision` does. Idempotent by name;
+    one that exists keeps its clearance."""
     actor = Actor(PrincipalId(uuid7()), PrincipalKind.USER, name)
     ctx = Context(tenant, (actor,), frozenset({"operator"}), clearance, request_id=str(uuid7()), project=project)
     async with provision.system() as session:
         row = await repository.principal_row(session, tenant, name=name)
         if row is not None:
-            return replace(ctx, chain=(Actor(PrincipalId(row["id"]), PrincipalKind.USER, name),))
+            present = Actor(PrincipalId(row["id"]), PrincipalKind.USER, name)
+            return replace(ctx, chain=(present,), clearance=frozenset(row["clearance"]))
         await repository.insert_principal(session, tenant, Principal(actor.principal, actor.kind, name, ctx.roles, clearance))
     return ctx

@@ -22,7 +22,10 @@ TenantName = Annotated[str, typer.Option("--tenant", help="The tenant's name.")]
 
 
 @app.command()
-def up(detach: bool = False, demo: bool = True) -> None:
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
+    demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Prepare the demo tenant and the airline example.")] = True,
+) -> None:
     """Start everything; Ctrl-C stops it."""
     from tenon.entrypoints.cli.up import up as run
 
@@ -43,6 +46,17 @@ def reset() -> None:
     from tenon.entrypoints.cli.up import reset as run
 
     sys.exit(run())
+
+
+@app.command()
+def env() -> None:
+    """Print the addresses and the demo keys as shell variables, for `eval "$(tenon env)"`."""
+    from tenon.entrypoints.cli import installation as installations
+    from tenon.entrypoints.cli.summary import environment
+    from tenon.kit.settings import load_settings
+
+    place = installations.locate()
+    typer.echo(environment(load_settings(place.config_file), installations.load_demo(place)))
 
 
 @app.command()
@@ -121,11 +135,14 @@ def audit_check() -> None:
 
 
 @tenant.command("create")
-def tenant_create(name: str) -> None:
+def tenant_create(
+    name: str,
+    clearance: Annotated[list[str] | None, typer.Option(help="A marking that the operator may see and load; repeat it for more.")] = None,
+) -> None:
     """Create a tenant with a first operator; its key is shown once."""
     from tenon.entrypoints.cli import operate
 
-    sys.exit(operate.create_tenant(name))
+    sys.exit(operate.create_tenant(name, frozenset(clearance or ())))
 
 
 if __name__ == "__main__":

@@ -110,12 +110,12 @@ def show_plan(made: Plan) -> None:
         console.print(f"[red]✗[/] {problem.path}: {problem.message}", highlight=False)
 
 
-def create_tenant(name: str) -> int:
+def create_tenant(name: str, clearance: frozenset[str]) -> int:
     """A tenant, its operator and the operator's key, shown once."""
 
     async def work(desk: Desk) -> int:
         tenant = await tenancy.create_tenant(desk.provision, desk.migrate, name)
-        ctx = await identity.first_operator(desk.provision, tenant.id, tenant.project, name=OPERATOR, clearance=frozenset())
+        ctx = await identity.first_operator(desk.provision, tenant.id, tenant.project, name=OPERATOR, clearance=clearance)
         async with desk.api.tenant(ctx.identity) as session:
             key = await identity.create_key(session, ctx, KeyRequest(ctx.principal, tenant.project, KeyKind.USER, "first key"))
         console.print(f"Tenant {name} ({tenant.id}). The operator's key, shown this once:\n{key.text}", highlight=False, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Console
 
 from tenon.kit.settings import Settings
@@ -35,3 +37,15 @@ def print_summary(console: Console, settings: Settings, keys: dict[str, str], se
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     console.print("\nCtrl-C (or `make down`) stops everything.", highlight=False)
+
+
+def environment(settings: Settings, keys: dict[str, str]) -> str:
+    """The same as assignments of shell variables: addresses, the audit log's public key file, and the demo keys."""
+    values = {
+        "API": f"http://{settings.api_listen}",
+        "GATEWAY": f"http://{settings.gateway_listen}",
+        "GATEWAY_ADMIN": f"http://{settings.gateway_admin_listen}",
+        "LOG_KEY": str(settings.checkpoint_dir / "log.pub"),
+        **{name.upper(): key for name, key in keys.items()},
+    }
+    return "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items())

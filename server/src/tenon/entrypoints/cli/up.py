@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import os
 import shutil
 import signal
@@ -220,7 +221,7 @@ def gateway_process(settings: Settings) -> int | None:
     try:
         with urllib.request.urlopen(f"http://{settings.gateway_admin_listen}/metrics", timeout=2) as answer:
             lines = answer.read().decode().splitlines()
-    except OSError:
+    except (http.client.HTTPException, OSError):
         return None
     found = [line.rpartition(" ")[2] for line in lines if line.startswith("tenon_gateway_process_id ")]
     return int(found[0]) if found else None
