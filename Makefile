@@ -181,6 +181,7 @@ soak-gateway: $(GATEWAY) ## Thirty minutes of calls, streams and mistakes: does 
 generate: $(INSTALLED) ## Generate code from contracts/, and contracts/ from code
 	$(RUN)python tools/generate_grpc.py
 	$(RUN)python tools/generate_openapi.py
+	$(RUN)python tools/generate_docs.py
 	$(RUN)python tools/generate_tokens.py
 	$(RUN)python tools/generate_error_codes.py
 	cd server && TENON_GENERATE=1 ../$(RUN)pytest tests/kit/database/test_walls.py -k checked_in

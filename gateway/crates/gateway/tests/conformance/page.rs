@@ -17,7 +17,7 @@ const HEAD: &str = "# Every policy at every door
 Written by the conformance suite (`gateway/crates/gateway/tests/conformance`), which runs each cell against a gateway process with a real
 upstream on loopback: what the caller was told, in its dialect's shape of errors; what was recorded; whether the upstream heard of it. The list
 of doors is the product's own (`tenon-gateway doors`): a door without a row fails the suite. `●` a cell that was run, `·` cannot happen there,
-or happens in the way of gRPC (messages, streams, deadlines, leaving), which `tests/kserve.rs` covers.
+or happens in the way of gRPC (messages, streams, deadlines, leaving), which `gateway/crates/gateway/tests/kserve.rs` covers.
 ";
 
 pub fn page(rows: &[&Row], cells: &[Cell<'_>]) -> String {
