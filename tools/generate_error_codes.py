@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
-from generated import ROOT, write_or_check
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from tenon.kit.errors import ErrorCode, http_status, retry_after_seconds
 from tenon.kit.errors.codes import COMMAND_LINE_ONLY
+from tools.generated import ROOT, write_or_check
 
 CONTRACT = ROOT / "contracts" / "error-codes.json"
 PAGE = ROOT / "docs" / "reference" / "error-codes.md"

@@ -19,7 +19,7 @@ PYTEST = (PYTHON, "-m", "pytest", "--durations=25", "--durations-min=1")
 END_TO_END = (*PYTEST, "-c", "server/pyproject.toml", "--rootdir", ".")
 SOURCES = ("server", "tools", "tests", "examples")
 LINTS = ("tidy", "rust_layers", "words", "prose", "sql_owners", "commit_messages", "cargo_bans")
-GENERATORS = ("grpc", "openapi", "tokens", "docs")
+GENERATORS = ("grpc", "openapi", "tokens", "error_codes", "docs")
 NEEDS_INSTRUCTIONS = "instruction counting (install valgrind and nginx, then `make bench-instructions`)"
 
 
