@@ -73,7 +73,7 @@ fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         "/config" => (StatusCode::OK, world.config.clone()),
         "/metrics" => (StatusCode::OK, exposition(world)),
         path => match path.strip_prefix("/explain/") {
-            Some(id) => match world.shared.trails.explain(id) {
+            Some(id) => match world.shared.completed_calls.explain(id) {
                 Some(told) => (StatusCode::OK, format!("{told:#}\n")),
                 None => (StatusCode::NOT_FOUND, "no such call among the last ones that ended here\n".to_owned()),
             },

@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tenon_proxy::tls::Trust;
-use tenon_proxy::tls_listener::TlsListener;
+use tenon_proxy::TlsListener;
 use tenon_snapshot::{LastKnownGood, SealingKey, Shared as Snapshots, Store};
+use tenon_upstream::trust_store::TrustStore;
 
 /// What was found, a sentence each.
 #[derive(Default)]
@@ -43,7 +43,7 @@ pub fn check(config: &Config) -> Findings {
         found.wrong.push("TENON_GATEWAY_TOKEN_FILE: it is empty".into());
     }
     found.see("TENON_GATEWAY_CONTROL_URL", config.peer().check());
-    found.see("TENON_GATEWAY_UPSTREAM_CA_FILE", Trust::open(config.upstream_authorities.clone()));
+    found.see("TENON_GATEWAY_UPSTREAM_CA_FILE", TrustStore::open(config.upstream_authorities.clone()));
     if let Some(files) = &config.tls {
         private(&mut found, "TENON_GATEWAY_TLS_KEY_FILE", &files.key);
         found.see("TENON_GATEWAY_TLS_CERT_FILE", TlsListener::open(files.clone(), config.tls_handshake));

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tenon_control::{Peer, TlsFiles as ControlTls};
-use tenon_proxy::tls_listener::TlsFiles;
-use tenon_proxy::watcher::Pace;
-use tenon_proxy::{Limits, WhenLogFull};
+use tenon_proxy::{Limits, TlsFiles, WhenLogFull};
 use tenon_snapshot::Network;
+use tenon_upstream::health::CheckIntervals;
 use tenon_usage::Options as LogOptions;
 
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +57,7 @@ pub struct Config {
     pub drain: Duration,
     pub limits: Limits,
     pub queue_length_max: usize,
-    pub watch: Pace,
+    pub checks: CheckIntervals,
     pub log: LogOptions,
     /// Of each thread.
     pub explain_calls: usize,
@@ -151,7 +150,7 @@ impl Config {
         match std::env::args().nth(1).as_deref() {
             Some("--help" | "-h") => return Ok(Wanted::Tell(help())),
             Some("--version" | "-V") => return Ok(Wanted::Tell(format!("tenon-gateway {}", env!("CARGO_PKG_VERSION")))),
-            Some("doors") => return Ok(Wanted::Tell(tenon_proxy::doors_json())),
+            Some("doors") => return Ok(Wanted::Tell(tenon_proxy::routes_json())),
             Some("check") => return Self::from_environment().map(Wanted::Check),
             Some("diff") => return Self::from_environment().map(Wanted::Diff),
             Some(other) => return Err(ConfigError::Argument(other.to_owned())),
@@ -251,10 +250,10 @@ impl Source {
         Ok(limits)
     }
 
-    fn watch(&self) -> Result<Pace, ConfigError> {
-        Ok(Pace {
-            health_every: self.ms("TENON_GATEWAY_HEALTH_INTERVAL_MS")?,
-            metrics_every: self.ms("TENON_GATEWAY_METRICS_INTERVAL_MS")?,
+    fn checks(&self) -> Result<CheckIntervals, ConfigError> {
+        Ok(CheckIntervals {
+            health: self.ms("TENON_GATEWAY_HEALTH_INTERVAL_MS")?,
+            metrics: self.ms("TENON_GATEWAY_METRICS_INTERVAL_MS")?,
             timeout: self.ms("TENON_GATEWAY_WATCH_TIMEOUT_MS")?,
         })
     }
@@ -334,7 +333,7 @@ impl Source {
             drain: self.ms("TENON_GATEWAY_DRAIN_MS")?,
             limits: self.limits()?,
             queue_length_max: self.parse("TENON_GATEWAY_QUEUE_LENGTH_MAX", "a number")?,
-            watch: self.watch()?,
+            checks: self.checks()?,
             log,
             explain_calls: self.parse("TENON_GATEWAY_EXPLAIN_CALLS", "a number")?,
             request_log: self.request_log()?,

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use tenon_balance::{EndpointState, State};
 use tenon_control::{DELAY_BUCKETS, Delays};
-use tenon_proxy::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, RETRIES, TOKENS, ThreadMetrics};
+use tenon_proxy::observe::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, TOKENS, ThreadMetrics};
+use tenon_proxy::observe::retry_reason::RETRIES;
 use tenon_snapshot::REJECTIONS;
 
 struct Page(String);
@@ -202,7 +203,7 @@ fn limits(page: &mut Page, world: &World) {
 
 fn telemetry(page: &mut Page, world: &World) {
     let help = "Lines about failed or unusual calls that were one too many for a second.";
-    page.one("tenon_gateway_log_lines_suppressed_total", "counter", help, sum(&world.shared.metrics, |t| &t.lines_suppressed));
+    page.one("tenon_gateway_log_lines_suppressed_total", "counter", help, sum(&world.shared.metrics, |t| &t.log_entries_suppressed));
     let Some(spans) = &world.shared.spans else {
         return;
     };

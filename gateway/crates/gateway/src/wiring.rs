@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tenon_control::{Control, ControlError, Parts};
 use tenon_limits::Registry;
-use tenon_proxy::metrics::{Metrics, ThreadMetrics};
-use tenon_proxy::request_log::RequestLog;
-use tenon_proxy::tls::{TlsError, Trust};
-use tenon_proxy::tls_listener::TlsListener;
-use tenon_proxy::watcher::watch;
-use tenon_proxy::{BodyMemory, ServerError, Servers, Shared, Trails, listen};
+use tenon_proxy::observe::metrics::{Metrics, ThreadMetrics};
+use tenon_proxy::observe::request_log::RequestLog;
+use tenon_proxy::{BodyMemory, CompletedCalls, ServerError, Servers, Shared, TlsListener, listen};
 use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
 use tenon_telemetry::{Exporter, StartError as TelemetryError};
+use tenon_upstream::health;
+use tenon_upstream::pem::TlsError;
+use tenon_upstream::trust_store::TrustStore;
 use tenon_usage::{Log, LogError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -89,7 +89,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let grpc = config.grpc_listen.map_or(Ok(Vec::new()), |address| listen(address, config.threads, inherited(Role::Grpc, address)))?;
     let admin = admin_listener(config.admin_listen, inherited(Role::Admin, config.admin_listen).pop())?;
     let sockets = clones(&listeners, &grpc, &admin);
-    let trust = Trust::open(config.upstream_authorities.clone())?;
+    let trust = TrustStore::open(config.upstream_authorities.clone())?;
     let tls_listener = config.tls.clone().map(|files| TlsListener::open(files, config.tls_handshake)).transpose()?.map(Arc::new);
     let exporter = export(&config, &trust)?;
     let (log, queue) = Log::start(config.log.clone())?;
@@ -119,13 +119,13 @@ pub fn run(config: Config) -> Result<(), StartError> {
         spans,
         trusted_proxies: config.trusted_proxies.as_slice().into(),
         tls_listener: tls_listener.clone(),
-        trails: Trails::new(config.threads, config.explain_calls),
+        completed_calls: CompletedCalls::new(config.threads, config.explain_calls),
         request_log,
     };
     if predecessor.is_some() {
         wait_until_known(&shared)?;
     }
-    watch(shared.snapshots.clone(), shared.balance.clone(), trust.clone(), config.watch).map_err(StartError::Runtime)?;
+    health::start(shared.snapshots.clone(), shared.balance.clone(), trust.clone(), config.checks).map_err(StartError::Runtime)?;
     let servers = Servers::start(&shared, listeners, grpc)?;
     let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
     let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin);
@@ -148,7 +148,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn export(config: &Config, trust: &Arc<Trust>) -> Result<Option<Exporter>, StartError> {
+fn export(config: &Config, trust: &Arc<TrustStore>) -> Result<Option<Exporter>, StartError> {
     let Some(endpoint) = &config.otlp_endpoint else {
         return Ok(None);
     };
@@ -218,7 +218,7 @@ fn wait_until_known(shared: &Shared) -> Result<(), StartError> {
 
 /// What is read from files again.
 struct Reloads {
-    trust: Arc<Trust>,
+    trust: Arc<TrustStore>,
     listener: Option<Arc<TlsListener>>,
 }
 
@@ -234,9 +234,9 @@ impl Reloads {
                 _ = ticks.tick() => false,
                 _ = hangup.recv() => true,
             };
-            self.trust.look(told_to);
+            self.trust.reload(told_to);
             if let Some(listener) = &self.listener {
-                listener.look(told_to);
+                listener.reload(told_to);
             }
         }
     }

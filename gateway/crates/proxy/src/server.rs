@@ -1,18 +1,19 @@
-//! The reactors: a listening socket, a runtime and a thread each (SO_REUSEPORT), and how they stop.
+//! The reactors: each has a listening socket (SO_REUSEPORT), a runtime and a thread. How they accept, and how they stop.
 
-use crate::connection::{Leave, Watch};
-use crate::in_place::boxed;
-use crate::metrics::bump;
-use crate::peer::Peer;
-use crate::problem::Problem;
-use crate::road::walk;
-use crate::sweep::sweep_for_ever;
-use crate::tls_listener::{Alpn, TlsListener};
-use crate::worker::{Shared, Worker};
+use crate::base::boxing::boxed;
+use crate::base::peer::Peer;
+use crate::base::problem::Problem;
+use crate::observe::metrics::bump;
+use crate::protocols::http::handle;
+use crate::protocols::kserve::{self, Grpc, GrpcConnections};
+use crate::reactor::caller_connection::{CallerConnection, Close};
+use crate::reactor::sweep::sweep_loop;
+use crate::reactor::tls_listener::{Alpn, TlsListener};
+use crate::reactor::worker::{Shared, Worker};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -25,14 +26,13 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tenon_dialects::Dialect;
+use tenon_upstream::sockets::detect_dead_peer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// A peer that is gone without a word is noticed after this, when nothing is being sent, and when something is.
-const DEAD_AFTER: Duration = Duration::from_secs(60);
-/// Connections over the limit that are being answered at a time; more are closed without a word.
+/// Connections over the limit that are answered at a time; more are closed without an answer.
 const REFUSALS_MAX: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +43,9 @@ pub enum ServerError {
     Thread(io::Error),
 }
 
-/// What is spoken on a socket.
+/// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speech {
+enum ListenerProtocol {
     Http1,
     Grpc,
 }
@@ -54,12 +54,12 @@ enum Speech {
 #[derive(Clone, Copy, Debug)]
 struct Draining {
     deadline: Instant,
-    /// Somebody else accepts on the same sockets.
+    /// Another process accepts on the same sockets.
     succeeded: bool,
 }
 
-/// Callers' idle connections are kept for so long after a hand-over: their next answer tells them to connect anew, which is the only way to
-/// close a connection without crossing a request on its way.
+/// Callers' idle connections are kept for so long after a hand-over: their next answer closes them, which is the only way to close a connection
+/// without crossing a request on its way.
 const LINGER: Duration = Duration::from_secs(5);
 
 pub struct Servers {
@@ -70,7 +70,7 @@ pub struct Servers {
 /// Binds sockets until there are `count`, beside those that were taken over.
 ///
 /// # Errors
-/// When the address is taken. SO_REUSEPORT would let two gateways share it unnoticed, so a first socket is bound without.
+/// When the address is taken. SO_REUSEPORT would let two gateways share it unnoticed, so the first socket is bound without it.
 pub fn listen(address: SocketAddr, count: usize, mut inherited: Vec<TcpListener>) -> Result<Vec<TcpListener>, ServerError> {
     let fail = |e| ServerError::Listen(address, e);
     let address = match inherited.first() {
@@ -92,17 +92,10 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     if shared {
         // Connections inherit these from the socket that accepts them.
-        watch_for_death(&socket.as_fd())?;
+        detect_dead_peer(&socket.as_fd())?;
         socket.listen(4096)?;
     }
     Ok(socket.into())
-}
-
-/// So that what half a connection holds is given back when the other half is gone: a machine that lost its power says no goodbye.
-pub(crate) fn watch_for_death(socket: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(DEAD_AFTER / 2).with_interval(DEAD_AFTER / 6).with_retries(3))?;
-    socket.set_tcp_user_timeout(Some(DEAD_AFTER))
 }
 
 impl Servers {
@@ -113,9 +106,9 @@ impl Servers {
         let mut threads = Vec::new();
         let count = shared.metrics.len();
         // More sockets than threads come from a predecessor that had more: each must be listened to.
-        let mut shares: Vec<Vec<(Speech, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
-        for (speech, listeners) in [(Speech::Http1, listeners), (Speech::Grpc, grpc)] {
-            listeners.into_iter().enumerate().for_each(|(index, listener)| shares[index % count].push((speech, listener)));
+        let mut shares: Vec<Vec<(ListenerProtocol, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
+        for (protocol, listeners) in [(ListenerProtocol::Http1, listeners), (ListenerProtocol::Grpc, grpc)] {
+            listeners.into_iter().enumerate().for_each(|(index, listener)| shares[index % count].push((protocol, listener)));
         }
         for (index, listeners) in shares.into_iter().enumerate() {
             let (shared, draining) = (shared.clone(), draining.clone());
@@ -131,36 +124,37 @@ impl Servers {
         Ok(Self { threads, drain })
     }
 
-    /// Stops accepting, lets answers finish for at most `patience`, then cuts what is left (it settles as left by the caller).
+    /// Stops accepting, lets answers finish for at most `grace_period`, then aborts what is left (it settles as left by the caller).
     /// `succeeded`: another process accepts on the same sockets.
-    pub fn stop(self, patience: Duration, succeeded: bool) {
-        self.drain.send_replace(Some(Draining { deadline: Instant::now() + patience, succeeded }));
+    pub fn stop(self, grace_period: Duration, succeeded: bool) {
+        self.drain.send_replace(Some(Draining { deadline: Instant::now() + grace_period, succeeded }));
         for thread in self.threads {
             if thread.join().is_err() {
-                tracing::error!("a reactor ended badly");
+                tracing::error!("a reactor panicked");
             }
         }
     }
 }
 
-async fn serve(worker: Rc<Worker>, listeners: Vec<(Speech, TcpListener)>, draining: watch::Receiver<Option<Draining>>) {
-    tokio::task::spawn_local(sweep_for_ever(worker.clone()));
+async fn serve(worker: Rc<Worker>, listeners: Vec<(ListenerProtocol, TcpListener)>, draining: watch::Receiver<Option<Draining>>) {
+    tokio::task::spawn_local(sweep_loop(worker.clone()));
+    let grpc = Rc::new(Grpc { worker: worker.clone(), connections: GrpcConnections::default() });
     let mut accepting = JoinSet::new();
-    for (speech, listener) in listeners {
+    for (protocol, listener) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(accepting.spawn_local(accept_until_drained(worker.clone(), speech, listener, draining.clone()))),
+            Ok(listener) => drop(accepting.spawn_local(accept_until_drained(grpc.clone(), protocol, listener, draining.clone()))),
             Err(error) => tracing::error!("a reactor cannot listen: {error}"),
         }
     }
     while accepting.join_next().await.is_some() {}
     let Draining { deadline, succeeded } = (*draining.borrow()).unwrap_or(Draining { deadline: Instant::now(), succeeded: false });
     if succeeded {
-        worker.connections.each(|watch| watch.tell(Leave::AfterNext));
+        worker.connections.each(|connection| connection.close(Close::AfterNext));
         until_gone(&worker, deadline.min(Instant::now() + LINGER)).await;
     }
-    worker.connections.each(|watch| watch.tell(Leave::Gracefully));
+    worker.connections.each(|connection| connection.close(Close::Gracefully));
     until_gone(&worker, deadline).await;
-    worker.connections.each(|watch| watch.tell(Leave::Now));
+    worker.connections.each(|connection| connection.close(Close::Now));
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
@@ -171,8 +165,8 @@ async fn until_gone(worker: &Worker, deadline: Instant) {
 }
 
 async fn accept_until_drained(
-    worker: Rc<Worker>,
-    speech: Speech,
+    grpc: Rc<Grpc>,
+    protocol: ListenerProtocol,
     listener: tokio::net::TcpListener,
     mut draining: watch::Receiver<Option<Draining>>,
 ) {
@@ -181,7 +175,7 @@ async fn accept_until_drained(
             biased;
             _ = draining.changed() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => accept(&worker, speech, stream, Peer::plain(address.ip())).await,
+                Ok((stream, address)) => accept(&grpc, protocol, stream, Peer::plain(address.ip())).await,
                 Err(error) => {
                     // Out of descriptors, mostly: trying again at once would spin.
                     tracing::error!("a connection could not be accepted: {error}");
@@ -195,46 +189,47 @@ async fn accept_until_drained(
     }
     // What waits in the queue would be reset when the socket closes: take it in first.
     while let Ok(Ok((stream, address))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        accept(&worker, speech, stream, Peer::plain(address.ip())).await;
+        accept(&grpc, protocol, stream, Peer::plain(address.ip())).await;
     }
 }
 
-async fn accept(worker: &Rc<Worker>, speech: Speech, stream: TcpStream, peer: Peer) {
+async fn accept(grpc: &Rc<Grpc>, protocol: ListenerProtocol, stream: TcpStream, peer: Peer) {
+    let worker = &grpc.worker;
     if worker.connections.len() >= worker.limits.connections_max_per_thread {
-        return refuse(worker, speech, stream);
+        return refuse(worker, protocol, stream);
     }
     if stream.set_nodelay(true).is_ok() {
         // Registered here, not in the task: a drain must not miss a connection whose task has not run yet.
-        let watch = Rc::new(Watch::new(worker.clock()));
-        let place = worker.connections.insert(watch.clone());
+        let connection = Rc::new(CallerConnection::new(worker.clock()));
+        let slot = worker.connections.insert(connection.clone());
         let worker = worker.clone();
-        if speech == Speech::Grpc {
-            tokio::task::spawn_local(crate::kserve::greet(worker, stream, peer, watch, place));
+        if protocol == ListenerProtocol::Grpc {
+            tokio::task::spawn_local(kserve::serve_connection(grpc.clone(), stream, peer, connection, slot));
             return;
         }
         match worker.tls_listener.clone() {
-            None => drop(tokio::task::spawn_local(converse(worker, stream, peer, watch, place))),
-            Some(tls) => drop(tokio::task::spawn_local(converse_secretly(worker, tls, stream, peer, watch, place))),
+            None => drop(tokio::task::spawn_local(serve_http1(worker, stream, peer, connection, slot))),
+            Some(tls) => drop(tokio::task::spawn_local(serve_tls(worker, tls, stream, peer, connection, slot))),
         }
     }
 }
 
-/// One connection too many is told so, where it can be told in plain words, instead of waiting for what may never come.
-fn refuse(worker: &Rc<Worker>, speech: Speech, stream: TcpStream) {
+/// A connection over the limit gets an answer that says so, where no handshake is needed for that, instead of waiting in vain.
+fn refuse(worker: &Rc<Worker>, protocol: ListenerProtocol, stream: TcpStream) {
     bump(&worker.metrics().connections_refused, 1);
-    if speech == Speech::Grpc || worker.tls_listener.is_some() || worker.refusing.get() >= REFUSALS_MAX {
+    if protocol == ListenerProtocol::Grpc || worker.tls_listener.is_some() || worker.refusing.get() >= REFUSALS_MAX {
         return;
     }
     worker.refusing.set(worker.refusing.get() + 1);
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
-        // What the caller sends is read: closing over it would take the answer from it.
-        let _in_time = tokio::time::timeout(Duration::from_secs(1), tell_and_close(stream)).await;
+        // What the caller sends is read: a close over unread bytes would reset the connection and lose the answer.
+        let _in_time = tokio::time::timeout(Duration::from_secs(1), answer_and_close(stream)).await;
         worker.refusing.set(worker.refusing.get() - 1);
     });
 }
 
-async fn tell_and_close(mut stream: TcpStream) -> io::Result<()> {
+async fn answer_and_close(mut stream: TcpStream) -> io::Result<()> {
     let body = Problem::CONNECTIONS.text(Dialect::OpenAi);
     let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n";
     let answer = [format!("{head}content-length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat();
@@ -245,35 +240,35 @@ async fn tell_and_close(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn converse_secretly(worker: Rc<Worker>, tls: Arc<TlsListener>, stream: TcpStream, peer: Peer, watch: Rc<Watch>, place: usize) {
+async fn serve_tls(worker: Rc<Worker>, tls: Arc<TlsListener>, stream: TcpStream, peer: Peer, connection: Rc<CallerConnection>, slot: usize) {
     // Boxed: a handshake's state is several kilobytes, and its connection may last for hours.
     match Box::pin(tls.accept(stream, peer, Alpn::Http1)).await {
-        Ok((stream, peer)) => converse(worker, stream, peer, watch, place).await,
+        Ok((stream, peer)) => serve_http1(worker, stream, peer, connection, slot).await,
         Err(error) => {
             tracing::debug!("a TLS handshake failed: {error}");
-            worker.connections.remove(place);
+            worker.connections.remove(slot);
             worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
         }
     }
 }
 
 /// Compiled once for plain connections and once for TLS: neither pays for the other.
-async fn converse<S>(worker: Rc<Worker>, stream: S, peer: Peer, watch: Rc<Watch>, place: usize)
+async fn serve_http1<S>(worker: Rc<Worker>, stream: S, peer: Peer, caller: Rc<CallerConnection>, slot: usize)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
     let service = service_fn(|request| {
-        let (worker, busy) = (worker.clone(), watch.begin(worker.clock()));
-        Box::into_pin(boxed(|| walk(worker, peer, request, busy)))
+        let (worker, busy) = (worker.clone(), caller.begin_request(worker.clock()));
+        Box::into_pin(boxed(|| handle(worker, peer, request, busy)))
     });
     let mut connection =
         pin!(http1::Builder::new().max_buf_size(worker.limits.head_bytes_max).serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut graceful = false;
     poll_fn(|cx| {
-        match watch.told(cx.waker()) {
-            Some(Leave::Now) => return Poll::Ready(()),
-            Some(Leave::Gracefully) if !graceful => {
+        match caller.poll_close(cx.waker()) {
+            Some(Close::Now) => return Poll::Ready(()),
+            Some(Close::Gracefully) if !graceful => {
                 graceful = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -286,6 +281,6 @@ where
         })
     })
     .await;
-    worker.connections.remove(place);
+    worker.connections.remove(slot);
     worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
 }

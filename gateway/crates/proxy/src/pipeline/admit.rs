@@ -1,0 +1,150 @@
+//! Admission of a call: limits and budgets are asked for what its body needs, and a call without a lease waits a moment for one.
+
+use crate::base::problem::Problem;
+use crate::reactor::worker::Worker;
+use http::{Response, StatusCode};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tenon_dialects::{Form, Head};
+use tenon_limits::{Applies, Ask, Budget, Denied, Output};
+use tenon_policy::{Admitted, Limiting, NotAdmitted, admit, recheck};
+use tenon_snapshot::{Key, unix_ms};
+use tenon_usage::Operation;
+
+/// How long a call waits for a lease. The control plane answers in milliseconds, or not at all.
+const LEASE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// OpenAI's own default of `completions`, which engines share.
+const COMPLETION_TOKENS: u64 = 16;
+
+/// What limits a request, for the headers of its answer. Set as soon as it is known.
+#[derive(Default)]
+pub struct LimitHeaders(RefCell<Applies>);
+
+impl LimitHeaders {
+    pub fn set(&self, applies: Applies) {
+        self.0.replace(applies);
+    }
+
+    /// Writes nothing where no limit applies. A caller who reached a limit gets every form of the headers.
+    pub fn write<B>(&self, worker: &Worker, response: &mut Response<B>) {
+        let applies = self.0.borrow();
+        if applies.key.is_some() || applies.model.is_some() {
+            let as_openai_too = worker.limits.openai_limit_headers || response.status() == StatusCode::TOO_MANY_REQUESTS;
+            applies.tell(response.headers_mut(), worker.limits_now(), as_openai_too);
+        }
+    }
+}
+
+/// A call as its protocol has read it.
+pub struct RequestedCall<'a> {
+    pub model: &'a str,
+    pub operation: Operation,
+    pub body: &'a [u8],
+    /// `None` = a session, whose use is not known before it ends.
+    pub read: Option<(Form, &'a Head<'a>)>,
+}
+
+impl RequestedCall<'_> {
+    /// `exactly`: a hard budget applies, so the body is read once more for bounds that it proves.
+    fn admission_request(&self, worker: &Worker, exactly: bool, has_waited: bool) -> Ask {
+        let mut request = Ask {
+            // Leases end at an instant, so the clock is read for them; for windows the sweep's time is good enough.
+            now_us: if exactly { worker.registry.micros(Instant::now()) } else { worker.limits_now() },
+            unix_ms: if exactly { unix_ms() } else { 0 },
+            body_bytes: self.body.len() as u64,
+            output: Output::Unbounded,
+            choices: 1,
+            images: 0,
+            is_text: false,
+            is_endless: self.read.is_none(),
+            has_waited,
+        };
+        let Some((form, head)) = self.read else {
+            return request;
+        };
+        request.choices = head.choices.max(1);
+        request.images = if form.makes_images() { request.choices } else { 0 };
+        request.output = output_of(form, head);
+        if exactly {
+            let bound = form.bound(head, self.body);
+            (request.is_text, request.body_bytes, request.choices) = (bound.is_text, bound.input_bytes, bound.completions.max(1));
+        }
+        request
+    }
+}
+
+fn output_of(form: Form, head: &Head<'_>) -> Output {
+    match (form, head.max_tokens) {
+        (Form::Embedding | Form::Rerank | Form::CountTokens, _) => Output::None,
+        (Form::Chat | Form::Completion | Form::Response | Form::Message, Some(cap)) => Output::Capped(cap),
+        (Form::Completion, None) => Output::Default(COMPLETION_TOKENS),
+        (Form::Chat | Form::Response | Form::Message, None) => Output::Open,
+        (Form::Speech | Form::Image | Form::Transcription | Form::ImageForm, _) => Output::Unbounded,
+    }
+}
+
+/// Admits the call by the current snapshot: reading the body may have taken a while.
+///
+/// # Errors
+/// Why it is refused.
+pub async fn admit_call(worker: &Worker, key: &Arc<Key>, requested: &RequestedCall<'_>, limit_headers: &LimitHeaders) -> Result<Admitted, Problem> {
+    match attempt(worker, key, requested, false) {
+        Ok(admitted) => {
+            limit_headers.set(admitted.applies());
+            Ok(admitted)
+        }
+        Err(NotAdmitted::Refused(refusal)) => Err(refusal.into()),
+        Err(NotAdmitted::Limited(applies, denied)) => {
+            limit_headers.set(applies);
+            // Boxed: few calls wait, and every call would carry it.
+            Box::pin(wait_for_lease(worker, key, requested, denied)).await
+        }
+    }
+}
+
+fn attempt(worker: &Worker, key: &Arc<Key>, requested: &RequestedCall<'_>, has_waited: bool) -> Result<Admitted, NotAdmitted> {
+    let snapshot = worker.snapshots.load();
+    recheck(&snapshot, key, &worker.moment())?;
+    let ask = |exactly| requested.admission_request(worker, exactly, has_waited);
+    admit(&snapshot, key, requested.model, requested.operation, &Limiting { registry: &worker.registry, ask: &ask })
+}
+
+async fn wait_for_lease(worker: &Worker, key: &Arc<Key>, requested: &RequestedCall<'_>, mut denied: Denied) -> Result<Admitted, Problem> {
+    let deadline = Instant::now() + LEASE_WAIT_MAX;
+    while let Denied::Short { budget, nano, least } = &denied {
+        let seen = budget.news.version();
+        // A lease may have come between the refusal and the reading of the version.
+        let mut next = attempt(worker, key, requested, false);
+        if let Err(NotAdmitted::Limited(_, Denied::Short { .. })) = next {
+            request_lease(worker, budget, *nano, *least)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let waited = tokio::time::timeout(left, budget.news.after(seen)).await;
+            next = attempt(worker, key, requested, true);
+            if waited.is_err() && matches!(next, Err(NotAdmitted::Limited(_, Denied::Short { .. }))) {
+                return Err(Problem::LEASE_UNAVAILABLE);
+            }
+        }
+        denied = match next {
+            Ok(admitted) => return Ok(admitted),
+            Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
+            Err(NotAdmitted::Limited(_, denied)) => denied,
+        };
+    }
+    Err(Problem::from(&denied))
+}
+
+/// Requests what is missing beside what is held: a call may use several leases.
+fn request_lease(worker: &Worker, budget: &Budget, nano: i64, least: i64) -> Result<(), Problem> {
+    let now_us = worker.registry.micros(Instant::now());
+    let left = budget.left(now_us);
+    let missing = nano.saturating_sub(left);
+    match budget.denied_remaining(now_us) {
+        Some(remaining) if remaining.saturating_add(left) < least => return Err(Problem::BUDGET_EXHAUSTED),
+        _ if worker.registry.is_lost.load(std::sync::atomic::Ordering::Acquire) => return Err(Problem::LEASE_UNAVAILABLE),
+        Some(remaining) => budget.want(missing.min(remaining)),
+        None => budget.want(missing),
+    }
+    worker.registry.bell.ring();
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Requests of the HTTP listener, from their arrival to their response.
+
+use crate::base::boxing::boxed;
+use crate::base::headers;
+use crate::base::headers::dialect_of;
+use crate::base::peer::Peer;
+use crate::base::problem::Problem;
+use crate::call::guard::Call;
+use crate::call::request_info::RequestInfo;
+use crate::pipeline::admit::{LimitHeaders, RequestedCall, admit_call};
+use crate::pipeline::arrival::{Arrival, log_refusal};
+use crate::pipeline::attempt::{UpstreamResponse, hidden_status};
+use crate::pipeline::authenticate::authenticate;
+use crate::pipeline::failover::call_upstream;
+use crate::pipeline::read_body::read_body;
+use crate::pipeline::relay::Relay;
+use crate::pipeline::response::{ResponseBody, respond, respond_about};
+use crate::pipeline::routes::{Route, Task};
+use crate::pipeline::translated_response;
+use crate::pipeline::upstream_request::CallerRequest;
+use crate::protocols::explain::explain;
+use crate::protocols::models::{model, models};
+use crate::protocols::realtime::handler::realtime;
+use crate::reactor::caller_connection::BusyGuard;
+use crate::reactor::in_flight::InFlightCall;
+use crate::reactor::worker::Worker;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use tenon_dialects::{Dialect, Form, IncludeUsage};
+use tenon_limits::Applies;
+use tenon_snapshot::Key;
+use tenon_usage::{Outcome, RecordId};
+
+/// Answers one request. It never fails: an error is an answer too.
+pub async fn handle(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>, busy: BusyGuard) -> Result<Response<ResponseBody>, Infallible> {
+    let arrival = Arrival::now(request.headers(), peer);
+    let id = arrival.id;
+    let limit_headers = LimitHeaders::default();
+    let route = Route::of(request.method(), request.uri().path());
+    let (index, dialect) = match &route {
+        Ok(route) if matches!(route.task, Task::Call(_)) => (route.metric(), route.dialect),
+        Ok(route) => (route.metric(), dialect_of(request.headers())),
+        Err(_) => (0, dialect_of(request.headers())),
+    };
+    let answer = match route.map(|route| (route, route.task)) {
+        Ok((_, Task::Models)) => Box::pin(models(&worker, &request, &arrival)).await.inspect_err(|problem| log_refusal(&worker, &arrival, problem)),
+        Ok((_, Task::Model)) => Box::pin(model(&worker, &request, &arrival)).await.inspect_err(|problem| log_refusal(&worker, &arrival, problem)),
+        Ok((_, Task::Explain)) => Box::pin(explain(&worker, &request, &arrival)).await.inspect_err(|problem| log_refusal(&worker, &arrival, problem)),
+        Ok((route, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, route, &limit_headers)).await,
+        Ok((route, Task::Call(form))) => Box::into_pin(boxed(|| model_call(&worker, request, arrival, (route, form), &limit_headers))).await,
+        // Not reached by a path: gRPC has a listener of its own.
+        Ok((_, Task::Grpc(_))) => Err(Problem::NOT_FOUND),
+        Err(problem) => {
+            log_refusal(&worker, &arrival, &problem);
+            Err(problem)
+        }
+    };
+    let mut response = answer.unwrap_or_else(|problem| {
+        worker.metrics().refusal(problem.code);
+        respond(&problem, id, dialect)
+    });
+    limit_headers.write(&worker, &mut response);
+    if dialect == Dialect::Anthropic {
+        response.headers_mut().insert(headers::ANTHROPIC_REQUEST_ID, headers::request_id(id));
+    }
+    worker.metrics().request(index, response.status().as_u16());
+    if busy.is_closing() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.body_mut().busy = Some(busy);
+    Ok(response)
+}
+
+async fn model_call(
+    worker: &Rc<Worker>,
+    request: Request<Incoming>,
+    arrival: Arrival,
+    (route, form): (&'static Route, Form),
+    limit_headers: &LimitHeaders,
+) -> Result<Response<ResponseBody>, Problem> {
+    let (parts, body) = request.into_parts();
+    let refused = |problem: &Problem| log_refusal(worker, &arrival, problem);
+    let (key, body) = caller_and_body(worker, &parts.headers, &arrival.peer, route, body).await.inspect_err(refused)?;
+    limit_headers.set(Applies { key: key.rules.clone(), model: None });
+    let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let head = form.read(content_type, &body).map_err(Problem::from).inspect_err(refused)?;
+    let streamed = head.stream && form.streams();
+    let ask_usage = streamed && form.asks_usage() && head.include_usage != IncludeUsage::Asked;
+    let caller_request = CallerRequest { body: &body, head: &head, route, form, ask_usage, headers: &parts.headers, refused: RefCell::default() };
+    let id = arrival.id;
+    let info = arrival.into_request(worker, route, streamed);
+    let begun = pin!(admitted_call(worker, &key, info, &caller_request, limit_headers)).await;
+    let (call, upstream) = match begun {
+        Ok(begun) => begun,
+        Err(problem) => return respond_with_field(worker, problem, &caller_request, id),
+    };
+    let reading = Reading { form, take_usage_out: ask_usage, include_usage: head.include_usage == IncludeUsage::Asked };
+    answer(worker, call, upstream, &reading).await
+}
+
+async fn caller_and_body(worker: &Worker, headers: &HeaderMap, peer: &Peer, route: &Route, body: Incoming) -> Result<(Arc<Key>, Bytes), Problem> {
+    let key = authenticate(worker, headers, peer, route.operation).await?;
+    Ok((key, read_body(body, worker).await?))
+}
+
+async fn admitted_call(
+    worker: &Rc<Worker>,
+    key: &Arc<Key>,
+    info: RequestInfo,
+    caller_request: &CallerRequest<'_>,
+    limit_headers: &LimitHeaders,
+) -> Result<(Box<Call>, UpstreamResponse), Problem> {
+    let mut guard = Call::new(worker, InFlightCall::new(key.clone(), info.started), info);
+    guard.sample(caller_request.body);
+    let CallerRequest { head, form, body, .. } = *caller_request;
+    let requested = RequestedCall { model: &head.model, operation: caller_request.route.operation, body, read: Some((form, head)) };
+    let admitted = admit_call(worker, key, &requested, limit_headers).await.inspect_err(|problem| guard.refuse(problem))?;
+    let upstream = pin!(call_upstream(worker, admitted, &mut guard, caller_request)).await?;
+    Ok((guard, upstream))
+}
+
+/// How the answer is read, and what of it the caller gets.
+struct Reading {
+    form: Form,
+    /// The gateway asked for the usage frame, not the caller.
+    take_usage_out: bool,
+    /// The caller asked for a usage frame.
+    include_usage: bool,
+}
+
+/// The refusal of a request, naming the field that could not be translated.
+fn respond_with_field(
+    worker: &Worker,
+    problem: Problem,
+    caller_request: &CallerRequest<'_>,
+    id: RecordId,
+) -> Result<Response<ResponseBody>, Problem> {
+    match caller_request.refused.take() {
+        Some(refused) if refused.code == problem.code => {
+            worker.metrics().refusal(problem.code);
+            Ok(respond_about(&problem, &refused, id, caller_request.route.dialect))
+        }
+        _ => Err(problem),
+    }
+}
+
+/// Checks the head of an endpoint's answer. Refusals that the caller must not see are replaced.
+fn check_head(call: &mut Call, upstream: &UpstreamResponse) -> Result<(), Problem> {
+    let status = upstream.response.status();
+    let hidden = match status.as_u16() {
+        // An encoded answer is not understood: its usage could not be read either.
+        200..=299 => upstream.response.headers().contains_key(CONTENT_ENCODING).then_some(Problem::PROTOCOL),
+        other => hidden_status(other),
+    };
+    if let Some(problem) = hidden {
+        call.failed(problem.code, Some(format!("the endpoint answered {}", status.as_u16())));
+        call.fail(&problem, Outcome::UpstreamError);
+        return Err(problem);
+    }
+    call.http_status = status.as_u16();
+    Ok(())
+}
+
+async fn answer(worker: &Rc<Worker>, mut call: Box<Call>, upstream: UpstreamResponse, reading: &Reading) -> Result<Response<ResponseBody>, Problem> {
+    check_head(&mut call, &upstream)?;
+    let events = upstream.is_good_stream();
+    match upstream.direction {
+        Some(direction) if !events => Box::pin(translated_response::answer(worker, call, upstream, direction)).await,
+        _ => Ok(relay(worker, call, upstream, reading, events)),
+    }
+}
+
+fn relay(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, reading: &Reading, events: bool) -> Response<ResponseBody> {
+    let (id, status) = (call.request.id_header.clone(), upstream.response.status());
+    let headers = upstream.response.headers();
+    let content_type = headers.get(CONTENT_TYPE).cloned();
+    let retry_after = headers.get(RETRY_AFTER).cloned();
+    let body = if let Some(direction) = upstream.direction {
+        Relay::translated(worker, call, upstream, direction, reading.include_usage)
+    } else if reading.form.is_media() && status.is_success() {
+        Relay::media(worker, call, upstream, reading.form, events)
+    } else if events {
+        Relay::events(worker, call, upstream, reading.form, reading.take_usage_out)
+    } else {
+        Relay::whole(worker, call, upstream, reading.form)
+    };
+    relayed(status, id, content_type, retry_after, events, body)
+}
+
+fn relayed(
+    status: StatusCode,
+    id: HeaderValue,
+    content_type: Option<HeaderValue>,
+    retry_after: Option<HeaderValue>,
+    events: bool,
+    body: Box<Relay>,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::relay(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    // With room for headers that are added later, hyper's own included: growing would move everything.
+    headers.reserve(8);
+    headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
+    headers.insert(headers::REQUEST_ID, id);
+    if events {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    if let Some(retry_after) = retry_after {
+        headers.insert(RETRY_AFTER, retry_after);
+    }
+    response
+}

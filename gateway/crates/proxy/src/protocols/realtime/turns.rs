@@ -1,0 +1,83 @@
+//! What the responses of a session take of limits. A requested one takes a request and tokens before it starts, and is corrected by the
+//! endpoint's numbers when it is over. One that the endpoint began by itself is counted when it is over.
+
+use crate::base::problem::Problem;
+use crate::call::guard::tokens;
+use crate::protocols::realtime::events::ModelNames;
+use crate::reactor::worker::Worker;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use tenon_dialects::realtime::{Spent, refuses_response};
+use tenon_limits::{Ask, End, Grant, Output};
+use tenon_snapshot::unix_ms;
+
+/// Refusals are short; pieces of audio are not.
+const REFUSAL_BYTES_MAX: usize = 4096;
+
+#[derive(Default)]
+pub struct Turns {
+    /// Of requested responses that are not over, the oldest first. Which grant belongs to which does not matter: their sum is right.
+    open: RefCell<VecDeque<Grant>>,
+    /// Input tokens of the last response: the conversation only grows.
+    input: Cell<u64>,
+}
+
+impl Turns {
+    /// Takes what a response needs.
+    ///
+    /// # Errors
+    /// The limit that refuses it.
+    pub fn begin(&self, worker: &Worker, names: &ModelNames, max_output_tokens: Option<u64>) -> Result<(), Problem> {
+        let applies = names.limits(&worker.snapshots.load());
+        let ask = Ask {
+            now_us: worker.limits_now(),
+            unix_ms: if applies.has_hard_budget() { unix_ms() } else { 0 },
+            // The estimate counts four bytes a token.
+            body_bytes: self.input.get().saturating_mul(4),
+            output: max_output_tokens.map_or(Output::Unbounded, Output::Capped),
+            choices: 1,
+            images: 0,
+            is_text: false,
+            is_endless: true,
+            has_waited: false,
+        };
+        let mut grant = applies.admit_turn(&worker.registry, &ask).map_err(|denied| Problem::from(&denied))?;
+        grant.open();
+        self.open.borrow_mut().push_back(grant);
+        Ok(())
+    }
+
+    /// A response is over.
+    pub fn end(&self, worker: &Worker, names: &ModelNames, spent: &Spent) {
+        if let Some(usage) = spent.usage {
+            self.input.set(usage.input);
+        }
+        let end = match (spent.usage, spent.failed) {
+            (Some(usage), _) => End::Used(tokens(&usage)),
+            (None, true) => End::Nothing,
+            (None, false) => End::Unknown,
+        };
+        let grant = self.open.borrow_mut().pop_front();
+        match grant {
+            Some(mut grant) => grant.settle(&end, worker.limits_now()),
+            None => count_unrequested(worker, names, 1, spent),
+        }
+    }
+
+    /// Checks an event that is no response: it may refuse a requested one.
+    pub fn check_refusal(&self, worker: &Worker, text: &str) {
+        if self.open.borrow().is_empty() || text.len() > REFUSAL_BYTES_MAX || !refuses_response(text) {
+            return;
+        }
+        let refused = self.open.borrow_mut().pop_back();
+        if let Some(mut grant) = refused {
+            grant.settle(&End::Nothing, worker.limits_now());
+        }
+    }
+}
+
+/// Counts what the caller did not request.
+pub fn count_unrequested(worker: &Worker, names: &ModelNames, requests: u64, spent: &Spent) {
+    let tokens = spent.usage.map_or(0, |usage| usage.input.saturating_add(usage.output));
+    names.limits(&worker.snapshots.load()).count(requests, tokens, worker.limits_now());
+}
