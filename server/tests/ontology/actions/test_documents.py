@@ -10,8 +10,8 @@ from actions_world import AIRLINE
 from tenon.ontology.actions import check_actions
 from tenon.ontology.actions.language.compiler import find_compiled_action
 from tenon.ontology.schema.contracts import Ontology
-from tenon.ontology.schema.parsing import parse_document
-from tenon.ontology.schema.resolve import Numbers, resolve
+from tenon.ontology.schema.documents.parsing import parse_document
+from tenon.ontology.schema.tables.physical_names import Numbers, resolve
 
 WITH_PLANE = "{plane: {object: plane}, flight: {object: flight}, text: {type: text}}"
 HEAD = AIRLINE[: AIRLINE.index("action_types:")]

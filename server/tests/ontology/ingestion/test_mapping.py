@@ -13,8 +13,8 @@ from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, Tenan
 from tenon.kit.errors import Invalid
 from tenon.ontology.ingestion.contracts import Conversion
 from tenon.ontology.ingestion.mapping import parse_mapping
-from tenon.ontology.schema.parsing import parse_document
-from tenon.ontology.schema.resolve import Numbers, resolve
+from tenon.ontology.schema.documents.parsing import parse_document
+from tenon.ontology.schema.tables.physical_names import Numbers, resolve
 
 TENANT = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 WORLD = resolve(parse_document(ONTOLOGY.replace("DANGLING", "keep")), Numbers(), TENANT, 1)

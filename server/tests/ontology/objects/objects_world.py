@@ -14,7 +14,7 @@ from tenon.core.context import Context
 from tenon.kit.database import Database
 from tenon.kit.database.lane import Lane
 from tenon.ontology.objects import Objects
-from tenon.ontology.objects.graphql_service import Asked, GraphQL
+from tenon.ontology.objects.graphql_language.service import Asked, GraphQL
 from tenon.ontology.schema import Ontologies, Ontology, object_id, service
 from tenon.ontology.schema.contracts import PropertyType
 

@@ -9,8 +9,8 @@ from objects_world import World, fill
 
 from tenon.kit.errors import TenonError
 from tenon.ontology.objects import limits
-from tenon.ontology.objects.graphql_documents import InvalidDocument
-from tenon.ontology.objects.graphql_query import FieldRefused
+from tenon.ontology.objects.graphql_language.documents import InvalidDocument
+from tenon.ontology.objects.graphql_language.operations import FieldRefused
 
 
 async def test_variables_aliases_fragments_and_directives(world: World) -> None:
@@ -74,9 +74,9 @@ async def test_a_known_shape_is_neither_parsed_nor_compiled_again(world: World, 
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("the plan was not reused")
 
-    monkeypatch.setattr("tenon.ontology.objects.graphql_documents.parse", never)
+    monkeypatch.setattr("tenon.ontology.objects.graphql_language.documents.parse", never)
     with monkeypatch.context() as patched:
-        patched.setattr("tenon.ontology.objects.graphql_service.compile_roots", never)
+        patched.setattr("tenon.ontology.objects.graphql_language.service.compile_roots", never)
         assert await ask(name={"eq": "Zoë"}, code={"in": ["c1", "c2", "c3"]}) == ["c2"]
         with pytest.raises(TenonError) as refused:
             await ask(name={"eq": "\0"}, code={"in": ["c1"]})
@@ -163,7 +163,7 @@ async def test_introspection_is_answered_from_memory(world: World, monkeypatch: 
     schema = build_client_schema(data)
     assert validate_schema(schema) == []
     assert schema.mutation_type is None
-    monkeypatch.setattr("tenon.ontology.objects.graphql_service.execute_sync", None)
+    monkeypatch.setattr("tenon.ontology.objects.graphql_language.service.execute_sync", None)
     assert await world.ask(get_introspection_query()) == data
 
 

@@ -12,8 +12,9 @@ from objects_world import World, fill
 
 from tenon.kit.errors import TenonError
 from tenon.kit.pagination import encode_cursor
-from tenon.ontology.objects import building, limits
-from tenon.ontology.objects.compiler import compile_query
+from tenon.ontology.objects import limits
+from tenon.ontology.objects.requests import queries
+from tenon.ontology.objects.sql.compiler import compile_query
 
 LISTS: list[tuple[dict[str, Any], str, str]] = [
     ({"filter": {"nothing": {"eq": 1}}}, "unknown_property", "filter.nothing"),
@@ -93,7 +94,7 @@ async def test_values_never_change_the_statement(world: World) -> None:
 
     def sql(name: str, code: str, several: list[str]) -> str:
         filter_ = {"name": {"eq": name, "ne": name}, "or": [{"code": {"gte": code}}, {"code": {"in": several}}], "email": {"prefix": code}}
-        return compile_query(view.ontology.schema, building.page(kind, {"filter": filter_}, sort=["-name"], first=10, fields=None)).sql
+        return compile_query(view.ontology.schema, queries.page(kind, {"filter": filter_}, sort=["-name"], first=10, fields=None)).sql
 
     expected = sql("a", "b", ["c"])
     text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60)
@@ -108,7 +109,7 @@ async def test_values_never_change_the_statement(world: World) -> None:
 
 async def test_an_answer_beyond_the_limit_never_leaves_the_database(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(world)
-    monkeypatch.setattr("tenon.ontology.objects.compiler.ANSWER_BYTES_MAX", 100)
+    monkeypatch.setattr("tenon.ontology.objects.sql.compiler.ANSWER_BYTES_MAX", 100)
     with pytest.raises(TenonError) as refused:
         await world.objects.list(world.ctx, "purchase", sort=["priority"])
     assert refused.value.code == "result_too_large"

@@ -16,8 +16,8 @@ from tenon.kit.database import Database
 from tenon.kit.database.embedded import Embedded
 from tenon.kit.database.lane import Lane
 from tenon.kit.settings import Settings
-from tenon.ontology.objects import building
-from tenon.ontology.objects.compiler import compile_query
+from tenon.ontology.objects.requests import queries
+from tenon.ontology.objects.sql.compiler import compile_query
 
 AIRLINE = (Path(__file__).parents[4] / "examples/airline/ontology.yaml").read_text().split("\naction_types:")[0]
 DEPARTURES = """
@@ -112,7 +112,7 @@ async def test_a_page_in_an_indexed_order_reads_the_index(airline: World, admin:
     """The second page of flights by scheduled departure starts inside the index, not at its beginning."""
     view = await airline.objects.view(airline.ctx)
     after = json.loads(await airline.objects.list(airline.ctx, "flight", sort=["scheduled_departure"], first=5))["next"]
-    page = building.page(view.type("flight"), {"after": after}, sort=["scheduled_departure"], first=5, fields=["carrier"])
+    page = queries.page(view.type("flight"), {"after": after}, sort=["scheduled_departure"], first=5, fields=["carrier"])
     plan = compile_query(view.ontology.schema, page)
     await admin.execute("set enable_seqscan = off")
     sql = plan.sql

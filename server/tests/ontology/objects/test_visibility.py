@@ -11,7 +11,7 @@ from objects_world import World, fill
 
 from tenon.core.context import Context
 from tenon.kit.errors import Forbidden, TenonError
-from tenon.ontology.objects.graphql_documents import InvalidDocument
+from tenon.ontology.objects.graphql_language.documents import InvalidDocument
 
 UNSEEN = ("email", "region")
 

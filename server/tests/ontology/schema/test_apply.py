@@ -10,7 +10,7 @@ import pytest
 from tenon.kit.database import Database
 from tenon.kit.errors import Forbidden, Invalid, NotFound
 from tenon.ontology.schema import ObjectType, Ontologies, Problem, service
-from tenon.ontology.schema.planning import Plan
+from tenon.ontology.schema.tables.change_plan import Plan
 
 AIRLINE = (Path(__file__).parents[4] / "examples/airline/ontology.yaml").read_text().split("\naction_types:")[0]
 SHIP = """
@@ -218,6 +218,6 @@ async def test_history_partitions_are_made_once(login, tenant_a, monkeypatch) ->
     migrate = login("migrate")
     async with migrate.system() as session:
         assert await service.make_history_partitions(session, tenant_a.tenant_id, migrate.names) == 0
-    monkeypatch.setattr("tenon.ontology.schema.storage.HISTORY_MONTHS_AHEAD", 5)
+    monkeypatch.setattr("tenon.ontology.schema.tables.ddl.HISTORY_MONTHS_AHEAD", 5)
     async with migrate.system() as session:
         assert await service.make_history_partitions(session, tenant_a.tenant_id, migrate.names) == 2

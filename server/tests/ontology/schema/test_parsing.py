@@ -8,7 +8,7 @@ import pytest
 
 from tenon.kit.errors import Invalid
 from tenon.ontology.schema import Dangling, PropertyType
-from tenon.ontology.schema.parsing import parse_document
+from tenon.ontology.schema.documents.parsing import parse_document
 
 AIRLINE = (Path(__file__).parents[4] / "examples/airline/ontology.yaml").read_text()
 GOOD = """

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tenon.core import identity, tenancy
 from tenon.core.context import Context
 from tenon.ontology.schema import ObjectType, Ontology, Property, PropertyType, service
-from tenon.ontology.schema.planning import plan
-from tenon.ontology.schema.resolve import content_of, from_content
+from tenon.ontology.schema.tables.change_plan import plan
+from tenon.ontology.schema.tables.physical_names import content_of, from_content
 
 TYPES = ("ship", "port", "crew")
 NAMES = ("alpha", "beta_2", "gamma", "delta", "epsilon")

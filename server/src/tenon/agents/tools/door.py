@@ -26,7 +26,7 @@ from tenon.agents.tools.service import Toolbox
 from tenon.core.context import Context, context_of
 from tenon.kit import telemetry
 from tenon.kit.errors import ErrorCode, TenonError, http_status
-from tenon.ontology.objects.serving import objects_of
+from tenon.ontology.objects.responses import objects_of
 
 PATH = "/mcp"
 BODY_BYTES_MAX = 1 << 20

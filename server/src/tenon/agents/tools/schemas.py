@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenon.ontology.objects.reading import allowed_operators
+from tenon.ontology.objects.requests.arguments import allowed_operators
 from tenon.ontology.objects.visibility import VisibleType
 from tenon.ontology.schema.contracts import Property, PropertyType
 

@@ -20,7 +20,7 @@ from tenon.kit.errors import ErrorCode, NotFound, TenonError
 from tenon.kit.settings import Settings, load_settings
 from tenon.ontology.actions import check_actions
 from tenon.ontology.schema import service as schema
-from tenon.ontology.schema.planning import Plan
+from tenon.ontology.schema.tables.change_plan import Plan
 
 OPERATOR = "operator"
 console = Console()

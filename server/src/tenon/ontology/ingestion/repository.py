@@ -20,7 +20,7 @@ from tenon.core.context import Context
 from tenon.kit.database import Database, WriteSession
 from tenon.kit.database.sessions import Isolation
 from tenon.ontology.schema import ObjectType, Ontology
-from tenon.ontology.schema.storage import COLUMN_TYPES
+from tenon.ontology.schema.tables.ddl import COLUMN_TYPES
 
 CHUNK_BYTES = 1 << 18
 BATCH_TIMEOUT_MS = 30_000

@@ -14,11 +14,11 @@ from starlette.types import Receive, Scope, Send
 from tenon.core.context import context_of
 from tenon.kit.errors import ErrorCode, Invalid, TenonError, http_status, retry_after_seconds
 from tenon.ontology.objects.errors import bad_request, limit_exceeded
-from tenon.ontology.objects.graphql_documents import InvalidDocument
-from tenon.ontology.objects.graphql_query import FieldRefused
-from tenon.ontology.objects.graphql_service import Asked, GraphQL
+from tenon.ontology.objects.graphql_language.documents import InvalidDocument
+from tenon.ontology.objects.graphql_language.operations import FieldRefused
+from tenon.ontology.objects.graphql_language.service import Asked, GraphQL
 from tenon.ontology.objects.limits import GRAPHQL_BYTES_MAX
-from tenon.ontology.objects.serving import CancelledOnDisconnect, objects_of, send_json
+from tenon.ontology.objects.responses import CancelledOnDisconnect, objects_of, send_json
 
 
 def routes() -> list[Route]:

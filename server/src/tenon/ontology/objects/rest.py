@@ -16,11 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from tenon.core.context import Context, context_of
 from tenon.kit.errors import ErrorCode
-from tenon.ontology.objects import values
 from tenon.ontology.objects.errors import bad_request, limit_exceeded
 from tenon.ontology.objects.limits import URL_QUERY_BYTES_MAX
+from tenon.ontology.objects.responses import CancelledOnDisconnect, objects_of, send_json, send_not_modified
 from tenon.ontology.objects.service import Objects
-from tenon.ontology.objects.serving import CancelledOnDisconnect, objects_of, send_json, send_not_modified
+from tenon.ontology.objects.sql import values
 from tenon.ontology.objects.visibility import VisibleType
 
 _VERSION = re.compile(rb'\{"id":"[0-9a-f-]{36}","version":(\d+)')

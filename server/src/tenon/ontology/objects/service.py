@@ -10,16 +10,16 @@ from tenon.core.context import Context
 from tenon.kit.database.lane import Lane, QueryFailed
 from tenon.kit.errors import ErrorCode, Invalid
 from tenon.kit.lru import LruCache
-from tenon.ontology.objects import building, catalogue
-from tenon.ontology.objects.compiler import compile_query
 from tenon.ontology.objects.contracts import Aggregation, One, Page
 from tenon.ontology.objects.errors import object_not_found
 from tenon.ontology.objects.limits import ANSWER_BYTES_MAX, TIMEOUT_MS
-from tenon.ontology.objects.plans import TOO_LARGE, Plan
-from tenon.ontology.objects.signatures import cursor_signature, signature
+from tenon.ontology.objects.requests import catalogue, queries
+from tenon.ontology.objects.requests.signatures import cursor_signature, signature
+from tenon.ontology.objects.sql.compiler import compile_query
+from tenon.ontology.objects.sql.plans import TOO_LARGE, Plan
 from tenon.ontology.objects.visibility import View, VisibleType, view_for
 from tenon.ontology.schema import Ontologies
-from tenon.ontology.schema.ontologies import CHECK_SECONDS
+from tenon.ontology.schema.current_ontologies import CHECK_SECONDS
 
 PLANS_MAX = 4_000
 _ABSENT = b"null"
@@ -51,7 +51,7 @@ class Objects:
         key = ("get", type_name, _names(fields))
 
         def build(view: View) -> One:
-            return building.one(view.type(type_name), fields)
+            return queries.one(view.type(type_name), fields)
 
         return _present(await self._read(ctx, key, arguments, build))
 
@@ -61,7 +61,7 @@ class Objects:
         shape = ("key", type_name, signature(arguments), _names(fields))
 
         def build(view: View) -> One:
-            return building.one_by_key(view.type(type_name), key, fields)
+            return queries.one_by_key(view.type(type_name), key, fields)
 
         return _present(await self._read(ctx, shape, arguments, build))
 
@@ -81,7 +81,7 @@ class Objects:
         shape = ("list", type_name, signature(filter), tuple(sort), first, cursor_signature(after), _names(fields))
 
         def build(view: View) -> Page:
-            return building.page(view.type(type_name), arguments, sort=sort, first=first, fields=fields)
+            return queries.page(view.type(type_name), arguments, sort=sort, first=first, fields=fields)
 
         return await self._read(ctx, shape, arguments, build)
 
@@ -103,7 +103,7 @@ class Objects:
         shape = ("follow", type_name, link, signature(filter), tuple(sort), first, cursor_signature(after), _names(fields))
 
         def build(view: View) -> One:
-            return building.follow(view, view.type(type_name), link, arguments, sort=sort, first=first, fields=fields)
+            return queries.follow(view, view.type(type_name), link, arguments, sort=sort, first=first, fields=fields)
 
         return _present(await self._read(ctx, shape, arguments, build))
 
@@ -125,7 +125,7 @@ class Objects:
 
         def build(view: View) -> Aggregation:
             kind = view.type(type_name)
-            return building.aggregation(kind, arguments, group_by=group_by, measures=wanted, sort=sort, first=first)
+            return queries.aggregation(kind, arguments, group_by=group_by, measures=wanted, sort=sort, first=first)
 
         return await self._read(ctx, shape, arguments, build)
 

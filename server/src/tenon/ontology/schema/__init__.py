@@ -6,7 +6,7 @@ twice. Needs: audit, events, policy; login `migrate` for plan and apply.
 """
 
 from tenon.ontology.schema.contracts import Dangling, LinkType, ObjectType, Ontology, Problem, Property, PropertyType
+from tenon.ontology.schema.current_ontologies import Ontologies
 from tenon.ontology.schema.object_ids import object_id
-from tenon.ontology.schema.ontologies import Ontologies
 
 __all__ = ["Dangling", "LinkType", "ObjectType", "Ontologies", "Ontology", "Problem", "Property", "PropertyType", "object_id"]

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from tenon.kit import canonical
 from tenon.kit.database import WriteSession
 from tenon.ontology.schema.contracts import Ontology
-from tenon.ontology.schema.resolve import content_of, from_content
+from tenon.ontology.schema.tables.physical_names import content_of, from_content
 
 _NEWEST = text("""
     select version, digest, content, number_last from tenon.ontology_version where tenant_id = :tenant order by version desc limit 1

@@ -14,14 +14,15 @@ from tenon.core.context import Context
 from tenon.core.policy import Action, Resource
 from tenon.kit import clock
 from tenon.kit.database import RoleNames, WriteSession
-from tenon.ontology.schema import repository, storage
+from tenon.ontology.schema import repository
 from tenon.ontology.schema.cache import remember, remembered
 from tenon.ontology.schema.contracts import Ontology, Problem
+from tenon.ontology.schema.documents.parsing import parse_document
 from tenon.ontology.schema.errors import busy, incompatible, invalid, no_ontology
-from tenon.ontology.schema.parsing import parse_document
-from tenon.ontology.schema.planning import Change, Plan
-from tenon.ontology.schema.planning import plan as make_plan
-from tenon.ontology.schema.resolve import numbers_of, resolve
+from tenon.ontology.schema.tables import ddl
+from tenon.ontology.schema.tables.change_plan import Change, Plan
+from tenon.ontology.schema.tables.change_plan import plan as make_plan
+from tenon.ontology.schema.tables.physical_names import numbers_of, resolve
 
 LOCK_TIMEOUT = "2s"
 ActionChecker = Callable[[Ontology], Sequence[Problem]]
@@ -127,9 +128,9 @@ async def make_history_partitions(session: WriteSession, tenant: UUID, names: Ro
     }
     made = 0
     for kind in ontology.object_types.values():
-        for month in storage.months(clock.now().date(), storage.HISTORY_MONTHS_AHEAD):
-            if f"{storage.history_table(kind)}_{month:%Y%m}" not in existing:
-                for statement in storage.month_statements(ontology, kind, names, month):
+        for month in ddl.months(clock.now().date(), ddl.HISTORY_MONTHS_AHEAD):
+            if f"{ddl.history_table(kind)}_{month:%Y%m}" not in existing:
+                for statement in ddl.month_statements(ontology, kind, names, month):
                     await session.connection.exec_driver_sql(statement)
                 made += 1
     return made

@@ -20,7 +20,7 @@ from tenon.ontology.actions.derivation.contracts import ObjectRow, PropertyFilte
 from tenon.ontology.actions.derivation.database_errors import translated_errors, would_lose_sight
 from tenon.ontology.actions.language.documents import OPERATORS, UNARY_OPERATORS
 from tenon.ontology.schema.contracts import LinkType, ObjectType, Ontology, PropertyType
-from tenon.ontology.schema.storage import history_table
+from tenon.ontology.schema.tables.ddl import history_table
 
 _CHECK_CONSTRAINTS = text("""
     set constraints all immediate

@@ -13,13 +13,13 @@ from graphql import GraphQLError, execute_sync, get_variable_values
 from tenon.core.context import Context
 from tenon.kit.errors import ErrorCode, Invalid
 from tenon.kit.lru import LruCache
-from tenon.ontology.objects import graphql_schema
-from tenon.ontology.objects.compiler import compile_roots
-from tenon.ontology.objects.graphql_documents import Document, Documents, InvalidDocument
-from tenon.ontology.objects.graphql_query import read_operation
-from tenon.ontology.objects.graphql_schema import ApiSchema
-from tenon.ontology.objects.plans import Plan
+from tenon.ontology.objects.graphql_language import schema
+from tenon.ontology.objects.graphql_language.documents import Document, Documents, InvalidDocument
+from tenon.ontology.objects.graphql_language.operations import read_operation
+from tenon.ontology.objects.graphql_language.schema import ApiSchema
 from tenon.ontology.objects.service import Objects
+from tenon.ontology.objects.sql.compiler import compile_roots
+from tenon.ontology.objects.sql.plans import Plan
 from tenon.ontology.objects.visibility import View
 
 SCHEMAS_MAX = 64  # each 2 MB for a hundred object types
@@ -61,7 +61,7 @@ class GraphQL:
 
     def schema(self, view: View) -> ApiSchema:
         """The schema of what exists for a caller."""
-        return self._schemas.get(view.key) or self._schemas.put(view.key, graphql_schema.build(view))
+        return self._schemas.get(view.key) or self._schemas.put(view.key, schema.build(view))
 
     def _document(self, view: View, asked: Asked) -> Document:
         known = self._documents.get(asked.text, asked.operation, view.key)

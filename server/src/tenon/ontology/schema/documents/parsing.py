@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from tenon.kit.documents import NAME_LENGTH_MAX, Problems, Reader, Unreadable, check_distinct, check_name, load
 from tenon.ontology.schema.contracts import Dangling, LinkType, ObjectType, Property, PropertyType
-from tenon.ontology.schema.definition import Definition
-from tenon.ontology.schema.errors import invalid
-from tenon.ontology.schema.limits import (
+from tenon.ontology.schema.documents.definition import Definition
+from tenon.ontology.schema.documents.limits import (
     DECIMAL_SCALE_MAX,
     ENUM_VALUE_LENGTH_MAX,
     ENUM_VALUES_MAX,
@@ -27,7 +26,8 @@ from tenon.ontology.schema.limits import (
     TEXT_LENGTH_MAX,
     VALUE_TYPES_MAX,
 )
-from tenon.ontology.schema.linking import check_links, check_members
+from tenon.ontology.schema.documents.link_checks import check_links, check_members
+from tenon.ontology.schema.errors import invalid
 
 _CONSTRAINTS = ("enum", "pattern", "minimum", "maximum", "length_max", "scale")
 _BASE_TYPES = tuple(base.value for base in PropertyType)

@@ -35,8 +35,8 @@ from graphql import (
 from tenon.kit.errors import ErrorCode, Invalid
 from tenon.kit.lru import LruCache
 from tenon.ontology.objects import limits
-from tenon.ontology.objects.graphql_schema import CURSOR, ApiSchema
-from tenon.ontology.objects.signatures import check_nesting, cursor_signature
+from tenon.ontology.objects.graphql_language.schema import CURSOR, ApiSchema
+from tenon.ontology.objects.requests.signatures import check_nesting, cursor_signature
 
 _RULES = tuple(dict.fromkeys((*specified_rules, *recommended_rules)))
 _ERRORS_MAX = 20

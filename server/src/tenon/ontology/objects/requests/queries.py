@@ -7,7 +7,6 @@ from typing import Any
 
 from tenon.kit.errors import ErrorCode
 from tenon.ontology.objects import limits
-from tenon.ontology.objects.conditions import cursor_nulls, shape
 from tenon.ontology.objects.contracts import (
     Aggregation,
     Bucket,
@@ -32,7 +31,8 @@ from tenon.ontology.objects.contracts import (
     Value,
 )
 from tenon.ontology.objects.errors import bad_request, limit_exceeded, unknown_type
-from tenon.ontology.objects.reading import Budget, condition, filterable, given, group_count, page_size, sort_keys
+from tenon.ontology.objects.requests.arguments import Budget, condition, filterable, given, group_count, page_size, sort_keys
+from tenon.ontology.objects.sql.conditions import cursor_nulls, shape
 from tenon.ontology.objects.visibility import View, VisibleType
 from tenon.ontology.schema.contracts import Property, PropertyType
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tenon.kit.lru import LruCache
-from tenon.ontology.objects.reading import allowed_operators
+from tenon.ontology.objects.requests.arguments import allowed_operators
 from tenon.ontology.objects.visibility import View, VisibleType
 from tenon.ontology.schema.contracts import LinkType, Property, PropertyType
 

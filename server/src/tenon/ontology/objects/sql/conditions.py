@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from tenon.kit.pagination import decode_cursor, invalid_cursor, shape_tag
-from tenon.ontology.objects import values
 from tenon.ontology.objects.contracts import AllOf, AnyOf, Comparison, Condition, IsNull, Not, Operator, Page, SortKey
 from tenon.ontology.objects.errors import bad_value
 from tenon.ontology.objects.limits import IN_MAX
-from tenon.ontology.objects.plans import Parameters
+from tenon.ontology.objects.sql import values
+from tenon.ontology.objects.sql.plans import Parameters
 from tenon.ontology.schema.contracts import Property
 
 _SIGNS = {Operator.LT: "<", Operator.LTE: "<=", Operator.GT: ">", Operator.GTE: ">=", Operator.EQ: "="}

@@ -25,7 +25,6 @@ from graphql import (
 
 from tenon.kit.errors import ErrorCode, TenonError
 from tenon.ontology.objects import limits
-from tenon.ontology.objects.building import group_keys, group_sort, key_values, measurable, with_cursor
 from tenon.ontology.objects.contracts import (
     Aggregation,
     ConstantField,
@@ -50,9 +49,10 @@ from tenon.ontology.objects.contracts import (
     Value,
 )
 from tenon.ontology.objects.errors import bad_request, limit_exceeded
-from tenon.ontology.objects.graphql_documents import Document
-from tenon.ontology.objects.graphql_schema import RootField
-from tenon.ontology.objects.reading import Budget, Given, check_depth, condition, given, group_count, page_size, sort_keys
+from tenon.ontology.objects.graphql_language.documents import Document
+from tenon.ontology.objects.graphql_language.schema import RootField
+from tenon.ontology.objects.requests.arguments import Budget, Given, check_depth, condition, given, group_count, page_size, sort_keys
+from tenon.ontology.objects.requests.queries import group_keys, group_sort, key_values, measurable, with_cursor
 from tenon.ontology.objects.visibility import View, VisibleType
 from tenon.ontology.schema.contracts import LinkType, Property
 

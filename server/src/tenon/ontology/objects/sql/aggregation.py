@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tenon.ontology.objects import values
-from tenon.ontology.objects.conditions import column, condition_sql
 from tenon.ontology.objects.contracts import (
     Aggregation,
     Bucket,
@@ -17,8 +15,10 @@ from tenon.ontology.objects.contracts import (
     MeasurePart,
     MorePart,
 )
-from tenon.ontology.objects.naming import Names, literal, output_name
-from tenon.ontology.objects.plans import Parameters
+from tenon.ontology.objects.sql import values
+from tenon.ontology.objects.sql.conditions import column, condition_sql
+from tenon.ontology.objects.sql.naming import Names, literal, output_name
+from tenon.ontology.objects.sql.plans import Parameters
 from tenon.ontology.schema.contracts import Property, PropertyType
 
 # Digits that an average of decimals has beyond its property's own.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tenon.kit.documents import Problems, check_distinct
 from tenon.ontology.schema.contracts import Dangling, LinkType, ObjectType, Property, PropertyType
-from tenon.ontology.schema.limits import INDEX_TEXT_LENGTH_MAX
+from tenon.ontology.schema.documents.limits import INDEX_TEXT_LENGTH_MAX
 
 # A float is never equal to itself after a round trip through somebody else, and a boolean identifies nothing.
 _KEY_TYPES = frozenset(PropertyType) - {PropertyType.FLOAT, PropertyType.BOOLEAN}

@@ -28,7 +28,7 @@ from graphql import (
 )
 
 from tenon.ontology.objects.contracts import Bucket, Measure
-from tenon.ontology.objects.reading import allowed_operators
+from tenon.ontology.objects.requests.arguments import allowed_operators
 from tenon.ontology.objects.visibility import View, VisibleType
 from tenon.ontology.schema.contracts import Property, PropertyType
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from tenon.ontology.objects import aggregation, conditions, values
 from tenon.ontology.objects.contracts import (
     Aggregation,
     ConstantField,
@@ -28,8 +27,9 @@ from tenon.ontology.objects.contracts import (
     SystemField,
 )
 from tenon.ontology.objects.limits import ANSWER_BYTES_MAX
-from tenon.ontology.objects.naming import Names, literal, output_name
-from tenon.ontology.objects.plans import TOO_LARGE, Parameters, Plan
+from tenon.ontology.objects.sql import aggregation, conditions, values
+from tenon.ontology.objects.sql.naming import Names, literal, output_name
+from tenon.ontology.objects.sql.plans import TOO_LARGE, Parameters, Plan
 from tenon.ontology.schema.contracts import LinkType, ObjectType, Property
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from tenon.kit.database.roles import RoleNames
-from tenon.ontology.schema import storage
 from tenon.ontology.schema.contracts import ObjectType, Ontology, Problem, Property
+from tenon.ontology.schema.tables import ddl
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Planner:
         for kind in self.new.object_types.values():
             former = before.pop(kind.table, None)
             if former is None:
-                statements = storage.table_statements(self.new, kind, self.names, self.today)
+                statements = ddl.table_statements(self.new, kind, self.names, self.today)
                 sentence = f"Make the table {kind.table} for {kind.plural}, {len(kind.properties)} properties."
                 yield Change(f"object_types.{kind.name}", sentence, tuple(statements))
             else:
@@ -59,7 +59,7 @@ class _Planner:
 
     def _retired(self, kind: ObjectType) -> Change:
         role = self.names.tenant(self.new.tenant)
-        tables = f"{self.new.schema}.{kind.table}, {self.new.schema}.{storage.history_table(kind)}"
+        tables = f"{self.new.schema}.{kind.table}, {self.new.schema}.{ddl.history_table(kind)}"
         return Change(
             f"object_types.{kind.name}",
             f"Unpublish {kind.name}: its table {kind.table} is kept and can no longer be reached.",
@@ -87,8 +87,8 @@ class _Planner:
     def _property(self, kind: ObjectType, old: Property | None, new: Property) -> Iterator[Change]:
         path, table = f"object_types.{kind.name}.properties.{new.name}", self._table(kind)
         if old is None:
-            column = f"alter table {table} add column {storage.column_definition(new)}"
-            constraints = [_add_check(table, name, condition) for name, condition in storage.checks(new).items()]
+            column = f"alter table {table} add column {ddl.column_definition(new)}"
+            constraints = [_add_check(table, name, condition) for name, condition in ddl.checks(new).items()]
             yield Change(path, f"Add {new.name} ({new.type.value}) as column {new.column}.", (column, *constraints))
             return
         if old.type is not new.type or old.scale != new.scale:
@@ -100,7 +100,7 @@ class _Planner:
         yield from self._constraints(path, table, old, new)
 
     def _constraints(self, path: str, table: str, old: Property, new: Property) -> Iterator[Change]:
-        before, after = storage.checks(old), storage.checks(new)
+        before, after = ddl.checks(old), ddl.checks(new)
         statements = [f"alter table {table} drop constraint {name}" for name, condition in before.items() if after.get(name) != condition]
         statements += [_add_check(table, name, condition) for name, condition in after.items() if before.get(name) != condition]
         if old.required != new.required:
@@ -111,7 +111,7 @@ class _Planner:
     def _dropped(self, kind: ObjectType, gone: Property) -> Change:
         table = self._table(kind)
         # The column stays for now: its constraints go, so that new rows need not know it.
-        statements = [f"alter table {table} drop constraint {name}" for name in storage.checks(gone)]
+        statements = [f"alter table {table} drop constraint {name}" for name in ddl.checks(gone)]
         if gone.required:
             statements.append(f"alter table {table} alter column {gone.column} drop not null")
         sentence = f"Unpublish {gone.name}: its column {gone.column} is kept, unseen."
@@ -119,7 +119,7 @@ class _Planner:
 
     def _indexes(self, old: ObjectType, new: ObjectType) -> Iterator[Change]:
         assert self.old is not None
-        before, after = storage.indexes(self.old, old), storage.indexes(self.new, new)
+        before, after = ddl.indexes(self.old, old), ddl.indexes(self.new, new)
         schema = self.new.schema
         dropped = tuple(f"drop index {schema}.{name}" for name in before if name not in after)
         made = tuple(index.create(schema) for name, index in after.items() if name not in before)

@@ -11,7 +11,7 @@ from uuid import UUID
 from tenon.kit import canonical
 from tenon.kit.database.roles import object_schema
 from tenon.ontology.schema.contracts import Dangling, LinkType, ObjectType, Ontology, Property, PropertyType
-from tenon.ontology.schema.definition import Definition
+from tenon.ontology.schema.documents.definition import Definition
 
 
 @dataclass(slots=True)
