@@ -74,8 +74,8 @@ def settings_page() -> str:
     return f"""{NOTICE}
 # Settings
 
-Each process of the control plane reads one JSON file, named by `TENON_CONFIG`. `tenon up` writes it as `tenon.json` in the
-state directory (mode 0600) and keeps what you change there. A name that is not listed here stops the start.
+Each process of the control plane reads one JSON file, named by `TENON_CONFIG`. `tenon up` writes it as `tenon.json` in
+the state directory (mode 0600) and keeps what you change there. A name that is not listed here stops the start.
 
 ## Control plane
 

@@ -71,23 +71,23 @@ async def find_worst(tools: Client) -> dict[str, Any]:
     """The worst-delayed departures of the day, each with its weather."""
     listed = (await tools.list_tools()).tools
     say(f"{len(listed)} tools: {', '.join(tool.name for tool in listed)}")
-    found = await call(tools, "search_flights", {
+    flights = await call(tools, "search_flights", {
         "filter": {"scheduled_departure": {"gte": DAY_START, "lt": DAY_END}, "origin": {"eq": "JFK"}, "status": {"eq": "departed"}},
         "sort": ["-departure_delay_minutes"], "first": 3,
     })  # fmt: skip
-    for flight in found["items"]:
+    for flight in flights["items"]:
         weather = await call(tools, "follow_link", {"type": "flight", "id": flight["id"], "link": "weather"})
         wind = (weather or {}).get("wind_speed_mph")
         say(f"{flight['carrier']}{flight['flight_number']} to {flight['destination']}: {flight['departure_delay_minutes']} min late,"
             f" wind {wind if wind is not None else 'unknown'} mph")  # fmt: skip
-    return dict(found["items"][0])
+    return dict(flights["items"][0])
 
 
 def draft_notice(gateway: str, key: str, flight: dict[str, Any]) -> str:
     """A sentence by the model. What it writes is data: it goes into a proposal that a person reads."""
     client = OpenAI(base_url=f"http://{gateway}/v1", api_key=key)
     number = f"{flight['carrier']}{flight['flight_number']}"
-    prompt = f"Tell the passengers of flight {number} in one polite sentence that snow delays their departure."
+    prompt = f"Write one polite sentence to the passengers of flight {number}: snow delays their departure."
     answer = client.chat.completions.create(model="smollm2", max_tokens=60, temperature=0, messages=[{"role": "user", "content": prompt}])
     text = (answer.choices[0].message.content or "").strip() or "We are sorry: your flight is delayed by snow."
     say(f"“{text}”")
@@ -153,7 +153,7 @@ def verify_offline(approver: Api, operator: Api, proposal_id: str, public_key: P
 
 
 def roll_back(editor: Api, approver: Api, before: dict[str, Any], proposal_id: str) -> None:
-    """The inverse takes the same road; afterwards every property is as it was."""
+    """The inverse takes the same path; afterwards every property is as it was."""
     during = editor.get(f"/v1/objects/flight/{before['id']}")
     inverse = editor.post(f"/v1/proposals/{proposal_id}/roll-back", {})
     decide(approver, inverse["id"])
@@ -180,8 +180,8 @@ def print_usage(operator: Api, session_id: str) -> None:
 
 
 async def main() -> None:
-    place = installations.locate()
-    settings, keys = load_settings(place.config_file), installations.load_demo(place)
+    installation = installations.locate()
+    settings, keys = load_settings(installation.config_file), installations.load_demo(installation)
     agent, editor, approver, operator = (Api(settings.api_listen, keys[name]) for name in ("agent", "editor", "approver", "operator"))
 
     step(1, "The agent opens a session: its ceiling of markings is fixed from here on")
@@ -206,7 +206,7 @@ async def main() -> None:
     find_event(operator, proposal["id"])
     step(7, "The receipt is verified offline, with the log's public key alone")
     verify_offline(approver, operator, proposal["id"], settings.checkpoint_dir / "log.pub")
-    step(8, "It is rolled back, by the same road")
+    step(8, "It is rolled back, in the same way")
     roll_back(editor, approver, before, proposal["id"])
     step(9, "What it cost")
     print_usage(operator, session["id"])

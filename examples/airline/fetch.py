@@ -36,9 +36,9 @@ def fetch(folder: Path | None = None) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         archive = _download(Path(scratch))
-        found = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if found != SHA256:
-            raise RuntimeError(f"{archive.name} has SHA-256 {found}, not the one that was pinned. Nothing was unpacked.")
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if digest != SHA256:
+            raise RuntimeError(f"{archive.name} has SHA-256 {digest}, not the one that was pinned. Nothing was unpacked.")
         _unpack(archive, Path(scratch), target)
     return target
 

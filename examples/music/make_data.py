@@ -65,7 +65,7 @@ WORDS = [
 ]
 THINGS = ["Machine", "Harbour", "Letters", "Motel", "Parade", "Signal", "Mirror", "Bridge", "Station", "Engine", "Orchard", "Lantern"]
 COUNTRIES = ["Austria", "Brazil", "Canada", "Denmark", "France", "Germany", "India", "Japan", "Poland", "Portugal", "USA"]
-PLAYLISTS = ["Morning", "Focus", "Running", "Dinner", "Road Trip", "Party", "Rainy Day", "Late Night", "Classics", "New Arrivals"]
+PLAYLISTS = ["Morning", "Focus", "Running", "Dinner", "Long Drive", "Party", "Rainy Day", "Late Night", "Classics", "New Arrivals"]
 
 Rows = list[list[object]]
 chance = random.Random(20260101)

@@ -16,22 +16,13 @@ MARK = "::tenon-docs-block "
 ANSI_OFF = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder in which everything of the checkout has its place, and what a page writes goes beside it."""
-    for entry in ROOT.iterdir():
-        if entry.name not in {".git", ".tenon"}:
-            (tmp_path / entry.name).symlink_to(entry)
-    return tmp_path
-
-
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page(stack: Stack, checkout: Path, page: Path) -> None:
+def test_the_commands_of_a_page(stack: Stack, page: Path) -> None:
     run = [block for block in blocks(page.read_text()) if block.skip is None]
     script = "\n".join(f"echo '{MARK}{number}'\n{block.commands}" for number, block in enumerate(run))
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        cwd=checkout,
+        cwd=ROOT,  # as a reader; what a page writes goes to /tmp
         env=os.environ | stack.environment | ANSI_OFF,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
