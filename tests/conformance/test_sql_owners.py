@@ -71,7 +71,7 @@ def test_sql_of_its_own_is_accepted(catalogue: Catalogue, source: str) -> None:
 
 
 def test_a_process_owns_no_table(catalogue: Catalogue) -> None:
-    assert said('Q = "select id from tenon.tenant"', catalogue, "entrypoints/worker/housekeeping.py")
+    assert said('Q = "select id from tenon.tenant"', catalogue, "entrypoints/worker/database_maintenance.py")
 
 
 def test_a_table_without_owner_is_said(catalogue: Catalogue) -> None:

@@ -192,7 +192,7 @@ async def test_text_from_data_is_only_in_the_structured_part(airline) -> None:
 async def test_a_large_result_is_cut_with_a_note(airline, monkeypatch) -> None:
     for number in range(1, 31):
         await airline.flight(number)
-    monkeypatch.setattr("tenon.agents.tools.answering.RESULT_BYTES_MAX", 4_000)
+    monkeypatch.setattr("tenon.agents.tools.result_truncation.RESULT_BYTES_MAX", 4_000)
     async with airline.tools(await airline.session_key()) as client:
         found = await call(client, "search_flights", first=30)
     assert 0 < len(found["items"]) == found["truncated"]["kept"] < found["truncated"]["of"] == 30

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenon.core.audit import merkle, verification
+from tenon.core.audit.log import merkle
+from tenon.core.audit.verification import evidence_packs
 
 # The tree of certificate-transparency-go and of RFC 6962's reference implementation.
 LEAVES = [
@@ -90,12 +91,12 @@ def test_inclusion_holds_for_its_leaf_and_for_nothing_else(data: st.DataObject) 
     index = data.draw(st.integers(0, size - 1))
     frontier, stored = grown(leaves(size))
     path, leaf = merkle.resolve(merkle.inclusion_spans(index, size), stored.__getitem__), leaves(size)[index]
-    assert verification.includes(leaf, index, size, path, frontier.root())
-    assert not verification.includes(leaves(301)[300], index, size, path, frontier.root())
-    assert not verification.includes(leaf, index, size, [*path, leaf], frontier.root())
+    assert evidence_packs.includes(leaf, index, size, path, frontier.root())
+    assert not evidence_packs.includes(leaves(301)[300], index, size, path, frontier.root())
+    assert not evidence_packs.includes(leaf, index, size, [*path, leaf], frontier.root())
     if path:
-        assert not verification.includes(leaf, index, size, path[:-1], frontier.root())
-        assert not verification.includes(leaf, index ^ 1, size, path, frontier.root())
+        assert not evidence_packs.includes(leaf, index, size, path[:-1], frontier.root())
+        assert not evidence_packs.includes(leaf, index ^ 1, size, path, frontier.root())
 
 
 @given(st.data())
@@ -105,11 +106,11 @@ def test_consistency_holds_for_a_prefix_and_for_nothing_else(data: st.DataObject
     frontier, stored = grown(leaves(size))
     proof = merkle.resolve(merkle.consistency_spans(old, size), stored.__getitem__)
     old_root = naive_root(leaves(old))
-    assert verification.continues(old, size, old_root, frontier.root(), proof)
+    assert evidence_packs.continues(old, size, old_root, frontier.root(), proof)
     other = naive_root([merkle.leaf_hash(b"other"), *leaves(old)[1:]])
-    assert not verification.continues(old, size, other, frontier.root(), proof)
+    assert not evidence_packs.continues(old, size, other, frontier.root(), proof)
     if old < size:
-        assert not verification.continues(old, size, old_root, frontier.root(), proof[:-1])
+        assert not evidence_packs.continues(old, size, old_root, frontier.root(), proof[:-1])
 
 
 def test_a_damaged_frontier_is_refused() -> None:

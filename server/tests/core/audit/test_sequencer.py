@@ -9,19 +9,22 @@ import psycopg
 import pytest
 
 from tenon.core import audit
-from tenon.core.audit import inspection, journal, merkle, publishing, service, verification
+from tenon.core.audit import service
 from tenon.core.audit.contracts import AuditEvent
-from tenon.core.audit.notes import ROOT_LOG
+from tenon.core.audit.log import checkpoint_journal, merkle
+from tenon.core.audit.log.signed_notes import ROOT_LOG
+from tenon.core.audit.sequencing import tile_files
+from tenon.core.audit.verification import database_rows, evidence_packs
 
 
 async def inspect(log) -> list:
     async with log.sequencer.system() as session:
-        return await inspection.verify_database(session, log.directory, log.public_key)
+        return await database_rows.verify_database(session, log.directory, log.public_key)
 
 
-async def head(log, ctx) -> verification.Checkpoint:
+async def head(log, ctx) -> evidence_packs.Checkpoint:
     async with log.database.tenant(ctx.identity) as session:
-        return verification.open_checkpoint(await service.checkpoint(session, ctx), log.public_key.strip())
+        return evidence_packs.open_checkpoint(await service.checkpoint(session, ctx), log.public_key.strip())
 
 
 async def test_entries_of_two_tenants_get_trees_of_their_own(audit_log) -> None:
@@ -70,7 +73,7 @@ async def test_a_checkpoint_continues_every_earlier_one(audit_log) -> None:
     new = await head(audit_log, a)
     async with audit_log.database.tenant(a.identity) as session:
         proof = await service.consistency(session, a, old.size)
-    assert verification.continues(old.size, new.size, old.root, new.root, [bytes.fromhex(step) for step in proof["path"]])
+    assert evidence_packs.continues(old.size, new.size, old.root, new.root, [bytes.fromhex(step) for step in proof["path"]])
 
 
 async def test_two_replicas_take_turns(audit_log) -> None:
@@ -92,8 +95,8 @@ async def test_the_root_log_holds_every_tenant_checkpoint(audit_log) -> None:
     frontier = merkle.Frontier(0, [])
     for row in rows:
         frontier.append(merkle.leaf_hash(row["note"].encode()))
-    published = (publishing.folder_of(audit_log.directory, 1, ROOT_LOG) / "checkpoint").read_text()
-    root = verification.open_checkpoint(published, audit_log.public_key.strip())
+    published = (tile_files.folder_of(audit_log.directory, 1, ROOT_LOG) / "checkpoint").read_text()
+    root = evidence_packs.open_checkpoint(published, audit_log.public_key.strip())
     assert (root.size, root.root) == (len(rows), frontier.root())
 
 
@@ -102,8 +105,8 @@ async def test_published_tiles_are_the_tree(audit_log) -> None:
     await audit_log.signed(a, 3)
     await audit_log.signed(a, 600)
     signed = await head(audit_log, a)
-    folder = publishing.folder_of(audit_log.directory, 1, a.tenant)
-    leaves = b"".join((folder / "tile" / tile.path).read_bytes() for tile in publishing.grown_tiles(0, signed.size) if tile.level == 0)
+    folder = tile_files.folder_of(audit_log.directory, 1, a.tenant)
+    leaves = b"".join((folder / "tile" / tile.path).read_bytes() for tile in tile_files.grown_tiles(0, signed.size) if tile.level == 0)
     frontier = merkle.Frontier(0, [])
     for at in range(0, len(leaves), 32):
         frontier.append(leaves[at : at + 32])
@@ -134,9 +137,9 @@ async def test_a_crash_while_signing_loses_nothing_and_signs_no_fork(audit_log, 
 
             patch.setattr(WriteSession, "execute", execute)
         elif kind == "journal":
-            patch.setattr(journal.os, "fsync", lambda _: (_ for _ in ()).throw(ConnectionError("killed")))
+            patch.setattr(checkpoint_journal.os, "fsync", lambda _: (_ for _ in ()).throw(ConnectionError("killed")))
         else:
-            patch.setattr(publishing, "_write", lambda *_: (_ for _ in ()).throw(ConnectionError("killed")))
+            patch.setattr(tile_files, "_write", lambda *_: (_ for _ in ()).throw(ConnectionError("killed")))
         with pytest.raises(ConnectionError):
             await audit_log.tick()
     await audit_log.write(a, 2)
@@ -144,8 +147,8 @@ async def test_a_crash_while_signing_loses_nothing_and_signs_no_fork(audit_log, 
     await audit_log.tick()
     assert "/audit/1/" in (await head(audit_log, a)).origin
     assert await inspect(audit_log) == []
-    published = publishing.folder_of(audit_log.directory, 1, a.tenant)
-    assert publishing.published_size(published) == (await head(audit_log, a)).size
+    published = tile_files.folder_of(audit_log.directory, 1, a.tenant)
+    assert tile_files.published_size(published) == (await head(audit_log, a)).size
 
 
 async def test_a_database_behind_the_outside_checkpoint_starts_a_new_log_that_names_the_old(audit_log, cluster) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tenon.core.audit import inspection, service, verification
-from tenon.core.audit.notes import Signer
+from tenon.core.audit import service
+from tenon.core.audit.log.signed_notes import Signer
+from tenon.core.audit.verification import database_rows, evidence_packs
 
 
 @pytest.fixture
@@ -53,11 +54,11 @@ def regions(raw: bytes) -> list[tuple[int, int, str | None]]:
 
 
 async def test_a_pack_verifies_with_its_key_and_says_when_none_was_given(pack, audit_log) -> None:
-    report = verification.verify_pack(pack, audit_log.public_key)
+    report = evidence_packs.verify_pack(pack, audit_log.public_key)
     assert report.ok
     assert report.pinned
     assert report.indices == [2, 3]
-    unpinned = verification.verify_pack(pack)
+    unpinned = evidence_packs.verify_pack(pack)
     assert unpinned.ok
     assert any("no key was given" in line for line in unpinned.lines())
     assert zipfile.ZipFile(pack).testzip() is None  # any ZIP tool opens it
@@ -70,7 +71,7 @@ async def test_every_bit_position_of_a_pack_matters(pack, audit_log) -> None:
     for at in range(len(raw)):
         changed = bytearray(raw)
         changed[at] ^= 1 << dice.randrange(8)
-        report = verification.verify_bytes(bytes(changed), key)
+        report = evidence_packs.verify_bytes(bytes(changed), key)
         if report.ok:
             unnoticed.append(at)
         entry = next((entry for start, end, entry in spans if start <= at < end), None)
@@ -82,25 +83,25 @@ async def test_every_bit_position_of_a_pack_matters(pack, audit_log) -> None:
 
 async def test_every_bit_of_a_receipt_matters_without_a_key_too(receipt, audit_log) -> None:
     raw = receipt.read_bytes()
-    assert verification.verify_pack(receipt, audit_log.public_key).ok
+    assert evidence_packs.verify_pack(receipt, audit_log.public_key).ok
     for at, bit in ((at, bit) for at in range(len(raw)) for bit in range(8)):
         changed = bytearray(raw)
         changed[at] ^= 1 << bit
-        assert not verification.verify_bytes(bytes(changed)).ok, (at, bit)
+        assert not evidence_packs.verify_bytes(bytes(changed)).ok, (at, bit)
 
 
 async def test_a_receipt_written_otherwise_is_not_the_receipt(receipt) -> None:
     raw = receipt.read_bytes()
-    assert not verification.verify_bytes(raw.replace(b"{", b"{ ", 1)).ok
-    assert not verification.verify_bytes(raw.replace(b'"index":', b'"index":7,"index":', 1)).ok
+    assert not evidence_packs.verify_bytes(raw.replace(b"{", b"{ ", 1)).ok
+    assert not evidence_packs.verify_bytes(raw.replace(b'"index":', b'"index":7,"index":', 1)).ok
 
 
 async def test_a_receipt_names_its_entry_when_it_fails(receipt, audit_log) -> None:
     document = json.loads(receipt.read_bytes())
     entry = json.loads(document["entry"])["id"]
     document["entry"] = document["entry"].replace('"decision":"allowed"', '"decision":"refused"')
-    receipt.write_bytes(verification.canonical(document))
-    (problem,) = verification.verify_pack(receipt, audit_log.public_key).problems
+    receipt.write_bytes(evidence_packs.canonical(document))
+    (problem,) = evidence_packs.verify_pack(receipt, audit_log.public_key).problems
     assert problem.entry == entry
 
 
@@ -108,24 +109,24 @@ async def test_a_pack_under_another_key_fails_when_the_key_is_given(pack, audit_
     """Somebody rewrites an entry, builds the tree anew and signs it with a key of their own."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    members, _ = verification.read_container(pack.read_bytes())
+    members, _ = evidence_packs.read_container(pack.read_bytes())
     text = members["checkpoint"].decode().rpartition("\n\n")[0] + "\n"
     forger = Signer(f"tenon/{audit_log.settings.database.installation}", Ed25519PrivateKey.generate())
     members |= {"checkpoint": forger.sign(text).encode(), "log.pub": forger.verifier_key.encode() + b"\n"}
-    members["manifest.json"] = verification.manifest(members)
-    pack.write_bytes(verification.write_container(members))
-    assert verification.verify_pack(pack).ok  # it agrees with itself: that is why a key must be given
-    report = verification.verify_pack(pack, audit_log.public_key)
+    members["manifest.json"] = evidence_packs.manifest(members)
+    pack.write_bytes(evidence_packs.write_container(members))
+    assert evidence_packs.verify_pack(pack).ok  # it agrees with itself: that is why a key must be given
+    report = evidence_packs.verify_pack(pack, audit_log.public_key)
     assert [problem.message for problem in report.problems] == ["the pack brings another key than the one you trust"]
     stolen = members | {"log.pub": audit_log.public_key.encode()}
-    stolen["manifest.json"] = verification.manifest(stolen)
-    pack.write_bytes(verification.write_container(stolen))
-    assert not verification.verify_pack(pack, audit_log.public_key).ok
+    stolen["manifest.json"] = evidence_packs.manifest(stolen)
+    pack.write_bytes(evidence_packs.write_container(stolen))
+    assert not evidence_packs.verify_pack(pack, audit_log.public_key).ok
 
 
 async def test_verification_stands_alone(pack, audit_log, tmp_path) -> None:
     """One file, copied away, in an interpreter that cannot import Tenon."""
-    shutil.copy(verification.__file__, tmp_path / "verify.py")
+    shutil.copy(evidence_packs.__file__, tmp_path / "verify.py")
     probe = "import sys, runpy; sys.modules['tenon'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-I", "-c", probe, str(tmp_path / "verify.py"), str(pack)]
     proven = subprocess.run([*command, str(audit_log.directory / "log.pub")], capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -139,7 +140,7 @@ async def test_random_bytes_are_never_a_pack(tmp_path) -> None:
     for size in (0, 1, 2, 30, 400):
         for head in (b"", b"PK\3\4", b"{"):
             path.write_bytes(head + dice.randbytes(size))
-            assert not verification.verify_pack(path).ok
+            assert not evidence_packs.verify_pack(path).ok
 
 
 # --- the database ---------------------------------------------------------------------------------------------------------------------
@@ -173,13 +174,13 @@ def as_superuser(log, cluster, statement: str, *values: object) -> None:
         assert admin.execute(statement, values).rowcount > 0, statement
 
 
-async def found(log) -> list[verification.Problem]:
+async def found(log) -> list[evidence_packs.Problem]:
     async with log.sequencer.system() as session:
-        return await inspection.verify_database(session, log.directory, log.public_key)
+        return await database_rows.verify_database(session, log.directory, log.public_key)
 
 
 async def test_a_flip_in_every_column_of_an_entry_is_found_and_named(audit_log, cluster) -> None:
-    from tenon.core.audit.entries import COLUMNS
+    from tenon.core.audit.log.entry_encoding import COLUMNS
 
     assert set(FLIPS) == set(COLUMNS)
     (a, _) = audit_log.contexts
@@ -245,8 +246,9 @@ async def test_rows_taken_out_slipped_in_or_signed_otherwise_are_found(audit_log
 
 async def test_history_rewritten_with_its_trees_is_found_and_named_by_what_was_published(audit_log, cluster) -> None:
     """An administrator changes a row and makes leaf, tree and root consistent again; they lack only the signing key."""
-    from tenon.core.audit import merkle, repository
-    from tenon.core.audit.entries import entry_bytes
+    from tenon.core.audit import repository
+    from tenon.core.audit.log import merkle
+    from tenon.core.audit.log.entry_encoding import entry_bytes
 
     (a, _) = audit_log.contexts
     entry = (await audit_log.signed(a, 4))[1]
@@ -268,7 +270,7 @@ async def test_an_altered_row_makes_the_exported_pack_fail_and_name_it(audit_log
     as_superuser(audit_log, cluster, "update tenon.audit_entry set decision = 'refused' where id = %s", entry)
     async with audit_log.database.tenant(a.identity) as session:
         (tmp_path / "p.zip").write_bytes(await service.evidence_pack(session, a))
-    assert {problem.entry for problem in verification.verify_pack(tmp_path / "p.zip", audit_log.public_key).problems} == {str(entry)}
+    assert {problem.entry for problem in evidence_packs.verify_pack(tmp_path / "p.zip", audit_log.public_key).problems} == {str(entry)}
 
 
 async def test_an_erased_payload_still_verifies_and_is_counted(audit_log, cluster, tmp_path) -> None:
@@ -277,7 +279,7 @@ async def test_an_erased_payload_still_verifies_and_is_counted(audit_log, cluste
     as_superuser(audit_log, cluster, "delete from tenon.audit_payload where entry_id = %s", entry)
     async with audit_log.database.tenant(a.identity) as session:
         (tmp_path / "p.zip").write_bytes(await service.evidence_pack(session, a))
-    report = verification.verify_pack(tmp_path / "p.zip", audit_log.public_key)
+    report = evidence_packs.verify_pack(tmp_path / "p.zip", audit_log.public_key)
     assert (report.ok, report.payloads_missing) == (True, 1)
     assert await found(audit_log) == []
 
@@ -291,14 +293,14 @@ async def test_a_payload_above_the_clearance_is_withheld_and_the_entry_still_pro
         content = await service.evidence_pack(session, low)
     assert b"canary-7431" not in content
     (tmp_path / "p.zip").write_bytes(content)
-    assert verification.verify_pack(tmp_path / "p.zip", audit_log.public_key).ok
+    assert evidence_packs.verify_pack(tmp_path / "p.zip", audit_log.public_key).ok
 
 
 async def test_the_command_says_verified_or_names_the_entry(audit_log, cluster) -> None:
     (a, _) = audit_log.contexts
     entry = (await audit_log.signed(a, 2))[0]
     said: list[str] = []
-    assert await inspection.verify_database_command(audit_log.settings, said.append) == 0
+    assert await database_rows.verify_database_command(audit_log.settings, said.append) == 0
     as_superuser(audit_log, cluster, "update tenon.audit_entry set action = 'x' where id = %s", entry)
-    assert await inspection.verify_database_command(audit_log.settings, said.append) == 1
+    assert await database_rows.verify_database_command(audit_log.settings, said.append) == 1
     assert str(entry) in "".join(said)

@@ -15,8 +15,9 @@ from joserfc.jwk import ECKey
 
 from tenon.core import identity
 from tenon.core.context import PrincipalKind
-from tenon.core.identity import Authenticator, Federation, IssuerRequest, KeyKind, KeyRequest, KeyScope, Priority, fetching, scopes
-from tenon.core.identity.fetching import FetchFailed, Networks
+from tenon.core.identity import Authenticator, Federation, IssuerRequest, KeyKind, KeyRequest, KeyScope, Priority, key_scopes
+from tenon.core.identity.federation import jwks_fetching
+from tenon.core.identity.federation.jwks_fetching import FetchFailed, Networks
 from tenon.core.identity.tasks import Issuers
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.kit import clock
@@ -41,7 +42,7 @@ async def issue(database, tenant, **fields):
 
 
 def test_operations_are_those_of_the_contract() -> None:
-    assert tuple(name.removeprefix("OPERATION_").lower() for name, number in wire.Operation.items() if number) == scopes.OPERATIONS
+    assert tuple(name.removeprefix("OPERATION_").lower() for name, number in wire.Operation.items() if number) == key_scopes.OPERATIONS
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ async def test_keys_rotate_at_their_time_and_the_last_good_ones_stay_when_nothin
 
     async def told() -> tuple[int, dict[str, Any]]:
         async with login("sync").system() as session:
-            revision = next(each.revision for each in await identity.issuers_between(session, 0, 1 << 62) if each.id == issuer)
+            revision = next(each.revision for each in await identity.list_issuers_between(session, 0, 1 << 62) if each.id == issuer)
         async with database.tenant(ctx.identity) as session:
             return revision, next(row for row in await identity.list_issuers(session, ctx) if row["id"] == issuer)
 
@@ -315,7 +316,7 @@ async def test_only_operators_and_only_of_the_tenant(database, tenant_a, tenant_
 async def test_addresses_inside_are_not_asked(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     with pytest.raises(FetchFailed, match="may not be reached"):
-        await fetching.fetch_jwks(f"https://{host}/jwks", "i", "ES256", Networks())
+        await jwks_fetching.fetch_jwks(f"https://{host}/jwks", "i", "ES256", Networks())
 
 
 async def test_a_name_with_two_faces_is_not_asked(monkeypatch) -> None:
@@ -324,18 +325,18 @@ async def test_a_name_with_two_faces_is_not_asked(monkeypatch) -> None:
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve, raising=False)
     with pytest.raises(FetchFailed, match="may not be reached"):
-        await fetching.fetch_jwks("https://idp.example/jwks", "i", "ES256", Networks())
+        await jwks_fetching.fetch_jwks("https://idp.example/jwks", "i", "ES256", Networks())
 
 
 async def test_the_discovery_document_must_name_the_issuer(provider) -> None:
     issuer = f"http://127.0.0.1:{provider.port}"
     provider.body = json.dumps({"issuer": issuer + "/other", "jwks_uri": provider.uri}).encode()
     with pytest.raises(FetchFailed, match="another issuer"):
-        await fetching.fetch_jwks("", issuer, "ES256", HERE)
+        await jwks_fetching.fetch_jwks("", issuer, "ES256", HERE)
     with pytest.raises(FetchFailed, match="no key that can be used"):
-        fetching.usable_set(b'{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}', "ES256")
+        jwks_fetching.usable_set(b'{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}', "ES256")
 
 
 def test_private_members_are_dropped(provider) -> None:
     provider.body = json.dumps({"keys": [provider.key.as_dict(private=True)]}).encode()
-    assert '"d"' not in fetching.usable_set(provider.body, "ES256")
+    assert '"d"' not in jwks_fetching.usable_set(provider.body, "ES256")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenon.core.identity.tokens import TokenRefused, Unverified, base64url, compile_verifier, strict_json
+from tenon.core.identity.federation.token_verification import TokenRefused, Unverified, base64url, compile_verifier, strict_json
 
 CORPUS = json.loads((Path(__file__).parents[4] / "contracts" / "tokens" / "corpus.json").read_text())
 VERIFIERS = {

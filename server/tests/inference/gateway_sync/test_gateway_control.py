@@ -15,8 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tenon.core import identity
-from tenon.core.identity import KeyKind, issuers
+from tenon.core.identity import KeyKind
 from tenon.core.identity.api_keys import sha256
+from tenon.core.identity.federation import issuers
 from tenon.entrypoints.sync.server import serving
 from tenon.inference import limits, models
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from tenon.core import identity
 from tenon.core.identity import Authenticator, KeyKind, KeyRequest
 from tenon.entrypoints.api import problems
-from tenon.entrypoints.api.gate import Gate
+from tenon.entrypoints.api.middleware import RequestMiddleware
 from tenon.kit.database import Database
 from tenon.ontology.actions import rest
 
@@ -40,7 +40,7 @@ async def caller(world: World, role: str, http: httpx2.AsyncClient) -> Caller:
 @pytest.fixture
 async def http(login: Callable[[str], Database], database: Database) -> AsyncIterator[httpx2.AsyncClient]:
     """The door behind the real gate."""
-    gate = Middleware(Gate, authenticator=Authenticator(login("auth")), development=False, sample_ratio=0.0)
+    gate = Middleware(RequestMiddleware, authenticator=Authenticator(login("auth")), development=False, sample_ratio=0.0)
     app = FastAPI(middleware=[gate], exception_handlers={RequestValidationError: problems.of_validation_error})
     app.state.database = database
     app.include_router(rest.router)

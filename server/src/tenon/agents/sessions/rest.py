@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tenon.agents.sessions import service
 from tenon.agents.sessions.contracts import TTL_DEFAULT, AgentSession, SessionRequest
 from tenon.core.audit import AuditEvent
-from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
+from tenon.core.audit.http_writes import IdempotencyKey, change_once, database_of
 from tenon.core.context import context_of
 from tenon.kit.database import WriteSession
 from tenon.kit.pagination import PAGE_SIZE_DEFAULT

@@ -5,7 +5,7 @@ what exists for the caller and nothing else; no tool approves; every call goes t
 repair it; text out of data stands only in structured content, never in a sentence of ours. Needs: ontology.objects, ontology.actions.
 """
 
-from tenon.agents.tools.contracts import Desk, Tool
+from tenon.agents.tools.contracts import Tool, ToolContext
 from tenon.agents.tools.service import Toolbox
 
-__all__ = ["Desk", "Tool", "Toolbox"]
+__all__ = ["Tool", "ToolContext", "Toolbox"]

@@ -12,7 +12,7 @@ from tenon.ontology.objects import Objects
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ToolContext:
     """What tools work with: the reads lane, and the login that requests run on."""
 
     objects: Objects
@@ -20,7 +20,7 @@ class Desk:
 
 
 # What a call gets and gives: arguments that fit the schema; a JSON object, as bytes when the database made it.
-Run = Callable[[Desk, Context, Mapping[str, Any]], Awaitable[bytes | dict[str, Any]]]
+Run = Callable[[ToolContext, Context, Mapping[str, Any]], Awaitable[bytes | dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from tenon.agents.tools import acting, reading
-from tenon.agents.tools.answering import fitting
-from tenon.agents.tools.contracts import Desk, Tool
+from tenon.agents.tools import action_tools, object_tools
+from tenon.agents.tools.contracts import Tool, ToolContext
 from tenon.agents.tools.errors import invalid_arguments, session_needed, unknown_tool
+from tenon.agents.tools.result_truncation import truncated_to_fit
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, is_permitted
 from tenon.kit.errors import NotFound
@@ -25,8 +25,8 @@ MESSAGE_LENGTH_MAX = 300
 class Toolbox:
     """The tools of one process; reading tools are remembered by what is visible, never by who asked."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, tool_context: ToolContext) -> None:
+        self._tool_context = tool_context
         self._reading: LruCache[str, dict[str, Tool]] = LruCache(VIEWS_MAX)
 
     async def tools(self, ctx: Context) -> list[Tool]:
@@ -35,12 +35,12 @@ class Toolbox:
         try:
             found = list((await self._reading_tools(ctx)).values())
             if is_permitted(ctx, Action.PROPOSE, Resource("Tenant", str(ctx.tenant))):
-                found += acting.action_tools(await actions.list_permitted(self._desk.database, ctx))
+                found += action_tools.action_tools(await actions.list_permitted(self._tool_context.database, ctx))
         except NotFound as error:
             if error.code != "no_ontology":
                 raise
             return []  # a tenant that has described nothing yet
-        return found + acting.proposal_tools()
+        return found + action_tools.proposal_tools()
 
     async def call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Run a tool. Raises every refusal of the services behind, and what errors.py lists."""
@@ -48,20 +48,20 @@ class Toolbox:
         tool = await self._tool(ctx, name)
         if tool.checked_here:
             _check_arguments(tool, arguments)
-        return fitting(await tool.run(self._desk, ctx, arguments))
+        return truncated_to_fit(await tool.run(self._tool_context, ctx, arguments))
 
     async def _tool(self, ctx: Context, name: str) -> Tool:
-        tool = acting.named(name) or next((each for each in acting.proposal_tools() if each.name == name), None)
+        tool = action_tools.named(name) or next((each for each in action_tools.proposal_tools() if each.name == name), None)
         tool = tool or (await self._reading_tools(ctx)).get(name)
         if tool is None:
             raise unknown_tool(name)
         return tool
 
     async def _reading_tools(self, ctx: Context) -> dict[str, Tool]:
-        view = await self._desk.objects.view(ctx)
+        view = await self._tool_context.objects.view(ctx)
         found = self._reading.get(view.key)
         if found is None:
-            found = self._reading.put(view.key, {tool.name: tool for tool in reading.tools(view)})
+            found = self._reading.put(view.key, {tool.name: tool for tool in object_tools.tools(view)})
         return found
 
 

@@ -8,8 +8,10 @@ from uuid import UUID
 
 from sqlalchemy.engine import RowMapping
 
-from tenon.core.audit import repository, trees, verification
-from tenon.core.audit.entries import entry_bytes
+from tenon.core.audit import repository
+from tenon.core.audit.log.entry_encoding import entry_bytes
+from tenon.core.audit.sequencing import stored_trees
+from tenon.core.audit.verification import evidence_packs
 from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize, is_permitted
 from tenon.kit.database import WriteSession
@@ -47,10 +49,10 @@ async def receipt(session: WriteSession, ctx: Context, entry_id: UUID) -> bytes:
     # After a restart of the log an entry is pending until it has its place in the new one.
     if checkpoint is None or row["generation"] != checkpoint["generation"] or row["index"] >= checkpoint["size"]:
         raise Conflict(ErrorCode.RECEIPT_PENDING, "The entry is not yet under a signed checkpoint.", repair="Ask again in a second.")
-    paths = await trees.inclusion_paths(session, ctx.tenant, checkpoint["generation"], [row["index"]], checkpoint["size"])
+    paths = await stored_trees.inclusion_paths(session, ctx.tenant, checkpoint["generation"], [row["index"]], checkpoint["size"])
     document = _entry_document(ctx, row, paths[row["index"]])
-    signed = {"format": verification.RECEIPT_FORMAT, "checkpoint": checkpoint["note"], "public_key": checkpoint["public_key"] + "\n"}
-    return verification.canonical(document | signed)
+    signed = {"format": evidence_packs.RECEIPT_FORMAT, "checkpoint": checkpoint["note"], "public_key": checkpoint["public_key"] + "\n"}
+    return evidence_packs.canonical(document | signed)
 
 
 async def evidence_pack(
@@ -70,7 +72,7 @@ async def evidence_pack(
     where = {"tenant": ctx.tenant, "generation": checkpoint["generation"], "first": first, "size": checkpoint["size"], "limit": limit}
     rows = await session.rows(repository.EVIDENCE, where | {"resource_id": resource_id})
     indices = [row["index"] for row in rows]
-    paths = await trees.inclusion_paths(session, ctx.tenant, checkpoint["generation"], indices, checkpoint["size"])
+    paths = await stored_trees.inclusion_paths(session, ctx.tenant, checkpoint["generation"], indices, checkpoint["size"])
     members = {
         "README.txt": README.encode(),
         "checkpoint": checkpoint["note"].encode(),
@@ -82,15 +84,15 @@ async def evidence_pack(
             raise Unavailable(
                 ErrorCode.AUDIT_LOG_DAMAGED, f"The database lacks entry {row['entry_id']}, which the log holds at {row['index']}."
             )
-        document = verification.canonical(_entry_document(ctx, row, paths[row["index"]]))
+        document = evidence_packs.canonical(_entry_document(ctx, row, paths[row["index"]]))
         total += len(document)
         if total > EVIDENCE_BYTES_MAX:
             raise Invalid(
                 ErrorCode.EVIDENCE_TOO_LARGE, "The entries are too large for one pack.", path="limit", repair="Ask for fewer entries."
             )
         members[f"entries/{row['index']:012d}-{row['id']}.json"] = document
-    members["manifest.json"] = verification.manifest(members)
-    return verification.write_container(members)
+    members["manifest.json"] = evidence_packs.manifest(members)
+    return evidence_packs.write_container(members)
 
 
 async def latest_checkpoint(session: WriteSession, ctx: Context) -> RowMapping | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenon.core.audit.entries import SELECT_COLUMNS
+from tenon.core.audit.log.entry_encoding import SELECT_COLUMNS
 
 INSERT_ENTRY = """
 with entry as (

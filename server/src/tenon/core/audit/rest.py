@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from tenon.core.audit import service
-from tenon.core.audit.doors import database_of
+from tenon.core.audit.http_writes import database_of
 from tenon.core.context import context_of
 from tenon.kit import canonical
 from tenon.kit.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from tenon.core.audit import repository, trees
+from tenon.core.audit import repository
 from tenon.core.audit.contracts import AuditEvent, Decision
-from tenon.core.audit.entries import new_salt, payload_hash, payload_text, storable
+from tenon.core.audit.log.entry_encoding import new_salt, payload_hash, payload_text, storable
 from tenon.core.audit.receipts import EVIDENCE_ENTRIES_MAX, evidence_pack, latest_checkpoint, log_resource, receipt
+from tenon.core.audit.sequencing import stored_trees
 from tenon.core.context import Context
 from tenon.core.policy import Action, authorize, bundle_version
 from tenon.kit import clock, pagination, telemetry
@@ -194,7 +195,7 @@ async def consistency(session: WriteSession, ctx: Context, old: int) -> dict[str
     latest = await latest_checkpoint(session, ctx)
     if latest is None or not 1 <= old <= latest["size"]:
         raise Invalid(ErrorCode.NO_SUCH_SIZE, "The log never had so many entries under this origin.", path="old")
-    path = await trees.consistency_path(session, ctx.tenant, latest["generation"], old, latest["size"])
+    path = await stored_trees.consistency_path(session, ctx.tenant, latest["generation"], old, latest["size"])
     return {"checkpoint": note, "old": old, "path": [step.hex() for step in path]}
 
 

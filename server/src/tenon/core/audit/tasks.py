@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
-from tenon.core.audit import metrics, notes, publishing
-from tenon.core.audit.journal import Journal
-from tenon.core.audit.sequencer import Head, Sequencer
+from tenon.core.audit import metrics
+from tenon.core.audit.log import signed_notes
+from tenon.core.audit.log.checkpoint_journal import Journal
+from tenon.core.audit.sequencing import tile_files
+from tenon.core.audit.sequencing.sequencer import Head, Sequencer
 from tenon.kit.database import Database
 from tenon.kit.settings import Settings
 
-REST_SECONDS = 0.1
+POLL_INTERVAL_SECONDS = 0.1
 # A quiet log is not asked ten times a second what there is to sign; but another replica may have died between sequencing and signing.
 QUIET_AFTER_SECONDS = 3.0
 QUIET_LOOK_SECONDS = 5.0
@@ -57,14 +59,14 @@ class SequencerTask:
         self._waiting.update((head.tenant, head) for head in heads)
         for head in list(self._waiting.values()):
             async with self._database.system() as session:
-                await publishing.publish(session, self._directory, head)
+                await tile_files.publish(session, self._directory, head)
             del self._waiting[head.tenant]
 
 
 def sequencer_task(database: Database, settings: Settings) -> Callable[[], Awaitable[int]]:
-    """The task for the worker's loop, every REST_SECONDS. `database` has login `sequencer`; raises Unavailable without a signing key."""
+    """The task for the worker's loop, every POLL_INTERVAL_SECONDS. `database` has login `sequencer`; raises Unavailable without a signing key."""
     installation = settings.database.installation
-    signer = notes.Signer.load(notes.key_name(installation), settings.signing_key_file)
-    publishing.write_public_key(settings.checkpoint_dir, signer.verifier_key)
+    signer = signed_notes.Signer.load(signed_notes.key_name(installation), settings.signing_key_file)
+    tile_files.write_public_key(settings.checkpoint_dir, signer.verifier_key)
     sequencer = Sequencer(database, Journal(settings.checkpoint_dir), signer, installation)
     return SequencerTask(database, sequencer, settings.checkpoint_dir)

@@ -19,7 +19,7 @@ from tenon.kit.database import Database
 from tenon.kit.errors import ErrorCode, Unavailable
 from tenon.kit.settings import Settings
 
-REST_SECONDS = 1.0
+POLL_INTERVAL_SECONDS = 1.0
 PARTITION_SECONDS = 600.0
 PARTITIONS_AHEAD_DAYS = 3  # every partition costs each read some planning; the default partition catches a worker that was away longer
 RETENTION_DAYS = 14
@@ -95,5 +95,5 @@ def next_epoch(state: RowMapping | dict[str, Any], outside: dict[str, Any]) -> i
 
 
 def outbox_task(database: Database, settings: Settings) -> Callable[[], Awaitable[int]]:
-    """The task for the worker's loop, every REST_SECONDS. `database` has login `relay`."""
+    """The task for the worker's loop, every POLL_INTERVAL_SECONDS. `database` has login `relay`."""
     return OutboxKeeper(database, settings.checkpoint_dir)

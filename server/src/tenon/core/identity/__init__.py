@@ -6,7 +6,6 @@ within a second, in every process. Needs: policy, audit, the login `auth`.
 
 from tenon.core.identity.api_keys import is_key_id
 from tenon.core.identity.authentication import Authenticator
-from tenon.core.identity.callers import callers
 from tenon.core.identity.contracts import (
     CallerGroup,
     Federation,
@@ -22,7 +21,14 @@ from tenon.core.identity.contracts import (
     Priority,
     TrustedIssuer,
 )
-from tenon.core.identity.issuers import ask_for_keys, create_issuer, disable_issuer, issuers_between, list_issuers, refresh_issuer
+from tenon.core.identity.federation.issuers import (
+    create_issuer,
+    disable_issuer,
+    list_issuers,
+    list_issuers_between,
+    refresh_issuer,
+    request_key_refresh,
+)
 from tenon.core.identity.key_records import (
     find_gateway_key,
     gateway_keys_between,
@@ -32,6 +38,7 @@ from tenon.core.identity.key_records import (
     principal_exists,
     successors,
 )
+from tenon.core.identity.model_callers import list_model_callers
 from tenon.core.identity.service import (
     create_federated_credential,
     create_key,
@@ -60,8 +67,6 @@ __all__ = [
     "Principal",
     "Priority",
     "TrustedIssuer",
-    "ask_for_keys",
-    "callers",
     "create_federated_credential",
     "create_issuer",
     "create_key",
@@ -73,15 +78,17 @@ __all__ = [
     "first_operator",
     "gateway_keys_between",
     "is_key_id",
-    "issuers_between",
     "key_exists",
     "key_owners",
     "list_issuers",
+    "list_issuers_between",
     "list_keys",
+    "list_model_callers",
     "newest_revision",
     "own_key",
     "principal_exists",
     "refresh_issuer",
+    "request_key_refresh",
     "revoke_key",
     "rotate_key",
     "successors",

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from sqlalchemy.engine import RowMapping
 
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, SessionId, TenantId
-from tenon.core.identity import api_keys, repository, scopes
+from tenon.core.identity import api_keys, key_scopes, repository
 from tenon.core.identity.contracts import KeyKind
-from tenon.core.identity.federated import Federated, TokenNotBelieved
+from tenon.core.identity.federation.token_credentials import TokenCredentials, TokenRejected
 from tenon.kit import clock
 from tenon.kit.database import Database
 from tenon.kit.errors import ErrorCode, Unauthenticated
@@ -42,7 +42,7 @@ class Authenticator:
 
     def __init__(self, auth: Database) -> None:
         self._auth = auth
-        self._federated = Federated(auth)
+        self._federated = TokenCredentials(auth)
         self._known: LruCache[bytes, _Known] = LruCache(REMEMBERED_MAX)
         self._asking: dict[bytes, asyncio.Task[_Known | None]] = {}
 
@@ -54,7 +54,7 @@ class Authenticator:
         known = self._remembered(api_keys.sha256(text)) or await self._ask(text)
         if known is None or (known.expires_at is not None and known.expires_at <= clock.now()):
             raise Unauthenticated(ErrorCode.INVALID_API_KEY, "This API key is not valid. Check it, or ask an operator for a new one.")
-        scopes.check_source(known.networks, known.certificate_sha256, address)
+        key_scopes.check_source(known.networks, known.certificate_sha256, address)
         return replace(known.context, request_id=request_id, trace_id=trace_id, trace_sampled=sampled)
 
     async def still_valid(self, ctx: Context) -> bool:
@@ -99,7 +99,7 @@ class Authenticator:
             row, expires_unix_ms = await self._federated.credential(
                 token.encode("latin-1", "replace"), int(clock.now().timestamp() * 1_000)
             )
-        except TokenNotBelieved:
+        except TokenRejected:
             self._known.discard(sha256)
             return None
         if not _is_usable(row):

@@ -10,10 +10,11 @@ from pydantic import Field
 from starlette.responses import Response
 
 from tenon.core.audit.contracts import AuditEvent
-from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
+from tenon.core.audit.http_writes import IdempotencyKey, change_once, database_of
 from tenon.core.context import context_of
-from tenon.core.identity import issuers, service
+from tenon.core.identity import service
 from tenon.core.identity.contracts import Federation, IssuerRequest
+from tenon.core.identity.federation import issuers
 from tenon.core.identity.rest import Body, NewCredential, key_request, shown_key
 from tenon.kit.database import WriteSession
 

@@ -10,8 +10,8 @@ from sqlalchemy.engine import RowMapping
 
 from tenon.core.context import Context, PrincipalId, ProjectId, SessionId, TenantId
 from tenon.core.identity import repository
-from tenon.core.identity.callers import may_call_models
 from tenon.core.identity.contracts import Federation, GatewayKey, KeyKind, KeyOwner, KeyScope, Priority
+from tenon.core.identity.model_callers import may_call_models
 from tenon.kit.database import WriteSession
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from tenon.core.audit.contracts import AuditEvent
-from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
+from tenon.core.audit.http_writes import IdempotencyKey, change_once, database_of
 from tenon.core.context import Context, PrincipalId, PrincipalKind, ProjectId, context_of
 from tenon.core.identity import service
 from tenon.core.identity.contracts import Federation, KeyRequest, KeyScope, Priority

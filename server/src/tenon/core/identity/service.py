@@ -10,8 +10,9 @@ from uuid import UUID
 from tenon.core import audit
 from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, ProjectId, TenantId
-from tenon.core.identity import api_keys, issuers, repository, scopes
+from tenon.core.identity import api_keys, key_scopes, repository
 from tenon.core.identity.contracts import ROLES, IssuedKey, KeyKind, KeyLimits, KeyRequest, Principal
+from tenon.core.identity.federation import issuers
 from tenon.core.identity.key_records import key_scope
 from tenon.core.policy import Action, Resource, authorize
 from tenon.kit import clock
@@ -75,7 +76,7 @@ async def create_key(session: WriteSession, ctx: Context, request: KeyRequest, *
                 f"A principal of kind {principal.kind.value} gets keys of kind {KIND_OF[principal.kind].value}.",
                 path="kind",
             )
-    return await _issue(session, ctx, replace(request, scope=scopes.checked(request.scope)), environment)
+    return await _issue(session, ctx, replace(request, scope=key_scopes.checked(request.scope)), environment)
 
 
 async def create_federated_credential(session: WriteSession, ctx: Context, request: KeyRequest) -> str:
@@ -87,7 +88,7 @@ async def create_federated_credential(session: WriteSession, ctx: Context, reque
         raise Invalid(ErrorCode.WRONG_KEY_KIND, "A federated credential has an issuer, a subject and its principal's kind.", path="kind")
     await issuers.check_subject(session, ctx, federation.issuer, federation.subject)
     key_id = api_keys.generate("live", request.kind).split("_")[3]
-    await repository.insert_key(session, ctx.tenant, key_id, None, replace(request, scope=scopes.checked(request.scope)))
+    await repository.insert_key(session, ctx.tenant, key_id, None, replace(request, scope=key_scopes.checked(request.scope)))
     told = {"issuer": federation.issuer, "subject": federation.subject, "name": request.name}
     await audit.record(session, ctx, AuditEvent("federated_credential.create", "ApiKey", key_id, payload=told))
     return key_id

@@ -10,12 +10,12 @@ import structlog
 from prometheus_client import Counter
 from sqlalchemy.engine import RowMapping
 
-from tenon.core.identity import issuers
-from tenon.core.identity.fetching import FetchFailed, Networks, fetch_jwks
+from tenon.core.identity.federation import issuers
+from tenon.core.identity.federation.jwks_fetching import FetchFailed, Networks, fetch_jwks
 from tenon.kit.database import Database
 from tenon.kit.settings import Settings
 
-REST_SECONDS = 0.5
+POLL_INTERVAL_SECONDS = 0.5
 RENEW_SECONDS = 300.0
 AGAIN_SECONDS = 30.0  # after a failure
 LEAST_SECONDS = 10.0  # between two attempts, whoever asks
@@ -53,6 +53,6 @@ class Issuers:
 
 
 def issuers_task(sync: Database, settings: Settings) -> Callable[[], Awaitable[int]]:
-    """The task for the worker's loop, every REST_SECONDS."""
+    """The task for the worker's loop, every POLL_INTERVAL_SECONDS."""
     allowed = tuple(ipaddress.ip_network(text) for text in settings.issuer_networks)
     return Issuers(sync, Networks(allowed, loopback_allowed=settings.environment == "development"))

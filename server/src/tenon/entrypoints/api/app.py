@@ -17,13 +17,13 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from tenon.agents.sessions import rest as sessions_rest
-from tenon.agents.tools import door as mcp_door
+from tenon.agents.tools import mcp_endpoint as mcp_door
 from tenon.core.audit import rest as audit_rest
 from tenon.core.events import rest as events_rest
 from tenon.core.identity import Authenticator, issuers_rest
 from tenon.core.identity import rest as identity_rest
 from tenon.entrypoints.api import pages, problems
-from tenon.entrypoints.api.gate import Gate
+from tenon.entrypoints.api.middleware import RequestMiddleware
 from tenon.entrypoints.api.openapi import with_reads
 from tenon.inference.billing import rest as billing_rest
 from tenon.inference.limits import rest as limits_rest
@@ -58,7 +58,7 @@ ROUTERS = (
 class Application(FastAPI):
     """FastAPI behind the gate, with the hot reads in front of FastAPI's own layers (25 µs a request, measured)."""
 
-    gate: Gate
+    gate: RequestMiddleware
     hot: tuple[Route, ...] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +74,7 @@ class Application(FastAPI):
             self.openapi_schema = with_reads(super().openapi())
         return self.openapi_schema
 
-    async def beyond_gate(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The hot reads at once, everything else, and their wrong methods, the ordinary way."""
         if scope["path"].startswith(HOT_PREFIXES):
             for route in self.hot:
@@ -119,7 +119,7 @@ def build(settings: Settings) -> Application:
             Exception: problems.of_crash,
         },
     )
-    app.gate = Gate(app.beyond_gate, authenticator, sample_ratio=settings.trace_sample_ratio)
+    app.gate = RequestMiddleware(app.dispatch, authenticator, sample_ratio=settings.trace_sample_ratio)
     app.hot = (*objects_rest.routes(), *objects_graphql.routes())
     state = app.state
     state.settings, state.database, state.lane = settings, database, lane

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tenon.core.context import Context
 from tenon.entrypoints.cli.engine import MODEL
-from tenon.entrypoints.cli.operate import Desk
+from tenon.entrypoints.cli.operator_commands import Desk
 from tenon.inference import models
 
 ENDPOINT = "embedded"

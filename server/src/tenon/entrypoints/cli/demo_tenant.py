@@ -13,9 +13,9 @@ from tenon.core.context import Context, PrincipalId, PrincipalKind
 from tenon.core.identity import KeyKind, KeyRequest
 from tenon.entrypoints.cli import installation as installations
 from tenon.entrypoints.cli.demo_model import ensure_model
+from tenon.entrypoints.cli.example_data import AIRLINE, fetch_airline, run_loads, show_reports
 from tenon.entrypoints.cli.installation import Installation
-from tenon.entrypoints.cli.loading import AIRLINE, fetch_airline, run_loads, show_reports
-from tenon.entrypoints.cli.operate import OPERATOR, Desk, at_desk
+from tenon.entrypoints.cli.operator_commands import OPERATOR, Desk, at_desk
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import ErrorCode, NotFound
 from tenon.kit.settings import Settings

@@ -67,9 +67,9 @@ def load(
     again: Annotated[bool, typer.Option(help="Load files that were loaded before once more.")] = False,
 ) -> None:
     """Load a mapping's files; Ctrl-C interrupts, the same command resumes."""
-    from tenon.entrypoints.cli import operate
+    from tenon.entrypoints.cli import operator_commands
 
-    sys.exit(operate.load(mapping, tenant_name, data, again=again))
+    sys.exit(operator_commands.load(mapping, tenant_name, data, again=again))
 
 
 @gateway.command("check")
@@ -99,17 +99,17 @@ def gateway_restart() -> None:
 @ontology.command("plan")
 def ontology_plan(document: Path, tenant_name: TenantName = "demo") -> None:
     """Show what applying the document would change in the database."""
-    from tenon.entrypoints.cli import operate
+    from tenon.entrypoints.cli import operator_commands
 
-    sys.exit(operate.plan(document, tenant_name))
+    sys.exit(operator_commands.plan(document, tenant_name))
 
 
 @ontology.command("apply")
 def ontology_apply(document: Path, tenant_name: TenantName = "demo") -> None:
     """Publish the document."""
-    from tenon.entrypoints.cli import operate
+    from tenon.entrypoints.cli import operator_commands
 
-    sys.exit(operate.apply(document, tenant_name))
+    sys.exit(operator_commands.apply(document, tenant_name))
 
 
 @audit.command("verify")
@@ -117,7 +117,7 @@ def audit_verify(
     pack: Path, key: Annotated[Path | None, typer.Option(help="The log's public key, from a source you trust.")] = None
 ) -> None:
     """Verify an evidence pack or a receipt, offline, without Tenon's database."""
-    from tenon.core.audit.verification import verify_command
+    from tenon.core.audit.verification.evidence_packs import verify_command
 
     sys.exit(verify_command(pack, key))
 
@@ -127,7 +127,7 @@ def audit_check() -> None:
     """Check this installation's audit rows against its signed trees; names every entry that was touched."""
     import asyncio
 
-    from tenon.core.audit.inspection import verify_database_command
+    from tenon.core.audit.verification.database_rows import verify_database_command
     from tenon.entrypoints.cli import installation as installations
     from tenon.kit.settings import load_settings
 
@@ -140,9 +140,9 @@ def tenant_create(
     clearance: Annotated[list[str] | None, typer.Option(help="A marking that the operator may see and load; repeat it for more.")] = None,
 ) -> None:
     """Create a tenant with a first operator; its key is shown once."""
-    from tenon.entrypoints.cli import operate
+    from tenon.entrypoints.cli import operator_commands
 
-    sys.exit(operate.create_tenant(name, frozenset(clearance or ())))
+    sys.exit(operator_commands.create_tenant(name, frozenset(clearance or ())))
 
 
 if __name__ == "__main__":

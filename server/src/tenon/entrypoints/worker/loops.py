@@ -17,15 +17,15 @@ BACKOFF_SECONDS_MAX = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """`task` returns how much it did; after a run that did nothing the loop rests for `rest_seconds`, else it runs again at once."""
+    """`task` returns how much it did; after a run that did nothing the loop rests for `poll_interval_seconds`, else it runs again at once."""
 
     name: str
     task: Callable[[], Awaitable[int]]
-    rest_seconds: float
+    poll_interval_seconds: float
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set; a failing task is logged, counted and tried again, later each time."""
-        backoff = self.rest_seconds
+        backoff = self.poll_interval_seconds
         while not stopping.is_set():
             try:
                 done = await self.task()
@@ -33,15 +33,15 @@ class Loop:
                 telemetry.logger().exception("worker.task_failed", task=self.name)
                 RUNS.labels(self.name, "failed").inc()
                 backoff = min(max(backoff * 2, 0.2), BACKOFF_SECONDS_MAX)
-                await _rest(stopping, backoff)
+                await _pause(stopping, backoff)
                 continue
-            backoff = self.rest_seconds
+            backoff = self.poll_interval_seconds
             RUNS.labels(self.name, "succeeded").inc()
             LAST_SUCCESS.labels(self.name).set(clock.now().timestamp())
-            await _rest(stopping, 0 if done else self.rest_seconds)
+            await _pause(stopping, 0 if done else self.poll_interval_seconds)
 
 
-async def _rest(stopping: asyncio.Event, seconds: float) -> None:
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
     """Wait, but not longer than the process lives."""
     try:
         await asyncio.wait_for(stopping.wait(), max(seconds, 0.001))

@@ -5,25 +5,25 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from tenon.core import events
-from tenon.core.audit.tasks import REST_SECONDS as SEQUENCER_REST_SECONDS
+from tenon.core.audit.tasks import POLL_INTERVAL_SECONDS as SEQUENCER_POLL_SECONDS
 from tenon.core.audit.tasks import sequencer_task
-from tenon.core.events.tasks import REST_SECONDS as OUTBOX_REST_SECONDS
+from tenon.core.events.tasks import POLL_INTERVAL_SECONDS as OUTBOX_POLL_SECONDS
 from tenon.core.events.tasks import outbox_task
-from tenon.core.identity.tasks import REST_SECONDS as ISSUERS_REST_SECONDS
+from tenon.core.identity.tasks import POLL_INTERVAL_SECONDS as ISSUERS_POLL_SECONDS
 from tenon.core.identity.tasks import issuers_task
-from tenon.entrypoints.worker import relaying
-from tenon.entrypoints.worker.housekeeping import Housekeeping
+from tenon.entrypoints.worker import event_lag
+from tenon.entrypoints.worker.database_maintenance import DatabaseMaintenance
 from tenon.entrypoints.worker.loops import Loop
-from tenon.inference.billing.forgetting import REST_SECONDS as FORGET_REST_SECONDS
+from tenon.inference.billing.forgetting import POLL_INTERVAL_SECONDS as FORGET_POLL_SECONDS
 from tenon.inference.billing.forgetting import forget_task
-from tenon.inference.usage.releasing import REST_SECONDS as RELEASE_REST_SECONDS
+from tenon.inference.usage.releasing import POLL_INTERVAL_SECONDS as RELEASE_POLL_SECONDS
 from tenon.inference.usage.releasing import release_task
 from tenon.kit.database import Database
 from tenon.kit.settings import Settings
 from tenon.ontology.actions.tasks import POLL_INTERVAL_SECONDS as PROPOSALS_POLL_INTERVAL_SECONDS
 from tenon.ontology.actions.tasks import proposals_task
 
-RELAY_REST_SECONDS = 0.25
+EVENT_LAG_POLL_SECONDS = 0.25
 
 
 def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
@@ -36,12 +36,12 @@ def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
 
     relay = login("relay")
     return [
-        Loop("audit.sequence", sequencer_task(login("sequencer"), settings), SEQUENCER_REST_SECONDS),
-        Loop("events.outbox", outbox_task(relay, settings), OUTBOX_REST_SECONDS),
-        Loop("events.relay", events.subscribe(relay, relaying.CONSUMER, relaying.observe), RELAY_REST_SECONDS),
+        Loop("audit.sequence", sequencer_task(login("sequencer"), settings), SEQUENCER_POLL_SECONDS),
+        Loop("events.outbox", outbox_task(relay, settings), OUTBOX_POLL_SECONDS),
+        Loop("events.relay", events.subscribe(relay, event_lag.CONSUMER, event_lag.observe), EVENT_LAG_POLL_SECONDS),
         Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_POLL_INTERVAL_SECONDS),
-        Loop("identity.issuers", issuers_task(login("sync"), settings), ISSUERS_REST_SECONDS),
-        Loop("usage.release", release_task(login("usage")), RELEASE_REST_SECONDS),
-        Loop("billing.leases", forget_task(login("lease")), FORGET_REST_SECONDS),
-        Loop("housekeeping", Housekeeping(login("migrate")), 60.0),
+        Loop("identity.issuers", issuers_task(login("sync"), settings), ISSUERS_POLL_SECONDS),
+        Loop("usage.release", release_task(login("usage")), RELEASE_POLL_SECONDS),
+        Loop("billing.leases", forget_task(login("lease")), FORGET_POLL_SECONDS),
+        Loop("database.maintenance", DatabaseMaintenance(login("migrate")), 60.0),
     ]

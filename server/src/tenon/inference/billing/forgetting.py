@@ -10,7 +10,7 @@ import structlog
 from tenon.kit import clock
 from tenon.kit.database import Database, WriteSession
 
-REST_SECONDS = 600.0
+POLL_INTERVAL_SECONDS = 600.0
 KEPT = timedelta(days=7)
 BATCH = 1_000
 log = structlog.get_logger(__name__)

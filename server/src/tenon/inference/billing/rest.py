@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from tenon.core.audit import AuditEvent
-from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
+from tenon.core.audit.http_writes import IdempotencyKey, change_once, database_of
 from tenon.core.context import context_of
 from tenon.inference.billing import service
 from tenon.inference.billing.contracts import BudgetDraft, Mode, Period, Price, PriceDraft

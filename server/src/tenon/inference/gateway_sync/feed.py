@@ -112,7 +112,7 @@ class Feed:
         except ValueError:
             return
         async with self._sync.system() as session:
-            await identity.ask_for_keys(session, issuer)
+            await identity.request_key_refresh(session, issuer)
 
     async def _catch_up(self, known: int, known_origin: str) -> AsyncIterator[wire.Update]:
         async with self._sync.system() as session:
@@ -141,7 +141,7 @@ class Feed:
             keys = await identity.gateway_keys_between(session, 0, head, SNAPSHOT_KEYS_MAX)
             tables = await models.routing_between(session, 0, head)
             governed = await governance_between(session, 0, head)
-            issuers = await identity.issuers_between(session, 0, head)
+            issuers = await identity.list_issuers_between(session, 0, head)
         snapshot = wire.Snapshot(
             origin=origin,
             keys=[messages.key_record(key) for key in keys],
@@ -164,7 +164,7 @@ class Feed:
             upto = keys[-1].revision if more else head
             tables = await models.routing_between(session, after, upto)
             governed = await governance_between(session, after, upto)
-            issuers = await identity.issuers_between(session, after, upto)
+            issuers = await identity.list_issuers_between(session, after, upto)
         updates = [_update(key.revision, key.changed_at, key=messages.key_record(key)) for key in keys]
         updates += [_update(table.revision, table.changed_at, routing=messages.routing_table(table)) for table in tables]
         updates += [_update(each.revision, each.changed_at, governance=message) for each, message in governed]

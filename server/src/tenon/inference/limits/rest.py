@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from tenon.core.audit import AuditEvent
-from tenon.core.audit.doors import Change, DryRun, IdempotencyKey, change_once, database_of, rehearse
+from tenon.core.audit.http_writes import Change, DryRun, IdempotencyKey, change_once, database_of, dry_run_change
 from tenon.core.context import Context, context_of
 from tenon.inference.limits import service
 from tenon.inference.limits.contracts import Limit, LimitDraft, Subject
@@ -86,7 +86,7 @@ async def delete_limit(request: Request, limit_id: UUID, idempotency_key: Idempo
 
 async def _make(request: Request, ctx: Context, dry_run: bool, intent: AuditEvent, key: str, change: Change) -> Response:
     if dry_run:
-        return await rehearse(request, ctx, change, lambda session: service.list_limits(session, ctx), _difference)
+        return await dry_run_change(request, ctx, change, lambda session: service.list_limits(session, ctx), _difference)
     return await change_once(request, ctx, intent, key, change)
 
 

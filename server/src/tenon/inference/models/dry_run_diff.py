@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from tenon.core.context import Context
-from tenon.core.identity import CallerGroup, callers
+from tenon.core.identity import CallerGroup, list_model_callers
 from tenon.inference.models import service
 from tenon.inference.models.contracts import Endpoint, Model
 from tenon.inference.models.endpoint_validation import OPERATIONS
@@ -36,7 +36,7 @@ async def take_snapshot(session: WriteSession, ctx: Context) -> RoutingSnapshot:
     """The tenant's routing as this transaction sees it."""
     endpoints = {endpoint.id: endpoint for endpoint in await service.list_endpoints(session, ctx)}
     models = {model.name: model for model in await service.list_models(session, ctx)}
-    return RoutingSnapshot(endpoints, models, tuple(await callers(session, ctx)))
+    return RoutingSnapshot(endpoints, models, tuple(await list_model_callers(session, ctx)))
 
 
 def diff(before: RoutingSnapshot, after: RoutingSnapshot) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.responses import Response
 
 from tenon.core.audit import AuditEvent
-from tenon.core.audit.doors import Change, DryRun, IdempotencyKey, change_once, database_of, rehearse
+from tenon.core.audit.http_writes import Change, DryRun, IdempotencyKey, change_once, database_of, dry_run_change
 from tenon.core.context import Context, context_of
 from tenon.inference.models import dry_run_diff, service
 from tenon.inference.models.contracts import (
@@ -192,7 +192,7 @@ async def delete_model(request: Request, name: str, idempotency_key: Idempotency
 
 async def _change_or_dry_run(request: Request, ctx: Context, dry_run: bool, intent: AuditEvent, key: str, change: Change) -> Response:
     if dry_run:
-        return await rehearse(request, ctx, change, lambda session: dry_run_diff.take_snapshot(session, ctx), dry_run_diff.diff)
+        return await dry_run_change(request, ctx, change, lambda session: dry_run_diff.take_snapshot(session, ctx), dry_run_diff.diff)
     return await change_once(request, ctx, intent, key, change)
 
 

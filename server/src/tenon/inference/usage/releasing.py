@@ -27,7 +27,7 @@ from tenon.kit.ids import uuid7
 
 QUARANTINED_SHOWN_MAX = 1_000
 BATCH = 500
-REST_SECONDS = 2.0
+POLL_INTERVAL_SECONDS = 2.0
 log = structlog.get_logger(__name__)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from tenon.core.audit import AuditEvent
-from tenon.core.audit.doors import IdempotencyKey, change_once, database_of
+from tenon.core.audit.http_writes import IdempotencyKey, change_once, database_of
 from tenon.core.context import context_of
 from tenon.inference.usage import releasing, service
 from tenon.inference.usage.contracts import UsageFilter

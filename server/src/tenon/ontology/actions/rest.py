@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from tenon.core.audit.doors import IdempotencyKey, database_of
+from tenon.core.audit.http_writes import IdempotencyKey, database_of
 from tenon.core.context import context_of
 from tenon.kit import canonical
+from tenon.kit.idempotent_http import json_answer
 from tenon.kit.pagination import PAGE_SIZE_DEFAULT
-from tenon.kit.web import json_answer
 from tenon.ontology.actions.contracts import ActionRequest, State
 from tenon.ontology.actions.proposals import commands, queries
 

@@ -16,7 +16,7 @@ from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Context
 from tenon.kit.database import Database, WriteSession
 from tenon.kit.database.sessions import Isolation
-from tenon.kit.web import json_answer, stored_answer
+from tenon.kit.idempotent_http import json_answer, stored_answer
 
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", description="Repeat a request with the same key to get the same answer.")]
 DryRun = Annotated[
@@ -56,11 +56,11 @@ async def change_once(
     return json_answer((status, answer if replayed else answer | (once_shown or {}), replayed))
 
 
-class _Undone(Exception):
+class _RolledBack(Exception):
     """Takes a rehearsal's transaction back."""
 
 
-async def rehearse(
+async def dry_run_change(
     request: Request, ctx: Context, change: Change, look: Callable[[WriteSession], Awaitable[T]], differ: Callable[[T, T], dict[str, Any]]
 ) -> Response:
     """Run `change` in a transaction that is undone, and answer what `look` sees differently after it.
@@ -73,6 +73,6 @@ async def rehearse(
             status, _ = await change(session)
             await session.execute("set constraints all immediate")  # what a commit would look at
             after = await look(session)
-            raise _Undone
-    except _Undone:
+            raise _RolledBack
+    except _RolledBack:
         return json_answer((200, {"dry_run": True, "would_answer": status, "difference": differ(before, after)}, False))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
-from tenon.core.audit import merkle, repository
+from tenon.core.audit import repository
+from tenon.core.audit.log import merkle
 from tenon.kit.database import WriteSession
 
 

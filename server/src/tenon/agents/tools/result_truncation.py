@@ -18,7 +18,7 @@ _CUTTABLE = {
 }
 
 
-def fitting(answer: bytes | dict[str, Any]) -> dict[str, Any]:
+def truncated_to_fit(answer: bytes | dict[str, Any]) -> dict[str, Any]:
     """The answer as an object of at most RESULT_BYTES_MAX; `truncated` says what was cut. Raises Invalid when nothing can be."""
     size = len(answer) if isinstance(answer, bytes) else None
     found = json.loads(answer) if isinstance(answer, bytes) else canonical.plain(answer)

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from tenon.agents.tools.contracts import Desk, Tool
+from tenon.agents.tools.contracts import Tool, ToolContext
 from tenon.agents.tools.service import Toolbox
 from tenon.core.context import Context, context_of
 from tenon.kit import telemetry
@@ -110,7 +110,7 @@ class _Door:
     @property
     def _toolbox(self) -> Toolbox:
         if self._made is None:
-            self._made = Toolbox(Desk(objects_of({"app": self._app}), self._app.state.database))
+            self._made = Toolbox(ToolContext(objects_of({"app": self._app}), self._app.state.database))
         return self._made
 
 

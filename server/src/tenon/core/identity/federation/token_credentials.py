@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.engine import RowMapping
 
 from tenon.core.identity import repository
-from tenon.core.identity.tokens import TokenRefused, Unverified, Verifier, compile_verifier
+from tenon.core.identity.federation.token_verification import TokenRefused, Unverified, Verifier, compile_verifier
 from tenon.kit.database import Database
 from tenon.kit.lru import LruCache
 
@@ -13,11 +13,11 @@ ISSUERS_MAX = 8  # of one name and audience; more signatures are not checked for
 COMPILED_MAX = 1_000
 
 
-class TokenNotBelieved(Exception):
+class TokenRejected(Exception):
     """For nobody outside: the sentence says which check failed."""
 
 
-class Federated:
+class TokenCredentials:
     """Looks up and verifies under the login `auth`. Compiled issuers are kept by their revision."""
 
     def __init__(self, auth: Database) -> None:
@@ -25,11 +25,11 @@ class Federated:
         self._compiled: LruCache[tuple[str, int], Verifier | None] = LruCache(COMPILED_MAX)
 
     async def credential(self, token: bytes, now_unix_ms: int) -> tuple[RowMapping, int]:
-        """(the credential's record, the instant from which the token is refused). Raises TokenNotBelieved."""
+        """(the credential's record, the instant from which the token is refused). Raises TokenRejected."""
         try:
             unverified = Unverified.parse(token)
         except TokenRefused as refused:
-            raise TokenNotBelieved(refused.reason) from None
+            raise TokenRejected(refused.reason) from None
         async with self._auth.system() as session:
             rows = await session.rows(repository.ISSUERS_NAMED, {"issuer": unverified.claimed_issuer or ""})
             verifiers = [(row, verifier) for row in rows if (verifier := self._verifier(row)) is not None]
@@ -50,7 +50,7 @@ class Federated:
                 else:
                     found.append((record, claims.expires_unix_ms))
         if len(found) != 1:
-            raise TokenNotBelieved("ambiguous" if found else reason)
+            raise TokenRejected("ambiguous" if found else reason)
         return found[0]
 
     def _verifier(self, row: RowMapping) -> Verifier | None:

@@ -14,7 +14,7 @@ from tenon.kit.database import WriteSession
 _SOMEBODY = UUID(int=0)
 
 
-async def callers(session: WriteSession, ctx: Context) -> list[CallerGroup]:
+async def list_model_callers(session: WriteSession, ctx: Context) -> list[CallerGroup]:
     """Usable keys whose principals may call models, grouped by what they may call."""
     authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
     groups: dict[tuple[tuple[str, ...], frozenset[str], tuple[str, ...]], tuple[int, tuple[str, ...]]] = {}

@@ -14,7 +14,7 @@ PERIOD_SECONDS = 3_600.0
 IDEMPOTENCY_DAYS = 30
 
 
-class Housekeeping:
+class DatabaseMaintenance:
     """Runs as the login `migrate`, which owns the tables. A second replica repeats it and finds nothing to do."""
 
     def __init__(self, migrate: Database) -> None:
@@ -35,6 +35,6 @@ class Housekeeping:
                     made += await schema.make_history_partitions(session, tenant, self._migrate.names)
             except NotFound:  # no ontology yet
                 continue
-        telemetry.logger().info("housekeeping.done", partitions_made=made, answers_removed=removed)
+        telemetry.logger().info("database_maintenance.done", partitions_made=made, answers_removed=removed)
         self._done_at = time.monotonic()
         return 0

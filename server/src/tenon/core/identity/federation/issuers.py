@@ -14,7 +14,7 @@ from tenon.core.audit.contracts import AuditEvent
 from tenon.core.context import Context
 from tenon.core.identity import repository
 from tenon.core.identity.contracts import IssuerRequest, TrustedIssuer
-from tenon.core.identity.tokens import ALGORITHMS, SUBJECT_BYTES_MAX
+from tenon.core.identity.federation.token_verification import ALGORITHMS, SUBJECT_BYTES_MAX
 from tenon.core.policy import Action, Resource, authorize
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import Conflict, ErrorCode, Invalid, NotFound
@@ -75,7 +75,7 @@ async def check_subject(session: WriteSession, ctx: Context, issuer: UUID, subje
         raise Conflict(ErrorCode.SUBJECT_TAKEN, "This subject has a credential already. Revoke it first.")
 
 
-async def issuers_between(session: WriteSession, after: int, upto: int) -> list[TrustedIssuer]:
+async def list_issuers_between(session: WriteSession, after: int, upto: int) -> list[TrustedIssuer]:
     """All tenants' issuers with revision in (after, upto], in revision order; disabled ones too. For the login `sync`."""
     rows = await session.rows(repository.ISSUERS_BETWEEN, {"after": after, "upto": upto})
     return [
@@ -87,7 +87,7 @@ async def issuers_between(session: WriteSession, after: int, upto: int) -> list[
     ]  # fmt: skip
 
 
-async def ask_for_keys(session: WriteSession, issuer: UUID) -> None:
+async def request_key_refresh(session: WriteSession, issuer: UUID) -> None:
     """A gateway met a token with a key that it does not know: fetch before the time, but not again and again. For the login `sync`."""
     await session.execute(repository.ASK_FOR_KEYS, {"id": issuer})
 

@@ -8,7 +8,8 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from tenon.core.audit import rest, verification
+from tenon.core.audit import rest
+from tenon.core.audit.verification import evidence_packs
 from tenon.core.context.contracts import SCOPE_KEY
 from tenon.entrypoints.api import problems
 from tenon.kit.errors import TenonError
@@ -93,7 +94,7 @@ async def test_a_receipt_for_auditors_and_for_who_did_it(client, audit_log, tmp_
     (entry,) = await audit_log.signed(audit_log.contexts[0], 1)
     answer = await get(client, f"receipts/{entry}", who)
     (tmp_path / "r").write_bytes(answer.content)
-    report = verification.verify_pack(tmp_path / "r", audit_log.public_key)
+    report = evidence_packs.verify_pack(tmp_path / "r", audit_log.public_key)
     assert (answer.status_code, report.ok, report.payloads_missing) == (200, True, 0)
 
 
@@ -101,6 +102,6 @@ async def test_a_pack_verifies_and_its_export_is_recorded(client, audit_log, tmp
     await audit_log.signed(audit_log.contexts[0], 3)
     answer = await get(client, "evidence", resource_id="t-1")
     (tmp_path / "p.zip").write_bytes(answer.content)
-    report = verification.verify_pack(tmp_path / "p.zip", audit_log.public_key)
+    report = evidence_packs.verify_pack(tmp_path / "p.zip", audit_log.public_key)
     assert (report.ok, len(report.indices)) == (True, 1)
     assert (await get(client, "entries", action="audit.export")).json()["entries"]

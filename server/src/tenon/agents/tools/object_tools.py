@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from tenon.agents.tools import schemas
-from tenon.agents.tools.contracts import Desk, Tool
+from tenon.agents.tools.contracts import Tool, ToolContext
 from tenon.agents.tools.errors import invalid_arguments
 from tenon.core.context import Context
 from tenon.ontology.objects.visibility import View, VisibleType
@@ -38,8 +38,8 @@ def tools(view: View) -> list[Tool]:
 
 
 def _list_types() -> Tool:
-    async def run(desk: Desk, ctx: Context, arguments: Arguments) -> bytes:
-        return await desk.objects.catalogue(ctx)
+    async def run(tool_context: ToolContext, ctx: Context, arguments: Arguments) -> bytes:
+        return await tool_context.objects.catalogue(ctx)
 
     text = "The object types there are, with their properties, keys and links. Call this first."
     return Tool("list_object_types", text, {"type": "object", "properties": {}, "additionalProperties": False}, run)
@@ -78,38 +78,38 @@ def _follow(kinds: dict[str, VisibleType]) -> Tool:
     return Tool("follow_link", text, schemas.follow_schema(kinds), _follow_link)
 
 
-async def _by_type(run: Any, desk: Desk, ctx: Context, arguments: Arguments) -> bytes:
+async def _by_type(run: Any, tool_context: ToolContext, ctx: Context, arguments: Arguments) -> bytes:
     rest = {name: value for name, value in arguments.items() if name != "type"}
-    found: bytes = await run(desk, ctx, rest, type_name=arguments["type"])
+    found: bytes = await run(tool_context, ctx, rest, type_name=arguments["type"])
     return found
 
 
-async def _search(desk: Desk, ctx: Context, arguments: Arguments, *, type_name: str) -> bytes:
-    return await desk.objects.list(
+async def _search(tool_context: ToolContext, ctx: Context, arguments: Arguments, *, type_name: str) -> bytes:
+    return await tool_context.objects.list(
         ctx, type_name, filter=arguments.get("filter"), sort=arguments.get("sort", ()), first=arguments.get("first", PAGE_DEFAULT),
         after=arguments.get("after"), fields=arguments.get("fields"),
     )  # fmt: skip
 
 
-async def _get(desk: Desk, ctx: Context, arguments: Arguments, *, type_name: str) -> bytes:
+async def _get(tool_context: ToolContext, ctx: Context, arguments: Arguments, *, type_name: str) -> bytes:
     if ("id" in arguments) == ("key" in arguments):
         raise invalid_arguments("Give either the id or the key.", "id")
     if "id" in arguments:
-        return await desk.objects.get(ctx, type_name, arguments["id"], fields=arguments.get("fields"))
-    return await desk.objects.get_by_key(ctx, type_name, arguments["key"], fields=arguments.get("fields"))
+        return await tool_context.objects.get(ctx, type_name, arguments["id"], fields=arguments.get("fields"))
+    return await tool_context.objects.get_by_key(ctx, type_name, arguments["key"], fields=arguments.get("fields"))
 
 
-async def _aggregate(desk: Desk, ctx: Context, arguments: Arguments, *, type_name: str) -> bytes:
-    return await desk.objects.aggregate(
+async def _aggregate(tool_context: ToolContext, ctx: Context, arguments: Arguments, *, type_name: str) -> bytes:
+    return await tool_context.objects.aggregate(
         ctx, type_name, filter=arguments.get("filter"), group_by=arguments.get("group_by", ()), measures=arguments.get("measures"),
         sort=arguments.get("sort", ()), first=arguments.get("first"),
     )  # fmt: skip
 
 
-async def _follow_link(desk: Desk, ctx: Context, arguments: Arguments) -> bytes:
-    kind = await desk.objects.type(ctx, arguments["type"])
+async def _follow_link(tool_context: ToolContext, ctx: Context, arguments: Arguments) -> bytes:
+    kind = await tool_context.objects.type(ctx, arguments["type"])
     one = arguments["link"] in kind.ones
-    return await desk.objects.follow(
+    return await tool_context.objects.follow(
         ctx, kind.name, arguments["id"], arguments["link"], filter=arguments.get("filter"), sort=arguments.get("sort", ()),
         first=arguments.get("first", None if one else PAGE_DEFAULT), after=arguments.get("after"), fields=arguments.get("fields"),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from tenon.agents.tools.contracts import Desk, Tool
+from tenon.agents.tools.contracts import Tool, ToolContext
 from tenon.agents.tools.errors import invalid_arguments
 from tenon.core.context import Context
 from tenon.ontology import actions
@@ -55,8 +55,8 @@ def proposal_tools() -> list[Tool]:
 def _simulate(action: Mapping[str, Any]) -> Tool:
     name = action["name"]
 
-    async def run(desk: Desk, ctx: Context, arguments: Arguments) -> dict[str, Any]:
-        return await actions.simulate(desk.database, ctx, ActionRequest(name, dict(arguments)))
+    async def run(tool_context: ToolContext, ctx: Context, arguments: Arguments) -> dict[str, Any]:
+        return await actions.simulate(tool_context.database, ctx, ActionRequest(name, dict(arguments)))
 
     text = f"See the exact diff that {name} would make now, and whether it needs approval. Changes nothing. {action['description']}"
     return Tool(f"{SIMULATE}{name}", text.strip(), action["parameters"], run, checked_here=False)
@@ -65,12 +65,12 @@ def _simulate(action: Mapping[str, Any]) -> Tool:
 def _propose(action: Mapping[str, Any]) -> Tool:
     name = action["name"]
 
-    async def run(desk: Desk, ctx: Context, arguments: Arguments) -> dict[str, Any]:
+    async def run(tool_context: ToolContext, ctx: Context, arguments: Arguments) -> dict[str, Any]:
         key = arguments.get(KEY_ARGUMENT, str(uuid4()))
         if not isinstance(key, str):
             raise invalid_arguments("An idempotency key is text.", KEY_ARGUMENT)
         given = {argument: value for argument, value in arguments.items() if argument != KEY_ARGUMENT}
-        _, proposal, _ = await actions.propose(desk.database, ctx, ActionRequest(name, given), key=key)
+        _, proposal, _ = await actions.propose(tool_context.database, ctx, ActionRequest(name, given), key=key)
         return proposal
 
     schema = dict(action["parameters"])
@@ -84,13 +84,13 @@ def _propose(action: Mapping[str, Any]) -> Tool:
     return Tool(f"{PROPOSE}{name}", text.strip(), schema, run, read_only=False, checked_here=False)
 
 
-async def _get(desk: Desk, ctx: Context, arguments: Arguments) -> dict[str, Any]:
-    return await actions.get(desk.database, ctx, _id(arguments))
+async def _get(tool_context: ToolContext, ctx: Context, arguments: Arguments) -> dict[str, Any]:
+    return await actions.get(tool_context.database, ctx, _id(arguments))
 
 
-async def _watch(desk: Desk, ctx: Context, arguments: Arguments) -> dict[str, Any]:
+async def _watch(tool_context: ToolContext, ctx: Context, arguments: Arguments) -> dict[str, Any]:
     known, seconds = State(arguments["known_state"]), float(arguments.get("wait_seconds", WATCH_SECONDS_MAX))
-    return await actions.watch(desk.database, ctx, _id(arguments), known=known, wait_seconds=seconds)
+    return await actions.watch(tool_context.database, ctx, _id(arguments), known=known, wait_seconds=seconds)
 
 
 def _id(arguments: Arguments) -> UUID:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from tenon.core.identity.tokens import ALGORITHMS, TokenRefused, compile_verifier, strict_json
+from tenon.core.identity.federation.token_verification import ALGORITHMS, TokenRefused, compile_verifier, strict_json
 from tenon.kit.ip_reach import Address, Reach, judge
 
 SECONDS_MAX = 5.0

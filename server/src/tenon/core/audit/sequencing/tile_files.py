@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from tenon.core.audit import trees
-from tenon.core.audit.merkle import HASH_BYTES, Node, home_of
-from tenon.core.audit.notes import ROOT_LOG
-from tenon.core.audit.sequencer import Head
+from tenon.core.audit.log.merkle import HASH_BYTES, Node, home_of
+from tenon.core.audit.log.signed_notes import ROOT_LOG
+from tenon.core.audit.sequencing import stored_trees
+from tenon.core.audit.sequencing.sequencer import Head
 from tenon.kit.database import WriteSession
 
 TILE_WIDTH = 256
@@ -85,7 +85,7 @@ async def publish(session: WriteSession, directory: Path, head: Head) -> None:
     for at in range(0, len(waiting), _TILES_AT_ONCE):
         batch = waiting[at : at + _TILES_AT_ONCE]
         homes = [home_of(node) for tile in batch for node in tile.nodes]
-        stored = await trees.stored_nodes(session, head.tenant, head.generation, homes)
+        stored = await stored_trees.stored_nodes(session, head.tenant, head.generation, homes)
         for tile in batch:
             start = tile.level * TILE_LEVEL * HASH_BYTES
             hashes = b"".join(stored(home_of(node))[start : start + HASH_BYTES] for node in tile.nodes)

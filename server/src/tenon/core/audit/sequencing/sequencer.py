@@ -16,11 +16,13 @@ from uuid import UUID
 
 from sqlalchemy.engine import RowMapping
 
-from tenon.core.audit import merkle, metrics, repository, trees
-from tenon.core.audit.entries import entry_bytes
-from tenon.core.audit.journal import Journal, Signed
-from tenon.core.audit.merkle import Frontier
-from tenon.core.audit.notes import ROOT_LOG, Signer, checkpoint_text, continuation, origin
+from tenon.core.audit import metrics, repository
+from tenon.core.audit.log import merkle
+from tenon.core.audit.log.checkpoint_journal import Journal, Signed
+from tenon.core.audit.log.entry_encoding import entry_bytes
+from tenon.core.audit.log.merkle import Frontier
+from tenon.core.audit.log.signed_notes import ROOT_LOG, Signer, checkpoint_text, continuation, origin
+from tenon.core.audit.sequencing import stored_trees
 from tenon.kit import clock, telemetry
 from tenon.kit.database import Database, WriteSession
 from tenon.kit.ids import uuid_from_digest
@@ -161,7 +163,7 @@ class Sequencer:
         if signed.size == tree["signed_size"] and tree["signed_root"] is not None and signed.root == bytes(tree["signed_root"]):
             return True
         try:
-            return await trees.root_at(session, tree["tenant_id"], generation, signed.size) == signed.root
+            return await stored_trees.root_at(session, tree["tenant_id"], generation, signed.size) == signed.root
         except KeyError:
             return False
 

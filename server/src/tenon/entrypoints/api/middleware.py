@@ -30,7 +30,7 @@ SECONDS = Histogram(
 )
 
 
-class Gate:
+class RequestMiddleware:
     """Wraps the whole application."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator, *, sample_ratio: float) -> None:

@@ -15,13 +15,16 @@ from uuid import UUID
 
 from sqlalchemy.engine import RowMapping
 
-from tenon.core.audit import merkle, publishing, repository, verification
-from tenon.core.audit.entries import entry_bytes, payload_hash
-from tenon.core.audit.journal import Journal
-from tenon.core.audit.merkle import HASH_BYTES, Frontier
-from tenon.core.audit.notes import ROOT_LOG
-from tenon.core.audit.publishing import Tile
-from tenon.core.audit.verification import Problem
+from tenon.core.audit import repository
+from tenon.core.audit.log import merkle
+from tenon.core.audit.log.checkpoint_journal import Journal
+from tenon.core.audit.log.entry_encoding import entry_bytes, payload_hash
+from tenon.core.audit.log.merkle import HASH_BYTES, Frontier
+from tenon.core.audit.log.signed_notes import ROOT_LOG
+from tenon.core.audit.sequencing import tile_files
+from tenon.core.audit.sequencing.tile_files import Tile
+from tenon.core.audit.verification import evidence_packs
+from tenon.core.audit.verification.evidence_packs import Problem
 from tenon.kit.database import Database, WriteSession
 from tenon.kit.settings import Settings
 
@@ -57,7 +60,7 @@ async def verify_database(session: WriteSession, directory: Path, public_key: st
         if signed.tenant not in kept and signed.generation == generation:
             problems.append(Problem("audit_tree", f"the signed log of tenant {signed.tenant} is not in the database"))
     for row in rows:
-        tree = _Tree(row["tenant_id"], generation, publishing.folder_of(directory, generation, row["tenant_id"]))
+        tree = _Tree(row["tenant_id"], generation, tile_files.folder_of(directory, generation, row["tenant_id"]))
         heads = await _checkpoints(session, tree, public_key, problems)
         if tree.tenant in journal.latest and journal.latest[tree.tenant].generation == generation:
             heads.append(("journal", journal.latest[tree.tenant].size, journal.latest[tree.tenant].root))
@@ -140,12 +143,12 @@ def _payload_fits(row: Mapping[Any, Any]) -> bool:
 def _published_hashes(tree: _Tree, count: int) -> dict[int, bytes]:
     """The published leaf hashes from the frontier on."""
     found: dict[int, bytes] = {}
-    size, first = publishing.published_size(tree.folder), tree.frontier.size
-    for tile_index in range(first // publishing.TILE_WIDTH, -(-min(size, first + count) // publishing.TILE_WIDTH)):
-        width = min(publishing.TILE_WIDTH, size - tile_index * publishing.TILE_WIDTH)
-        hashes = publishing.read_tile(tree.folder, Tile(0, tile_index, width)) or b""
+    size, first = tile_files.published_size(tree.folder), tree.frontier.size
+    for tile_index in range(first // tile_files.TILE_WIDTH, -(-min(size, first + count) // tile_files.TILE_WIDTH)):
+        width = min(tile_files.TILE_WIDTH, size - tile_index * tile_files.TILE_WIDTH)
+        hashes = tile_files.read_tile(tree.folder, Tile(0, tile_index, width)) or b""
         for n in range(len(hashes) // HASH_BYTES):
-            found[tile_index * publishing.TILE_WIDTH + n] = hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]
+            found[tile_index * tile_files.TILE_WIDTH + n] = hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]
     return found
 
 
@@ -178,11 +181,11 @@ def _published(tree: _Tree, public_key: str, problems: list[Problem]) -> list[Si
     return [(str(path), head.size, head.root)]
 
 
-def _open(note: str, public_key: str) -> verification.Checkpoint | None:
+def _open(note: str, public_key: str) -> evidence_packs.Checkpoint | None:
     for line in public_key.splitlines():
         try:
-            return verification.open_checkpoint(note, line)
-        except verification.Damaged:
+            return evidence_packs.open_checkpoint(note, line)
+        except evidence_packs.Damaged:
             continue
     return None
 

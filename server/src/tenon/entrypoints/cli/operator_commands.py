@@ -13,8 +13,8 @@ from rich.console import Console
 from tenon.core import identity, tenancy
 from tenon.core.context import Context
 from tenon.core.identity import KeyKind, KeyRequest
+from tenon.entrypoints.cli import example_data
 from tenon.entrypoints.cli import installation as installations
-from tenon.entrypoints.cli import loading
 from tenon.kit.database import Database, RoleNames
 from tenon.kit.errors import ErrorCode, NotFound, TenonError
 from tenon.kit.settings import Settings, load_settings
@@ -129,13 +129,13 @@ def load(mapping: Path, tenant_name: str, data: Path | None, *, again: bool = Fa
 
     async def work(desk: Desk) -> int:
         ctx = await desk.operator_of(tenant_name)
-        folder = data or (loading.fetch_airline() if mapping.resolve().parent == loading.AIRLINE else mapping.resolve().parent)
+        folder = data or (example_data.fetch_airline() if mapping.resolve().parent == example_data.AIRLINE else mapping.resolve().parent)
         try:
-            reports = await loading.run_loads(desk.settings, ctx, mapping, folder, console, again=again)
+            reports = await example_data.run_loads(desk.settings, ctx, mapping, folder, console, again=again)
         except asyncio.CancelledError:
             console.print("Interrupted; what was committed stays. The same command goes on from there.")
             return 130
-        loading.show_reports(console, reports)
+        example_data.show_reports(console, reports)
         return 0
 
     return _command(work)
