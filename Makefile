@@ -144,7 +144,7 @@ test-crash: $(INSTALLED_DEV) $(GATEWAY) ## kill -9 of the gateway 1,000 times on
 
 .PHONY: test-revocation
 test-revocation: $(INSTALLED_DEV) $(GATEWAY) ## The delay of 1,000 revocations, from the operator's answer to the gateway's refusal
-	TENON_REVOCATIONS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_revocation.py
+	TENON_REVOCATIONS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_key_revocation.py
 
 .PHONY: test-long
 test-long: $(INSTALLED_DEV) $(GATEWAY) ## A rolling restart with ten-minute streams, then an hour without the control plane

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from tenon.kit.settings import Settings, load_settings
-from tests.collector import Collector
+from tests.otlp_collector import Collector
 from tools.testing.cleaner import Cleaner
 from tools.testing.ports import free_port
 

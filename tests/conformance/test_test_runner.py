@@ -1,4 +1,4 @@
-"""The test runner itself: red steps hide nothing, an end of any sort leaves nothing behind, and what is counted is right."""
+"""The test runner itself: red steps hide nothing, no process and no folder outlives a run, and what is counted is right."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ sys.exit(run_tests.run([{steps}], is_whole=True))
 """
 
 
-def runner(logs: Path, *given: str) -> subprocess.Popen[str]:
+def runner(logs: Path, *steps: str) -> subprocess.Popen[str]:
     """A run of these steps, each the text of a `Step`."""
-    script = RUN.format(root=str(ROOT), logs=str(logs), steps=", ".join(given))
+    script = RUN.format(root=str(ROOT), logs=str(logs), steps=", ".join(steps))
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

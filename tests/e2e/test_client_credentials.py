@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.conftest import Stack, answer
-from tests.provider import AUDIENCE, Client, Provider
+from tests.identity_provider import AUDIENCE, Client, Provider
 
 CLIENT = Client("nightly-report", "s3cret of the provider's own")
 STRANGER = Client("stranger", "also known to the provider")

@@ -1,4 +1,4 @@
-"""The control plane goes silent: the gateway serves on and keeps what it must tell; when it is heard again everything is stored, once.
+"""The control plane goes silent: the gateway goes on serving and keeps its usage records. When it is back, all of them are stored once.
 
 TENON_DOWN_SECONDS sets for how long; half a minute by default, longer is the same with a larger log.
 """
@@ -16,10 +16,10 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.canned import Canned, canned_upstream
+from tests.canned_upstream import Canned, canned_upstream
 from tests.conftest import Stack, answer
-from tests.gateways import Gateway
-from tests.processes import supervised
+from tests.gateway_process import Gateway
+from tests.supervised_processes import supervised
 
 SECONDS = float(os.environ.get("TENON_DOWN_SECONDS", "30"))
 

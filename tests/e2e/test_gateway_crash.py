@@ -1,7 +1,7 @@
 """kill -9 of the gateway at random points under load: every acknowledged call has exactly one usage record in PostgreSQL, none twice.
 
 A gateway of its own (own directory, own ports) against the installation's control plane and a quick canned upstream, so that kills land in
-every phase of a call, whole and streamed. TENON_CRASH_KILLS sets how often; two hundred by default. Every other door has the same test
+every phase of a call, whole and streamed. TENON_CRASH_KILLS sets how often; two hundred by default. Every other route has the same test
 against a control plane in memory (gateway/crates/gateway/tests/crash.rs).
 """
 
@@ -20,9 +20,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.canned import Canned, canned_upstream
+from tests.canned_upstream import Canned, canned_upstream
 from tests.conftest import Stack, answer
-from tests.gateways import Gateway
+from tests.gateway_process import Gateway
 
 KILLS = int(os.environ.get("TENON_CRASH_KILLS", "200"))
 CLIENTS = 16
@@ -97,11 +97,11 @@ async def _load(gateway: Gateway, key: str, seconds: float) -> list[str]:
 def _offer_model(stack: Stack, upstream: str) -> None:
     """An endpoint and a model of the demo tenant that lead to the canned upstream."""
     with stack.client(stack.keys["operator"]) as operator:
-        made = operator.post(
+        response = operator.post(
             "/v1/inference/endpoints", json={"name": f"canned-{uuid.uuid4().hex[:8]}", "base_url": f"http://{upstream}/v1"},
             headers={"Idempotency-Key": str(uuid.uuid4())},
         )  # fmt: skip
-        endpoint = answer(made)["id"]
+        endpoint = answer(response)["id"]
         answer(operator.put(f"/v1/inference/models/{MODEL}", json={"routes": [{"endpoint": endpoint}]},
                             headers={"Idempotency-Key": str(uuid.uuid4())}))  # fmt: skip
 
@@ -110,8 +110,8 @@ def _stored(stack: Stack, acknowledged: set[str]) -> dict[str, int]:
     """How many usage records each acknowledged call has."""
     with psycopg.connect(stack.superuser_conninfo) as connection:
         rows = connection.execute("select request_id, count(*) from tenon.usage_record where model = %s group by 1", [MODEL])
-        found = {request_id: count for request_id, count in rows}
-    return {request_id: found.get(request_id, 0) for request_id in acknowledged} | {r: n for r, n in found.items() if n > 1}
+        counts = {request_id: count for request_id, count in rows}
+    return {request_id: counts.get(request_id, 0) for request_id in acknowledged} | {r: n for r, n in counts.items() if n > 1}
 
 
 def _wait_until_stored(stack: Stack, acknowledged: set[str]) -> None:

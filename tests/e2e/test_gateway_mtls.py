@@ -15,11 +15,11 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.canned import Canned, canned_upstream
+from tests.canned_upstream import Canned, canned_upstream
 from tests.certificates import Authority, Files
 from tests.conftest import Stack, answer
-from tests.gateways import Gateway
-from tests.wire import Wire
+from tests.gateway_process import Gateway
+from tests.tcp_proxy import TcpProxy
 from tools.testing.ports import free_port
 
 MODEL = "mutual"
@@ -32,7 +32,7 @@ def upstream() -> Iterator[Canned]:
 
 
 class ControlPlane:
-    """A second gRPC server of the installation, this one with TLS, behind a wire that can be cut."""
+    """A second gRPC server of the installation, this one with TLS, behind a proxy that can be cut."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self.own, self.gateways = Authority("control"), Authority("gateways")
@@ -47,12 +47,12 @@ class ControlPlane:
         command = [sys.executable, "-m", "tenon.entrypoints.sync"]
         self._process = subprocess.Popen(command, env=os.environ | {"TENON_CONFIG": str(config)}, stdout=self._log, stderr=self._log)
         until(lambda: _listens(port), "the control plane listens")
-        self.wire = Wire(port)
+        self.proxy = TcpProxy(port)
 
     def gateway(self, stack: Stack, directory: Path, *, identity: Files | None, trusted: Authority | None = None) -> Gateway:
         """A gateway that is to reach this control plane by its name."""
         ca = Files(directory / "trust").put((b"", b""), trusted or self.own).authorities
-        environment = {"TENON_GATEWAY_CONTROL_URL": f"https://localhost:{self.wire.port}", "TENON_GATEWAY_CONTROL_CA_FILE": str(ca)}
+        environment = {"TENON_GATEWAY_CONTROL_URL": f"https://localhost:{self.proxy.port}", "TENON_GATEWAY_CONTROL_CA_FILE": str(ca)}
         if identity:
             environment |= {
                 "TENON_GATEWAY_CONTROL_CERT_FILE": str(identity.certificate),
@@ -61,7 +61,7 @@ class ControlPlane:
         return Gateway(stack, directory, **environment)
 
     def close(self) -> None:
-        self.wire.close()
+        self.proxy.close()
         self._process.terminate()
         self._process.wait(30)
         self._log.close()
@@ -94,8 +94,8 @@ def until(seen: Callable[[], bool], what: str, seconds: float = 30) -> None:
 def _offer(stack: Stack, upstream: Canned) -> None:
     with stack.client(stack.keys["operator"]) as operator:
         body = {"name": f"{MODEL}-{uuid.uuid4().hex[:8]}", "base_url": f"http://{upstream.address}/v1"}
-        made = operator.post("/v1/inference/endpoints", json=body, headers={"Idempotency-Key": str(uuid.uuid4())})
-        routes = {"routes": [{"endpoint": answer(made)["id"]}]}
+        response = operator.post("/v1/inference/endpoints", json=body, headers={"Idempotency-Key": str(uuid.uuid4())})
+        routes = {"routes": [{"endpoint": answer(response)["id"]}]}
         answer(operator.put(f"/v1/inference/models/{MODEL}", json=routes, headers={"Idempotency-Key": str(uuid.uuid4())}))
 
 
@@ -103,7 +103,7 @@ def _call(stack: Stack, gateway: Gateway) -> str:
     """One call; its request id."""
     with gateway.client(stack.keys["editor"]) as client:
         body = {"model": MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]}
-        until(lambda: MODEL in client.get("/v1/models").text, "the gateway hears of the model")
+        until(lambda: MODEL in client.get("/v1/models").text, "the gateway lists the model")
         response = client.post("/v1/chat/completions", json=body)
         assert response.status_code == 200, response.text
         return str(response.headers["x-request-id"])
@@ -111,8 +111,8 @@ def _call(stack: Stack, gateway: Gateway) -> str:
 
 def _is_stored(stack: Stack, request_id: str) -> bool:
     with psycopg.connect(stack.superuser_conninfo) as connection:
-        found = connection.execute("select count(*) from tenon.usage_record where request_id = %s", [request_id]).fetchone()
-    return found == (1,)
+        row = connection.execute("select count(*) from tenon.usage_record where request_id = %s", [request_id]).fetchone()
+    return row == (1,)
 
 
 def _readyz(gateway: Gateway) -> str:
@@ -122,7 +122,7 @@ def _readyz(gateway: Gateway) -> str:
         return ""
 
 
-def test_a_gateway_with_its_certificate_hears_serves_and_ships(
+def test_a_gateway_with_its_certificate_syncs_serves_and_ships(
     stack: Stack, upstream: Canned, control: ControlPlane, tmp_path: Path
 ) -> None:
     _offer(stack, upstream)
@@ -134,7 +134,7 @@ def test_a_gateway_with_its_certificate_hears_serves_and_ships(
         # Half a change: a new certificate beside the old key is no pair, and the pair before goes on.
         pair = control.gateways.issue("gateway-1")
         identity.certificate.write_bytes(pair[0])
-        control.wire.cut()
+        control.proxy.cut()
         until(lambda: gateway.readiness() != "ready", "the cut is noticed")
         until(lambda: gateway.readiness() == "ready", "it is back with the old pair")
         assert str(identity.certificate) in gateway.log()
@@ -145,7 +145,7 @@ def test_a_gateway_with_its_certificate_hears_serves_and_ships(
         stale = Files(tmp_path / "stale").put((old.certificate.read_bytes(), old.key.read_bytes()), control.own)
         identity.put(control.gateways.issue("gateway-1"), control.own)
         control.files.put(control.own.issue("control"), control.gateways)
-        control.wire.cut()
+        control.proxy.cut()
         until(lambda: gateway.readiness() != "ready", "the cut is noticed")
         until(lambda: gateway.readiness() == "ready", "it is back with what is new")
         second = _call(stack, gateway)
@@ -166,7 +166,7 @@ def test_a_gateway_without_the_right_certificate_is_refused_and_says_why(
     )
 
 
-def test_a_control_plane_that_nobody_vouches_for_is_told_nothing(stack: Stack, control: ControlPlane, tmp_path: Path) -> None:
+def test_a_control_plane_of_an_unknown_authority_receives_nothing(stack: Stack, control: ControlPlane, tmp_path: Path) -> None:
     identity = Files(tmp_path / "identity").put(control.gateways.issue("gateway-1"), control.own)
     gateway = control.gateway(stack, tmp_path / "gateway", identity=identity, trusted=Authority("another"))
     _is_refused(gateway, "UnknownIssuer")

@@ -16,20 +16,20 @@ import pytest
 
 from tenon.kit.database import embedded
 from tests.conftest import TENON, Stack
-from tests.processes import supervised
+from tests.supervised_processes import supervised
 from tools.testing.ports import free_port
 
 
 @pytest.fixture
 def bare() -> Iterator[Stack]:
-    made = Stack.fresh()
-    yield made
-    made.remove()
+    stack = Stack.fresh()
+    yield stack
+    stack.remove()
 
 
 def processes_of(stack: Stack) -> list[str]:
     """Command lines of every process that belongs to this installation."""
-    found, marks = [], [str(stack.directory), *stack.environment.values()]
+    commands, marks = [], [str(stack.directory), *stack.environment.values()]
     for entry in Path("/proc").iterdir():
         try:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace") if entry.name.isdigit() else ""
@@ -37,11 +37,11 @@ def processes_of(stack: Stack) -> list[str]:
         except OSError:
             continue
         if command and str(os.getpid()) != entry.name and (any(mark in command for mark in marks) or str(stack.directory) in environment):
-            found.append(command)
-    return found
+            commands.append(command)
+    return commands
 
 
-def gone(stack: Stack, seconds: float = 10) -> bool:
+def is_gone(stack: Stack, seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
     while processes_of(stack) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -54,7 +54,7 @@ def test_up_twice_and_down(bare: Stack) -> None:
     again = bare.tenon("up", "--detach", "--no-demo", check=False)
     assert (again.returncode, "runs here already" in again.stdout, "make down" in again.stdout) == (1, True, True)
     assert "stopped" in bare.tenon("down").stdout
-    assert gone(bare)
+    assert is_gone(bare)
     started = time.monotonic()
     bare.tenon("up", "--detach", "--no-demo")
     assert time.monotonic() - started < 60
@@ -70,7 +70,7 @@ def test_ctrl_c_leaves_nothing(bare: Stack) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
     process.stdout.close()
-    assert gone(bare)
+    assert is_gone(bare)
 
 
 @pytest.mark.parametrize("moment_seconds", [0.5, 2.0, 4.0])
@@ -79,7 +79,7 @@ def test_a_killed_start_leaves_nothing_and_the_next_one_works(bare: Stack, momen
     time.sleep(moment_seconds)
     process.kill()
     process.wait()
-    assert gone(bare)
+    assert is_gone(bare)
     bare.tenon("up", "--detach", "--no-demo")
 
 
@@ -92,7 +92,7 @@ def test_a_taken_port_is_named_with_the_way_out(bare: Stack) -> None:
     assert refused.returncode == 1
     assert f"{host}:{port}" in refused.stdout
     assert "TENON_API_LISTEN=" in refused.stdout
-    assert gone(bare)
+    assert is_gone(bare)
 
 
 def test_a_killed_process_is_started_again(bare: Stack) -> None:
@@ -131,7 +131,7 @@ def test_the_gateway_is_restarted_without_a_refused_connection(bare: Stack) -> N
     caller.join()
     assert not failed
     bare.tenon("down")
-    assert gone(bare)
+    assert is_gone(bare)
 
 
 def test_an_external_postgres_is_used_and_left_running(bare: Stack) -> None:
@@ -147,7 +147,7 @@ def test_an_external_postgres_is_used_and_left_running(bare: Stack) -> None:
         server.stop()
 
 
-def test_a_full_disk_is_said(bare: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_named(bare: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from tenon.entrypoints.cli import up
 
     monkeypatch.setattr(up, "DISK_BYTES_MIN", 1 << 60)

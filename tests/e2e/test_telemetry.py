@@ -9,8 +9,8 @@ import uuid
 import httpx2
 import pytest
 
-from tests.collector import Collector
 from tests.conftest import Stack, answer
+from tests.otlp_collector import Collector
 
 CANARY = "Canary Passenger 4711"
 MODEL_BODY = {"model": "smollm2", "max_tokens": 4, "messages": [{"role": "user", "content": CANARY}]}
@@ -42,9 +42,9 @@ def logs(stack: Stack) -> dict[str, str]:
 def wait_for(services: set[str], trace_id: str, collector: Collector) -> set[str]:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        found = {span.service for span in collector.spans() if span.trace_id == trace_id}
-        if services <= found:
-            return found
+        services_seen = {span.service for span in collector.spans() if span.trace_id == trace_id}
+        if services <= services_seen:
+            return services_seen
         time.sleep(0.2)
     return {span.service for span in collector.spans() if span.trace_id == trace_id}
 

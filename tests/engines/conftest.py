@@ -1,4 +1,4 @@
-"""What tests with real engines share: endpoints and models made through the API, and usage records read back through it."""
+"""What tests with real engines share: endpoints and models created through the API, and usage records read back through it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import Stack, answer
 
 SHIPPED_SECONDS = 15.0
-TOLD_SECONDS = 30.0
+METRICS_SECONDS = 30.0
 
 
 @dataclass
@@ -48,27 +48,27 @@ class Operator:
         """A client of the gateway with this role's key."""
         return self.stack.client(self.stack.keys[role], f"http://{self.stack.settings.gateway_listen}")
 
-    def told(self, endpoint: str) -> dict[str, float]:
+    def engine_metrics(self, endpoint: str) -> dict[str, float]:
         """What the gateway knows from an endpoint's engine: calls_running, calls_waiting, cache_usage_ratio."""
         page = httpx2.get(f"http://{self.stack.settings.gateway_admin_listen}/metrics", timeout=5).text
-        found = re.findall(rf'^tenon_gateway_engine_(\w+){{endpoint_id="{endpoint}"}} (\S+)$', page, re.MULTILINE)
-        return {name: float(value) for name, value in found}
+        matches = re.findall(rf'^tenon_gateway_engine_(\w+){{endpoint_id="{endpoint}"}} (\S+)$', page, re.MULTILINE)
+        return {name: float(value) for name, value in matches}
 
-    def wait_told(self, endpoint: str, calls: int) -> None:
-        """Until the gateway has heard from the engine itself that so many calls run or wait there."""
-        deadline = time.monotonic() + TOLD_SECONDS
-        while (told := self.told(endpoint)).get("calls_running", 0) + told.get("calls_waiting", 0) != calls:
-            assert time.monotonic() < deadline, f"{calls} calls, the gateway heard {told}"
+    def wait_for_calls(self, endpoint: str, calls: int) -> None:
+        """Until the engine's metrics, as the gateway read them, count so many calls running or waiting."""
+        deadline = time.monotonic() + METRICS_SECONDS
+        while (metrics := self.engine_metrics(endpoint)).get("calls_running", 0) + metrics.get("calls_waiting", 0) != calls:
+            assert time.monotonic() < deadline, f"{calls} calls, the gateway knows of {metrics}"
             time.sleep(0.1)
 
     def records(self, model: str, calls: int) -> list[dict[str, Any]]:
         """The usage records of a model, oldest first, once there are so many."""
         deadline = time.monotonic() + SHIPPED_SECONDS
         while True:
-            found = answer(self.client.get("/v1/usage", params={"model": model, "limit": 200}))["records"]
-            if len(found) >= calls or time.monotonic() > deadline:
-                assert len(found) == calls, f"{len(found)} records, {calls} calls"
-                return list(reversed(found))
+            records = answer(self.client.get("/v1/usage", params={"model": model, "limit": 200}))["records"]
+            if len(records) >= calls or time.monotonic() > deadline:
+                assert len(records) == calls, f"{len(records)} records, {calls} calls"
+                return list(reversed(records))
             time.sleep(0.1)
 
 

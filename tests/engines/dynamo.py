@@ -59,7 +59,7 @@ tokenizer.save(sys.argv[1])
 
 
 def model_folder(folder: Path) -> Path:
-    """A model without weights, made in place: tokenizer, configuration, chat template."""
+    """A model without weights, created in place: tokenizer, configuration, chat template."""
     if (folder / "tokenizer.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)

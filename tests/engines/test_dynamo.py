@@ -54,10 +54,10 @@ def test_chat_is_billed_as_the_engine_counted(sdk: openai.OpenAI, operator: Oper
     whole = sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=9)
     asked = {"include_usage": True}
     chunks = list(sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=12, stream=True, stream_options=asked))  # type: ignore[call-overload]
-    told = [chunk.usage for chunk in chunks if chunk.usage]
+    usages = [chunk.usage for chunk in chunks if chunk.usage]
     assert whole.usage is not None
-    assert (whole.usage.completion_tokens, told[-1].completion_tokens) == (9, 12)
-    assert [billed(record) for record in operator.records(model, 2)] == [engines(whole.usage), engines(told[-1])]
+    assert (whole.usage.completion_tokens, usages[-1].completion_tokens) == (9, 12)
+    assert [billed(record) for record in operator.records(model, 2)] == [engines(whole.usage), engines(usages[-1])]
 
 
 def test_a_stream_without_usage_is_billed_all_the_same(sdk: openai.OpenAI, operator: Operator, model: str) -> None:
@@ -116,7 +116,7 @@ def test_a_caller_who_leaves_is_billed_what_passed(operator: Operator, tmp_path:
 
 
 def test_who_leaves_is_billed_by_the_running_numbers(operator: Operator, tmp_path: Path) -> None:
-    """The caller asked for no numbers; the gateway did, for it knows that this engine tells them along the way."""
+    """The caller asked for no numbers; the gateway did, for it knows that this engine sends them along the way."""
     name = f"dynamo-{uuid.uuid4().hex[:8]}"
     with Dynamo(tmp_path, speedup=0.2) as slow:
         operator.offer(name, slow.url, upstream_model=MODEL, serving={"abort_billing": "continuous"})
@@ -147,7 +147,7 @@ def test_the_engines_own_figures_choose_the_engine(operator: Operator, tmp_path:
             routes.append({"endpoint": endpoint, "upstream_model": MODEL})
         operator.route(name, routes, balancing={"strategy": "engine"})
         with _occupied(engines[busy]), operator.gateway("editor") as caller:
-            operator.wait_told(routes[busy]["endpoint"], calls=CALLS)
+            operator.wait_for_calls(routes[busy]["endpoint"], calls=CALLS)
             for _ in range(20):
                 assert caller.post("/v1/chat/completions", json={"model": name, "messages": MESSAGES, "max_tokens": 3}).is_success
             shares = Counter(record["endpoint_id"] for record in operator.records(name, 20))

@@ -56,7 +56,7 @@ def stream(requests=2):
         try:
             client.async_stream_infer(model, inputs(streaming=True))
         except triton.InferenceServerException:
-            break  # it is over already: why, the callback was told
+            break  # it is over already: the callback was given the reason
     reasons, pieces = [], 0
     while len(reasons) < requests:
         result, error = answers.get(timeout=20)
@@ -68,10 +68,10 @@ def stream(requests=2):
     return {"finish_reason": reasons, "pieces": pieces}
 
 try:
-    told = {"about": about, "infer": infer, "stream": stream}[sys.argv[4]]()
+    output = {"about": about, "infer": infer, "stream": stream}[sys.argv[4]]()
 except triton.InferenceServerException as error:
-    told = {"status": error.status(), "message": error.message()}
-print(json.dumps(told), flush=True)
+    output = {"status": error.status(), "message": error.message()}
+print(json.dumps(output), flush=True)
 os._exit(0)  # the thread that feeds a stream may wait for ever for a request of a stream that was refused
 """
 
@@ -90,7 +90,7 @@ def model(operator: Operator, dynamo: Dynamo) -> str:
     return name
 
 
-def told(stack: Stack, model: str, what: str, *, key: str | None = None) -> Any:
+def client_output(stack: Stack, model: str, what: str, *, key: str | None = None) -> Any:
     """What the official client makes of it, through the gateway."""
     address = stack.environment["TENON_GATEWAY_GRPC_LISTEN"]
     arguments = [str(PYTHON), "-c", CLIENT, address, stack.keys["editor"] if key is None else key, model, what]
@@ -103,8 +103,8 @@ def recorded(record: dict[str, Any]) -> tuple[str, str, bool, str]:
     return record["operation"], record["outcome"], record["streamed"], record["usage_source"]
 
 
-def test_the_server_and_the_model_are_told(stack: Stack, operator: Operator, model: str) -> None:
-    seen = told(stack, model, "about")
+def test_the_server_and_the_model_are_described(stack: Stack, operator: Operator, model: str) -> None:
+    seen = client_output(stack, model, "about")
     assert (seen["live"], seen["ready"], seen["model_ready"], seen["server"]) == (True, True, True, "tenon-gateway")
     assert (seen["inputs"], seen["outputs"]) == (["text_input", "streaming"], ["text_output", "finish_reason"]), "Dynamo's own words"
     (record,) = operator.records(model, 1)
@@ -112,13 +112,13 @@ def test_the_server_and_the_model_are_told(stack: Stack, operator: Operator, mod
 
 
 def test_an_inference_is_one_record(stack: Stack, operator: Operator, model: str) -> None:
-    assert told(stack, model, "infer") == {"finish_reason": ["length"], "outputs": ["text_output", "finish_reason"]}
+    assert client_output(stack, model, "infer") == {"finish_reason": ["length"], "outputs": ["text_output", "finish_reason"]}
     (record,) = operator.records(model, 1)
     assert recorded(record) == ("infer", "completed", False, "none"), "Dynamo counts no tokens over KServe"
 
 
 def test_a_stream_of_two_inferences_is_one_record(stack: Stack, operator: Operator, model: str) -> None:
-    seen = told(stack, model, "stream")
+    seen = client_output(stack, model, "stream")
     assert seen["finish_reason"] == ["length", "length"]
     assert seen["pieces"] >= 2 * KSERVE_TOKENS, "a message for each token"
     (record,) = operator.records(model, 1)
@@ -129,19 +129,19 @@ def test_a_stream_of_two_inferences_is_one_record(stack: Stack, operator: Operat
 def test_a_key_that_nobody_knows_is_refused(stack: Stack, operator: Operator, model: str, what: str) -> None:
     known = stack.keys["editor"]
     for key in (known[:-4] + "AAAA", "nonsense", ""):
-        assert told(stack, model, what, key=key)["status"] == "StatusCode.UNAUTHENTICATED"
-    assert told(stack, model, "infer")["finish_reason"] == ["length"]
+        assert client_output(stack, model, what, key=key)["status"] == "StatusCode.UNAUTHENTICATED"
+    assert client_output(stack, model, "infer")["finish_reason"] == ["length"]
     assert len(operator.records(model, 1)) == 1, "refused calls leave none"
 
 
 def test_a_model_that_nobody_knows_is_not_found(stack: Stack, model: str) -> None:
-    seen = told(stack, f"{model}-not", "infer")
+    seen = client_output(stack, f"{model}-not", "infer")
     assert seen["status"] == "StatusCode.NOT_FOUND"
 
 
 def test_dynamos_refusal_reaches_the_caller(stack: Stack, operator: Operator, dynamo: Dynamo) -> None:
     name = f"kserve-{uuid.uuid4().hex[:8]}"
     operator.offer(name, f"http://{dynamo.kserve}", upstream_model="no-such-model", protocol="kserve_grpc")
-    assert told(stack, name, "infer")["status"] == "StatusCode.NOT_FOUND"
+    assert client_output(stack, name, "infer")["status"] == "StatusCode.NOT_FOUND"
     (record,) = operator.records(name, 1)
     assert (record["operation"], record["outcome"], record["input_tokens"], record["output_tokens"]) == ("infer", "upstream_error", 0, 0)

@@ -59,14 +59,14 @@ def test_who_leaves_is_billed_by_the_running_numbers(operator: Operator, engine:
 
 
 def test_its_metrics_are_read(operator: Operator, engine: str) -> None:
-    """Other people's calls, past the gateway: the engine tells of them, and of their end."""
+    """Other people's calls, past the gateway: the engine's metrics show them, and their end."""
     serving = {"engine": "vllm", "metrics_url": engine.replace("/v1", "/metrics")}
     (endpoint,) = operator.offer(f"vllm-{uuid.uuid4().hex[:8]}", engine, upstream_model=MODEL, serving=serving)
-    operator.wait_told(endpoint, calls=0)
+    operator.wait_for_calls(endpoint, calls=0)
     body = {"model": MODEL, "messages": MESSAGES, "max_tokens": 4000, "stream": True, "ignore_eos": True}
     with httpx2.Client(timeout=60) as others, ExitStack() as streams:
         for _ in range(4):
             assert streams.enter_context(others.stream("POST", f"{engine}/chat/completions", json=body)).is_success
-        operator.wait_told(endpoint, calls=4)
-        assert operator.told(endpoint)["cache_usage_ratio"] > 0
-    operator.wait_told(endpoint, calls=0)
+        operator.wait_for_calls(endpoint, calls=4)
+        assert operator.engine_metrics(endpoint)["cache_usage_ratio"] > 0
+    operator.wait_for_calls(endpoint, calls=0)

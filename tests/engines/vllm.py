@@ -1,4 +1,4 @@
-"""A real vLLM on the CPU, with a small random Llama made in place: heavy (5 GB, a minute to start), so only `make test-vllm` installs and runs it."""
+"""A real vLLM on the CPU with a small random Llama: heavy (5 GB, a minute to start), so only `make test-vllm` installs and runs it."""
 
 from __future__ import annotations
 

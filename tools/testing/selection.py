@@ -12,7 +12,7 @@ from tools.testing.scheduler import ROOT
 
 EXAMPLES = """T names what to run:
   server/tests/kit                                  a folder of Python tests
-  tests/e2e/test_budgets.py                         a file of end-to-end tests (builds the gateway first)
+  tests/e2e/test_hard_budgets.py                         a file of end-to-end tests (builds the gateway first)
   server/tests/kit/test_cel.py::test_name           one Python test
   gateway/crates/limits                             a crate
   gateway/crates/gateway/tests/crash.rs             a file of Rust tests

@@ -256,7 +256,7 @@ def times() -> Iterator[Case]:
     yield "iat missing", "es256", claiming(iat=None), "accept"
     yield "lives as long as it may", "lifetime", claiming(iat=SECONDS - 100, exp=SECONDS + 500), "accept"
     yield "lives a second longer", "lifetime", claiming(iat=SECONDS - 100, exp=SECONDS + 501), "lifetime"
-    yield "tells not since when it lives", "lifetime", claiming(iat=None), "lifetime"
+    yield "does not say since when it is valid", "lifetime", claiming(iat=None), "lifetime"
     yield "issued after its end", "es256", claiming(iat=SECONDS - 10, exp=SECONDS - 20), "expired"
 
 

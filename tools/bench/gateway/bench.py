@@ -2,7 +2,7 @@
 """Measures the gateway against nginx as a plain proxy and against bare hyper, in one run, in interleaved rounds.
 
 All stand in front of the same engine and are loaded by the same program. nginx only passes bytes on. CPU is that of the whole process, control
-thread and log keeper included, from /proc/PID/stat. Standard library only. Needs `nginx`, `wrk` and a release build (made if missing).
+thread and log writer included, from /proc/PID/stat. Standard library only. Needs `nginx`, `wrk` and a release build (made if missing).
 
 Sections: requests (everything on, against nginx), features (what each costs), bodies (300 KB), translation, streams, memory.
 """
@@ -138,8 +138,8 @@ def streaming(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
     for number in range(options.rounds):
         for name, url, pid in roads if number % 2 == 0 else roads[::-1]:
             runs[name].append(streams(url, gateway.key, 1, 8, options.seconds / 2, pid))
-    for name, told in runs.items():
-        out["first"][name] = {key: sorted(run[key] for run in told)[len(told) // 2] for key in ("first_p50_us", "first_p99_us")}
+    for name, results in runs.items():
+        out["first"][name] = {key: sorted(run[key] for run in results)[len(results) // 2] for key in ("first_p50_us", "first_p99_us")}
     engine = stream_engine(stage, 500)
     (nginx_url, nginx_pid), gateway = stage.proxy(engine, unbuffered), stage.gateway(engine, BARE)
     for name, url, pid in (("nginx", nginx_url, nginx_pid), ("gateway", gateway.url, gateway.pid)):
@@ -162,12 +162,12 @@ def many(url: str, key: str, options: argparse.Namespace, pid: int) -> dict[str,
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    told = streams(url, key, options.streams, 12, 6, pid)
+    measured = streams(url, key, options.streams, 12, 6, pid)
     done.set()
     watcher.join()
     time.sleep(8)  # freed memory goes back to the system a little later
     kb = (peak - before) * 1024 / options.streams
-    return told | {"kb_a_stream": kb, "idle_before_mb": before, "idle_after_mb": memory_mb(pid)["RssAnon"]}
+    return measured | {"kb_a_stream": kb, "idle_before_mb": before, "idle_after_mb": memory_mb(pid)["RssAnon"]}
 
 
 def memory(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 """Counts the instructions of one request with callgrind, for each feature, and compares with what is checked in.
 
 Times drift with the machine, instructions hardly: so growth of the hot path is seen here. `--check` fails when a count is more than 3 % above
-instructions.json; without it the file is written anew. Needs `valgrind` (Debian) and a release build. Standard library only.
+instructions.json; without it the file is written again. Needs `valgrind` (Debian) and a release build. Standard library only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOLERANCE = 0.03
 REQUESTS = 2000
 
 
-def ask(gateway: Gateway, count: int, body: str) -> None:
+def send_calls(gateway: Gateway, count: int, body: str) -> None:
     """So many calls, one after the other, on one connection."""
     connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=60)
     headers = {"authorization": f"Bearer {gateway.key}", "content-type": "application/json"}
@@ -49,10 +49,10 @@ def counted(directory: Path, variant: Variant) -> dict[str, int]:
         wrapper = ("valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}", "--quiet")
         gateway = stage.gateway(upstream, variant, wrapper, patience=120)
         body = chat_body(1024)
-        ask(gateway, 300, body)
+        send_calls(gateway, 300, body)
         settle(gateway)
         control(gateway, "-z")
-        ask(gateway, REQUESTS, body)
+        send_calls(gateway, REQUESTS, body)
         settle(gateway)
         control(gateway, "-d")
         deadline = time.monotonic() + 30

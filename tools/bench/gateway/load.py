@@ -119,5 +119,5 @@ def streams(url: str, key: str, count: int, frames: int, seconds: float, pid: in
     command = [str(binary("tenon-bench")), "stream-load", url + CHAT, key, str(count), str(frames), str(seconds)]
     before = cpu_seconds(pid)
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    told: dict[str, float] = json.loads(out)
-    return told | {"cpu_us_a_frame": (cpu_seconds(pid) - before) / max(told["frames"], 1) * 1e6}
+    measured: dict[str, float] = json.loads(out)
+    return measured | {"cpu_us_a_frame": (cpu_seconds(pid) - before) / max(measured["frames"], 1) * 1e6}

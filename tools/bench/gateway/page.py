@@ -51,9 +51,9 @@ def _requests(rows: dict[str, Any]) -> list[str]:
     out.append("")
     for name, row in rows.items():
         if "records" in row:
-            told = row["records"]
+            counts = row["records"]
             out.append(
-                f"{name}: {told['settled']:,} calls settled, {told['stored']:,} records stored;"
+                f"{name}: {counts['settled']:,} calls settled, {counts['stored']:,} records stored;"
                 f" {row['memory']['RssAnon']:.0f} MB of anonymous memory after it."
             )
     return out

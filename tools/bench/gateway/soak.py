@@ -54,7 +54,7 @@ def misuse(gateway: Gateway, stop: threading.Event) -> None:
 
 
 def whole_calls(gateway: Gateway, script: Path, stop: threading.Event) -> None:
-    """Bursts of calls, connections made anew for each."""
+    """Bursts of calls, a new connection for each."""
     rival = Rival("soak", gateway.url, gateway.pid, script)
     while not stop.is_set():
         burst(rival, 64, 5)
@@ -87,10 +87,10 @@ def judge(name: str, samples: list[dict[str, float]], cooled: dict[str, float]) 
     growth = {key: means[1][key] - means[0][key] for key in samples[0]}
     left = cooled["files"] > samples[0]["files"] + FILES_MAX or cooled["backlog"] > 0
     grew = left or growth["anon_mb"] > GROWTH_MB_MAX or growth["log_mb"] > LOG_GROWTH_MB_MAX
-    told: dict[str, object] = {"second_third": means[0], "last_third": means[1], "growth": growth}
-    told |= {"first": samples[0], "cooled": cooled, "grew": grew}
-    print(f"{name}: {'GREW' if grew else 'steady'} {json.dumps(told)}", flush=True)
-    return told
+    report: dict[str, object] = {"second_third": means[0], "last_third": means[1], "growth": growth}
+    report |= {"first": samples[0], "cooled": cooled, "grew": grew}
+    print(f"{name}: {'GREW' if grew else 'steady'} {json.dumps(report)}", flush=True)
+    return report
 
 
 def run(stage: Stage, seconds: float) -> dict[str, dict[str, object]]:
@@ -133,12 +133,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tenon-soak-") as directory:
         stage = Stage(Path(directory))
         try:
-            told = run(stage, options.minutes * 60)
+            report = run(stage, options.minutes * 60)
         finally:
             stage.end()
     if options.json:
-        options.json.write_text(json.dumps(told, indent=2))
-    return int(any(result["grew"] for result in told.values()))
+        options.json.write_text(json.dumps(report, indent=2))
+    return int(any(result["grew"] for result in report.values()))
 
 
 if __name__ == "__main__":

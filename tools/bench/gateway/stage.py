@@ -202,7 +202,7 @@ def wait_listening(port: int) -> None:
 
 
 def wait_ready(gateway: Gateway, patience: float) -> None:
-    """Until it serves what the control plane told."""
+    """Until it serves what the control plane sent."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:

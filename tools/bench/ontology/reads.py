@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 
 import psycopg
-from world import Loaded
+from loaded import Loaded
 
 NESTED_TENON = """query ($from: Timestamp, $to: Timestamp, $origin: String) {
   flights(first: 50, sort: [scheduled_departure_ASC], filter: {origin: {eq: $origin}, scheduled_departure: {gte: $from, lt: $to}}) { items {
@@ -33,10 +33,10 @@ class Read:
     floor: list[str]
 
 
-def reads(world: Loaded, *, count: int = 200, seed: int = 1) -> list[Read]:
+def reads(loaded: Loaded, *, count: int = 200, seed: int = 1) -> list[Read]:
     """Point and nested read, `count` values each."""
     choose = random.Random(seed)
-    with psycopg.connect(world.admin) as connection:
+    with psycopg.connect(loaded.admin) as connection:
         ids = [str(row[0]) for row in connection.execute("select id from peer.flight tablesample bernoulli (0.5)").fetchall()]
     chosen = choose.sample(ids, count)
     days = [(choose.choice(["JFK", "LGA", "EWR"]), choose.randint(1, 12), choose.randint(1, 27)) for _ in range(count)]

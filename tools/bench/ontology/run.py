@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg.conninfo
+from loaded import CHECKOUT, Loaded, load
 from reads import Read, reads
 from servers import Server, postgraphile, tenon
-from world import CHECKOUT, Loaded, load
 
 from tenon.kit.database import embedded
 from tools.testing.ports import free_port
@@ -60,17 +60,17 @@ def main() -> None:
         Path(scratch).chmod(0o755)
         server = embedded.start(Path(scratch), free_port(), extra=("max_wal_size=8GB",))
         running.callback(server.stop)
-        world = asyncio.run(load(server, Path(scratch)))
-        ours = running.enter_context(tenon(world))
-        peer = running.enter_context(postgraphile(world, free_port()))
+        loaded = asyncio.run(load(server, Path(scratch)))
+        ours = running.enter_context(tenon(loaded))
+        peer = running.enter_context(postgraphile(loaded, free_port()))
         if given.hold:
             print(
-                json.dumps({"tenon": ours.address, "key": world.key, "peer": peer.address, "admin": world.admin, "scratch": scratch}),
+                json.dumps({"tenon": ours.address, "key": loaded.key, "peer": peer.address, "admin": loaded.admin, "scratch": scratch}),
                 flush=True,
             )
             while True:
                 time.sleep(3600)
-        bench = Bench(ours, peer, world, Path(scratch), given.seconds, given.rounds)
+        bench = Bench(ours, peer, loaded, Path(scratch), given.seconds, given.rounds)
         _write([f"{os.cpu_count()} cores, {given.rounds} interleaved rounds of {given.seconds} s, medians (lowest–highest in brackets)."
                 f" Load average before it: {load_before:.1f}.", "", *bench.table()])  # fmt: skip
 
@@ -81,7 +81,7 @@ class Bench:
 
     ours: Server
     peer: Server
-    world: Loaded
+    loaded: Loaded
     scratch: Path
     seconds: int
     rounds: int
@@ -89,8 +89,8 @@ class Bench:
     def table(self) -> list[str]:
         """Measure every read; the report's lines."""
         lines = ["| read | connections | who | requests/s | p50 | server CPU a request | ÷ PostGraphile |", "|---|---|---|---|---|---|---|"]
-        for read in reads(self.world):
-            _same_answers(read, self.ours.address, self.peer.address, self.world.key)
+        for read in reads(self.loaded):
+            _same_answers(read, self.ours.address, self.peer.address, self.loaded.key)
             for connections in CONNECTIONS:
                 found = self._measure(read, connections)
                 base = statistics.median(each.per_second for each in found[PEER])
@@ -99,11 +99,11 @@ class Bench:
         return lines
 
     def _measure(self, read: Read, connections: int) -> dict[str, list[Result]]:
-        ours, key = self.ours, self.world.key
+        ours, key = self.ours, self.loaded.key
         ways: dict[str, Callable[[], Result]] = {
             "Tenon, GraphQL": lambda: self._wrk(ours, "/v1/graphql", read.tenon, key, connections),
             PEER: lambda: self._wrk(self.peer, "/graphql", read.peer, None, connections),
-            "pgbench, the same JSON": lambda: _pgbench(read.floor, self.world.admin, connections, self.seconds, self.scratch),
+            "pgbench, the same JSON": lambda: _pgbench(read.floor, self.loaded.admin, connections, self.seconds, self.scratch),
         }
         if read.rest:
             ways["Tenon, REST"] = lambda: self._wrk(ours, None, read.rest, key, connections)

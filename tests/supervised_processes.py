@@ -1,4 +1,4 @@
-"""The processes of a running installation, found by their parent: to hurt one of ours, and no other's."""
+"""The processes of a running installation, looked up by their parent, so that a test stops one of its own and no other's."""
 
 from __future__ import annotations
 

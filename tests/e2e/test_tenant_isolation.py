@@ -144,7 +144,7 @@ def test_another_tenants_id_is_not_found(two: Two, method: str, path: str) -> No
         said = re.sub("|".join(map(re.escape, ids.values())), "…", problem["message"])
         answers.append((response.status_code, problem["code"], said))
     assert answers[0][0] == 404, answers
-    assert answers[0] == answers[1], "an id of another tenant must be told like one that never existed"
+    assert answers[0] == answers[1], "an id of another tenant must be answered like one that never existed"
 
 
 def _stranger(value: str) -> str:

@@ -38,15 +38,15 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Gateway:
-        """Start it, and wait until it has heard the control plane."""
+        """Start it, and wait until it has received the control plane's snapshot."""
         return self._start("ready")
 
     def start_stale(self) -> Gateway:
-        """Start it without a control plane, on what it knew last."""
+        """Start it without a control plane, on what it last received."""
         return self._start("stale")
 
     def start_listening(self) -> Gateway:
-        """Start one that the control plane will not have."""
+        """Start one that the control plane will refuse."""
         return self._start("not")
 
     def _start(self, state: str) -> Gateway:

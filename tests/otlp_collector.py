@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What tests ask about a span."""
+    """What tests look at in a span."""
 
     service: str
     name: str
@@ -48,15 +48,15 @@ class Collector:
 
     def spans(self) -> list[Span]:
         """Every span received so far."""
-        found = []
+        spans = []
         for body in list(self.raw):
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 service = next((a.value.string_value for a in resource.resource.attributes if a.key == "service.name"), "")
                 for scope in resource.scope_spans:
                     for span in scope.spans:
                         attributes = {a.key: a.value.string_value for a in span.attributes}
-                        found.append(Span(service, span.name, span.trace_id.hex(), attributes))
-        return found
+                        spans.append(Span(service, span.name, span.trace_id.hex(), attributes))
+        return spans
 
     def close(self) -> None:
         self._server.shutdown()

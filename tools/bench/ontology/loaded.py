@@ -33,7 +33,7 @@ comment on table peer.flight is E'@foreignKey (tail_number) references peer.plan
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The loaded world."""
+    """The loaded data set, and how to reach it."""
 
     settings: Settings
     key: str

@@ -1,4 +1,4 @@
-"""A wire between two processes that a test can cut: what runs over it ends, what comes next goes through."""
+"""A TCP proxy between two processes that a test can cut: connections through it end, the next ones go through."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import socket
 import threading
 
 
-class Wire:
+class TcpProxy:
     """Passes every connection to its port on to `to`, bytes untouched."""
 
     def __init__(self, to: int) -> None:
-        self._to, self._ends = to, list[socket.socket]()
+        self._to, self._sockets = to, list[socket.socket]()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
         """End every connection there is."""
-        ends, self._ends = self._ends, []
-        for end in ends:
+        sockets, self._sockets = self._sockets, []
+        for one in sockets:
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                one.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -39,16 +39,16 @@ class Wire:
 
     def _join(self, near: socket.socket) -> None:
         with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as far:
-            self._ends += [near, far]
+            self._sockets += [near, far]
             back = threading.Thread(target=_pass_on, args=(far, near), daemon=True)
             back.start()
             _pass_on(near, far)
             back.join()
 
 
-def _pass_on(one: socket.socket, other: socket.socket) -> None:
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        while data := one.recv(65536):
-            other.sendall(data)
+        while data := source.recv(65536):
+            target.sendall(data)
     with contextlib.suppress(OSError):
-        other.shutdown(socket.SHUT_WR)
+        target.shutdown(socket.SHUT_WR)

@@ -1,5 +1,5 @@
 """An upstream that answers at once and in cans, for tests that need many calls rather than words: OpenAI's chat, whole and streamed, and the
-doors whose engines need more than a small machine: speech, transcripts, images."""
+endpoints whose engines need more than a small machine: speech, transcripts, images."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tools.testing.ports import free_port
 Tokens = tuple[int, int]
 DELAY_SECONDS_MAX = 0.004
 _IMAGE = {"created": 1, "data": [{"b64_json": "aGk="}], "usage": {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}}
-_HEARD = {"text": "hello", "usage": {"type": "tokens", "input_tokens": 7, "output_tokens": 3, "total_tokens": 10}}
+_TRANSCRIPT = {"text": "hello", "usage": {"type": "tokens", "input_tokens": 7, "output_tokens": 3, "total_tokens": 10}}
 MEDIA: dict[str, tuple[bytes, bytes]] = {
     "/v1/audio/speech": (b"audio/mpeg", b"ID3....."),
-    "/v1/audio/transcriptions": (b"application/json", json.dumps(_HEARD).encode()),
-    "/v1/audio/translations": (b"application/json", json.dumps(_HEARD).encode()),
+    "/v1/audio/transcriptions": (b"application/json", json.dumps(_TRANSCRIPT).encode()),
+    "/v1/audio/translations": (b"application/json", json.dumps(_TRANSCRIPT).encode()),
     "/v1/images/generations": (b"application/json", json.dumps(_IMAGE).encode()),
     "/v1/images/edits": (b"application/json", json.dumps(_IMAGE).encode()),
 }
 
 
 class Canned:
-    """What it was asked, and what it used for it: `used` is the truth that bills are compared with."""
+    """What it received, and what it used for it: `used` is the truth that bills are compared with."""
 
     def __init__(self) -> None:
         self.address = f"127.0.0.1:{free_port()}"

@@ -1,8 +1,9 @@
-"""OpenAI's and Anthropic's own SDKs through the gateway, at every door they know, streamed and not, sync and async.
+"""OpenAI's and Anthropic's own SDKs through the gateway, at every endpoint they know, streamed and not, sync and async.
 
-Text comes from llama.cpp with a real small model, in both dialects and translated both ways; speech, transcripts and images from cans, since
-no engine for them runs on such a machine. What an SDK understood is compared with what was recorded. (tests/e2e/test_sdks.py looks closer at the
-shapes.) Temperature 0: with an emoji split between tokens, llama.cpp's own stream of messages loses its beginning or its connection.
+Text comes from llama.cpp with a real small model, in both dialects and translated both ways. Speech, transcripts and images are canned,
+since no engine for them runs on such a machine. What an SDK understood is compared with what was recorded; their shapes are the subject of
+tests/e2e/test_sdks_with_embedded_engine.py. Temperature 0: with an emoji split between tokens, llama.cpp's own stream of messages loses its
+beginning or its connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import anthropic
 import openai
 import pytest
 
-from tests.canned import Canned, canned_upstream
+from tests.canned_upstream import Canned, canned_upstream
 from tests.conftest import Stack
 from tests.engines.conftest import Operator
 
@@ -85,8 +86,8 @@ def test_chat(sdk: openai.OpenAI, operator: Operator, model: str) -> None:
     assert whole.usage is not None
     assert whole.choices[0].message.content
     assert text
-    told = [("chat", usage.prompt_tokens, usage.completion_tokens, "completed") for usage in (whole.usage, last)]
-    assert [tokens(record) for record in operator.records(model, 2)] == told
+    expected = [("chat", usage.prompt_tokens, usage.completion_tokens, "completed") for usage in (whole.usage, last)]
+    assert [tokens(record) for record in operator.records(model, 2)] == expected
 
 
 async def test_chat_async(async_sdk: openai.AsyncOpenAI, operator: Operator, model: str) -> None:
@@ -106,8 +107,8 @@ def test_messages(claude: anthropic.Anthropic, operator: Operator, model: str) -
         last = stream.get_final_message()
     assert whole.content[0].type == "text"
     assert text
-    told = [("message", into(message.usage), message.usage.output_tokens, "completed") for message in (whole, last)]
-    assert [tokens(record) for record in operator.records(model, 2)] == told
+    expected = [("message", into(message.usage), message.usage.output_tokens, "completed") for message in (whole, last)]
+    assert [tokens(record) for record in operator.records(model, 2)] == expected
 
 
 async def test_messages_async(async_claude: anthropic.AsyncAnthropic, operator: Operator, model: str) -> None:
@@ -149,12 +150,12 @@ def test_completions_embeddings_and_responses(sdk: openai.OpenAI, operator: Oper
 def test_speech_transcripts_and_images(sdk: openai.OpenAI, operator: Operator, media: tuple[str, Canned]) -> None:
     model, upstream = media
     speech = sdk.audio.speech.create(model=model, voice="alloy", input="Hello").content
-    heard = sdk.audio.transcriptions.create(model=model, file=("hello.wav", io.BytesIO(b"RIFF...."), "audio/wav"))
+    transcribed = sdk.audio.transcriptions.create(model=model, file=("hello.wav", io.BytesIO(b"RIFF...."), "audio/wav"))
     translated = sdk.audio.translations.create(model=model, file=("hello.wav", io.BytesIO(b"RIFF...."), "audio/wav"))
     painted = sdk.images.generate(model=model, prompt="a tenon")
     edited = sdk.images.edit(model=model, image=("t.png", io.BytesIO(b"\x89PNG...."), "image/png"), prompt="a joint")
     assert speech.startswith(b"ID3")
-    assert (heard.text, translated.text) == ("hello", "hello")
+    assert (transcribed.text, translated.text) == ("hello", "hello")
     assert [image.b64_json for answer in (painted, edited) for image in answer.data or []] == ["aGk=", "aGk="]
     operations = [record["operation"] for record in operator.records(model, 5)]
     assert operations == ["speech", "transcription", "transcription", "image", "image"]

@@ -1,4 +1,4 @@
-"""A real storm, 8 and 9 February 2013, cancelled and taken back on the loaded data, through the doors that callers use (Show 5)."""
+"""A real storm, 8 and 9 February 2013, cancelled and taken back on the loaded data, through the API that callers use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def approver(stack: Stack) -> Iterator[httpx2.Client]:
 
 @pytest.fixture
 def database(stack: Stack) -> Iterator[psycopg.Connection]:
-    """The installation's database, as its superuser sees it: to look behind the doors, never to change anything."""
+    """The installation's database, as its superuser sees it: to read what the API does not show, never to change anything."""
     with psycopg.connect(stack.superuser_conninfo, autocommit=True) as connection:
         yield connection
 
@@ -92,12 +92,12 @@ def test_the_storm_is_cancelled_as_approved_and_taken_back_exactly(
 
 def shown(after: dict[str, dict[str, Any]], change: dict[str, Any]) -> dict[str, Any]:
     """The diff's new values as reads show them: instants there are not padded to microseconds."""
-    found = {}
+    values = {}
     for name, value in change["after"].items():
         read = after[change["id"]].get(name)
         instant = isinstance(value, str) and isinstance(read, str) and value.endswith(".000000Z")
-        found[name] = read if instant and value.startswith(read[:19]) else value
-    return found
+        values[name] = read if instant and value.startswith(read[:19]) else value
+    return values
 
 
 def test_a_flight_changed_in_between_makes_it_stale(editor: httpx2.Client, approver: httpx2.Client, database: psycopg.Connection) -> None:

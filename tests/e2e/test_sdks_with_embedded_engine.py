@@ -28,7 +28,7 @@ GREEDY = {"temperature": 0}
 
 
 @dataclass
-class Place:
+class Target:
     """Where SDKs are pointed to: the gateway's origin, a key, and the model of each protocol."""
 
     origin: str
@@ -48,50 +48,50 @@ def offer(client: httpx2.Client, stack: Stack, protocol: str) -> str:
     """A model of the embedded engine under an endpoint of this protocol."""
     name = f"sdk-{protocol}-{uuid.uuid4().hex[:8]}"
     endpoint = {"name": name, "base_url": f"http://{stack.settings.engine_listen}/v1", "protocol": protocol}
-    made = client.post("/v1/inference/endpoints", json=endpoint, headers={"Idempotency-Key": str(uuid.uuid4())})
-    if made.status_code == 422 and protocol != "openai":
-        pytest.skip(f"this control plane does not know endpoints of the protocol {protocol}: {made.text}")
-    routes = {"routes": [{"endpoint": answer(made)["id"]}]}
+    response = client.post("/v1/inference/endpoints", json=endpoint, headers={"Idempotency-Key": str(uuid.uuid4())})
+    if response.status_code == 422 and protocol != "openai":
+        pytest.skip(f"this control plane does not know endpoints of the protocol {protocol}: {response.text}")
+    routes = {"routes": [{"endpoint": answer(response)["id"]}]}
     answer(client.put(f"/v1/inference/models/{name}", json=routes, headers={"Idempotency-Key": str(uuid.uuid4())}))
     return name
 
 
 @pytest.fixture(scope="module")
-def place(stack: Stack) -> Place:
+def target(stack: Stack) -> Target:
     with stack.client(stack.keys["operator"]) as client:
         models = {protocol: offer(client, stack, protocol) for protocol in ("openai", "anthropic")}
-    place = Place(f"http://{stack.settings.gateway_listen}", stack.keys["editor"], models)
-    _wait_routed(place)
-    return place
+    target = Target(f"http://{stack.settings.gateway_listen}", stack.keys["editor"], models)
+    _wait_routed(target)
+    return target
 
 
-def _wait_routed(place: Place) -> None:
-    """Until the gateway has heard of the models."""
+def _wait_routed(target: Target) -> None:
+    """Until the gateway lists the models."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        listed = httpx2.get(f"{place.origin}/v1/models", headers={"Authorization": f"Bearer {place.key}"}).json()
-        if set(place.models.values()) <= {model["id"] for model in listed["data"]}:
+        listed = httpx2.get(f"{target.origin}/v1/models", headers={"Authorization": f"Bearer {target.key}"}).json()
+        if set(target.models.values()) <= {model["id"] for model in listed["data"]}:
             return
         time.sleep(0.05)
-    raise TimeoutError("the gateway did not hear of the models")
+    raise TimeoutError("the gateway does not list the models")
 
 
 @pytest.fixture
-def gpt(place: Place) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(**place.openai()) as client:
+def gpt(target: Target) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(**target.openai()) as client:
         yield client
 
 
 @pytest.fixture
-def claude(place: Place) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(**place.anthropic()) as client:
+def claude(target: Target) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(**target.anthropic()) as client:
         yield client
 
 
 @pytest.fixture(params=["openai", "anthropic"])
-def model(request: pytest.FixtureRequest, place: Place) -> str:
+def model(request: pytest.FixtureRequest, target: Target) -> str:
     """As the endpoint speaks: one of the two is translated."""
-    return place.models[request.param]
+    return target.models[request.param]
 
 
 def test_chat(gpt: openai.OpenAI, model: str) -> None:
@@ -138,24 +138,24 @@ def test_chat_with_tools(gpt: openai.OpenAI, model: str) -> None:
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": "Sunny, 20 degrees."},
     ]
-    told = gpt.chat.completions.create(model=model, messages=ask, max_tokens=SHORT, tools=[tool], temperature=0.5, stop=["END"])
-    assert told.choices[0].finish_reason in {"stop", "length", "tool_calls"}
+    reply = gpt.chat.completions.create(model=model, messages=ask, max_tokens=SHORT, tools=[tool], temperature=0.5, stop=["END"])
+    assert reply.choices[0].finish_reason in {"stop", "length", "tool_calls"}
 
 
-def test_completions_embeddings_and_models(gpt: openai.OpenAI, place: Place) -> None:
-    model = place.models["openai"]
+def test_completions_embeddings_and_models(gpt: openai.OpenAI, target: Target) -> None:
+    model = target.models["openai"]
     assert gpt.completions.create(model=model, prompt="One, two,", max_tokens=5).choices[0].text
     pieces = list(gpt.completions.create(model=model, prompt="One, two,", max_tokens=5, stream=True))
     assert "".join(choice.text for piece in pieces for choice in piece.choices)
     embedded = gpt.embeddings.create(model=model, input=["one", "two"], encoding_format="float")
     assert len(embedded.data) == 2
     assert len(embedded.data[0].embedding) > 100
-    assert set(place.models.values()) <= {listed.id for listed in gpt.models.list()}
+    assert set(target.models.values()) <= {listed.id for listed in gpt.models.list()}
     assert (gpt.models.retrieve(model).id, gpt.models.retrieve(model).object) == (model, "model")
 
 
-def test_responses(gpt: openai.OpenAI, place: Place) -> None:
-    model = place.models["openai"]
+def test_responses(gpt: openai.OpenAI, target: Target) -> None:
+    model = target.models["openai"]
     whole = gpt.responses.create(model=model, input="Say hello.", max_output_tokens=SHORT)
     assert whole.output_text
     assert whole.usage is not None
@@ -168,20 +168,20 @@ def test_responses(gpt: openai.OpenAI, place: Place) -> None:
     assert (refused.value.code, refused.value.param) == ("provider_state_not_served", "previous_response_id")
 
 
-def test_errors_in_openais_shape(gpt: openai.OpenAI, place: Place) -> None:
+def test_errors_in_openais_shape(gpt: openai.OpenAI, target: Target) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         gpt.chat.completions.create(model="no-such-model", messages=SAY)
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.NotFoundError) as unlisted:
         gpt.models.retrieve("some/other model")
     assert unlisted.value.code == "model_not_found"
-    with pytest.raises(openai.AuthenticationError), openai.OpenAI(**place.openai() | {"api_key": "wrong"}) as stranger:
+    with pytest.raises(openai.AuthenticationError), openai.OpenAI(**target.openai() | {"api_key": "wrong"}) as stranger:
         stranger.models.list()
     with pytest.raises(openai.BadRequestError) as refused:
-        gpt.chat.completions.create(model=place.models["anthropic"], messages=SAY, n=2)
+        gpt.chat.completions.create(model=target.models["anthropic"], messages=SAY, n=2)
     assert (refused.value.code, refused.value.param) == ("untranslatable_parameter", "n")
     with pytest.raises(openai.BadRequestError) as unserved:
-        gpt.embeddings.create(model=place.models["anthropic"], input="one")
+        gpt.embeddings.create(model=target.models["anthropic"], input="one")
     assert unserved.value.code == "operation_not_served"
 
 
@@ -217,39 +217,39 @@ def test_messages_with_tools(claude: anthropic.Anthropic, model: str) -> None:
         {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Paris"}}]},
         {"role": "user", "content": [result, {"type": "text", "text": "So?"}]},
     ]
-    told = claude.messages.create(model=model, messages=ask, max_tokens=SHORT, tools=[tool], stop_sequences=["END"])
-    assert told.stop_reason in {"end_turn", "max_tokens", "tool_use", "stop_sequence"}
+    reply = claude.messages.create(model=model, messages=ask, max_tokens=SHORT, tools=[tool], stop_sequences=["END"])
+    assert reply.stop_reason in {"end_turn", "max_tokens", "tool_use", "stop_sequence"}
 
 
-def test_count_tokens_and_models(claude: anthropic.Anthropic, place: Place) -> None:
-    counted = claude.messages.count_tokens(model=place.models["anthropic"], messages=SAY)
+def test_count_tokens_and_models(claude: anthropic.Anthropic, target: Target) -> None:
+    counted = claude.messages.count_tokens(model=target.models["anthropic"], messages=SAY)
     assert counted.input_tokens > 3
-    assert set(place.models.values()) <= {listed.id for listed in claude.models.list()}
-    found = claude.models.retrieve(place.models["openai"])
-    assert (found.id, found.type) == (place.models["openai"], "model")
+    assert set(target.models.values()) <= {listed.id for listed in claude.models.list()}
+    model = claude.models.retrieve(target.models["openai"])
+    assert (model.id, model.type) == (target.models["openai"], "model")
 
 
-def test_errors_in_anthropics_shape(claude: anthropic.Anthropic, place: Place) -> None:
+def test_errors_in_anthropics_shape(claude: anthropic.Anthropic, target: Target) -> None:
     with pytest.raises(anthropic.NotFoundError) as unknown:
         claude.messages.create(model="no-such-model", messages=SAY, max_tokens=5)
     body: Any = unknown.value.body
     assert (body["type"], body["error"]["type"], body["error"]["code"]) == ("error", "not_found_error", "model_not_found")
     assert body["request_id"] == unknown.value.response.headers["x-request-id"]
-    with pytest.raises(anthropic.AuthenticationError), anthropic.Anthropic(**place.anthropic() | {"api_key": "wrong"}) as stranger:
+    with pytest.raises(anthropic.AuthenticationError), anthropic.Anthropic(**target.anthropic() | {"api_key": "wrong"}) as stranger:
         stranger.models.list()
     with pytest.raises(anthropic.BadRequestError) as unserved:
-        claude.messages.count_tokens(model=place.models["openai"], messages=SAY)
+        claude.messages.count_tokens(model=target.models["openai"], messages=SAY)
     unserved_body: Any = unserved.value.body
     assert unserved_body["error"]["code"] == "operation_not_served"
     search: Any = {"type": "web_search_20250305", "name": "web_search"}
     with pytest.raises(anthropic.BadRequestError) as hosted:
-        claude.messages.create(model=place.models["anthropic"], messages=SAY, max_tokens=5, tools=[search])
+        claude.messages.create(model=target.models["anthropic"], messages=SAY, max_tokens=5, tools=[search])
     hosted_body: Any = hosted.value.body
     assert hosted_body["error"]["code"] == "hosted_tool_not_served"
 
 
-async def test_the_async_clients(place: Place, model: str) -> None:
-    async with openai.AsyncOpenAI(**place.openai()) as gpt, anthropic.AsyncAnthropic(**place.anthropic()) as claude:
+async def test_the_async_clients(target: Target, model: str) -> None:
+    async with openai.AsyncOpenAI(**target.openai()) as gpt, anthropic.AsyncAnthropic(**target.anthropic()) as claude:
         whole = await gpt.chat.completions.create(model=model, messages=SAY, max_tokens=SHORT)
         assert whole.choices[0].message.content
         chunks = [
@@ -261,6 +261,6 @@ async def test_the_async_clients(place: Place, model: str) -> None:
         assert message.content
         async with claude.messages.stream(model=model, messages=SAY, max_tokens=SHORT, extra_body=GREEDY) as stream:
             assert "".join([text async for text in stream.text_stream])
-        assert set(place.models.values()) <= {listed.id async for listed in gpt.models.list()}
+        assert set(target.models.values()) <= {listed.id async for listed in gpt.models.list()}
         with pytest.raises(anthropic.NotFoundError):
             await claude.messages.create(model="no-such-model", messages=SAY, max_tokens=5)
