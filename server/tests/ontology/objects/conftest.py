@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from objects_world import ONTOLOGY, World, make_world
+from shop_tenant import ONTOLOGY, Shop, make_shop
 
 from tenon.kit.database import Database
 from tenon.kit.database.lane import Lane
@@ -16,18 +16,18 @@ from tenon.kit.settings import Settings
 @pytest.fixture(scope="session")
 async def lane(settings: Settings) -> AsyncIterator[Lane]:
     """The fast lane of this worker's installation."""
-    made = Lane(settings.database)
-    yield made
-    await made.close()
+    lane = Lane(settings.database)
+    yield lane
+    await lane.close()
 
 
 @pytest.fixture
-async def world(login: Callable[[str], Database], lane: Lane, tenant_a: Any) -> World:
+async def shop(login: Callable[[str], Database], lane: Lane, tenant_a: Any) -> Shop:
     """Tenant A with the shop ontology and a few objects."""
-    return await make_world(login, lane, tenant_a, ONTOLOGY)
+    return await make_shop(login, lane, tenant_a, ONTOLOGY)
 
 
 @pytest.fixture
-async def other_world(login: Callable[[str], Database], lane: Lane, tenant_b: Any) -> World:
+async def other_shop(login: Callable[[str], Database], lane: Lane, tenant_b: Any) -> Shop:
     """Tenant B with the same ontology."""
-    return await make_world(login, lane, tenant_b, ONTOLOGY)
+    return await make_shop(login, lane, tenant_b, ONTOLOGY)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import cmp_to_key
 from typing import Any
 
-from objects_world import render
+from shop_tenant import render
 
 Row = dict[str, Any]
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -22,17 +22,17 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def holds(kind: Any, row: Row, filter_: dict[str, Any]) -> bool:
+def holds(object_type: Any, row: Row, filter_: dict[str, Any]) -> bool:
     """Whether a row passes a filter document. A comparison with an absent value is false; `not` and `ne` are exact opposites."""
     for name, part in filter_.items():
         if name == "and":
-            passed = all(holds(kind, row, each) for each in part)
+            passed = all(holds(object_type, row, each) for each in part)
         elif name == "or":
-            passed = any(holds(kind, row, each) for each in part)
+            passed = any(holds(object_type, row, each) for each in part)
         elif name == "not":
-            passed = not holds(kind, row, part)
+            passed = not holds(object_type, row, part)
         else:
-            passed = all(_compare(kind.properties[name], row[name], operator, operand) for operator, operand in part.items())
+            passed = all(_compare(object_type.properties[name], row[name], operator, operand) for operator, operand in part.items())
         if not passed:
             return False
     return True
@@ -45,8 +45,8 @@ def _compare(item: Any, value: Any, operator: str, operand: Any) -> bool:
         return not _compare(item, value, "eq", operand)
     if value is None:
         return False
-    given = [parse(item, each) for each in operand] if operator == "in" else parse(item, operand)
-    return _COMPARE[operator](_ordered(value), [_ordered(each) for each in given] if operator == "in" else _ordered(given))
+    operands = [parse(item, each) for each in operand] if operator == "in" else parse(item, operand)
+    return _COMPARE[operator](_ordered(value), [_ordered(each) for each in operands] if operator == "in" else _ordered(operands))
 
 
 def parse(item: Any, raw: Any) -> Any:
@@ -91,9 +91,9 @@ def _code_points(value: Any) -> Any:
     return value.encode() if isinstance(value, str) else str(value) if not isinstance(value, int | float | Decimal | datetime) else value
 
 
-def grouped(kind: Any, rows: list[Row], name: str) -> dict[Any, list[Row]]:
+def grouped(object_type: Any, rows: list[Row], name: str) -> dict[Any, list[Row]]:
     """Rows by a property's rendered value."""
-    found: dict[Any, list[Row]] = {}
+    groups: dict[Any, list[Row]] = {}
     for row in rows:
-        found.setdefault(render(kind.properties[name], row[name]), []).append(row)
-    return found
+        groups.setdefault(render(object_type.properties[name], row[name]), []).append(row)
+    return groups

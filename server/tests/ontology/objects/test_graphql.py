@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from objects_world import World, fill
+from shop_tenant import Shop, fill
 
 from tenon.kit.errors import TenonError
 from tenon.ontology.objects import limits
@@ -13,8 +13,8 @@ from tenon.ontology.objects.graphql_language.documents import InvalidDocument
 from tenon.ontology.objects.graphql_language.operations import FieldRefused
 
 
-async def test_variables_aliases_fragments_and_directives(world: World) -> None:
-    await fill(world)
+async def test_variables_aliases_fragments_and_directives(shop: Shop) -> None:
+    await fill(shop)
     text = """
     query Shop($code: String!, $codes: [String!], $with: Boolean = false, $without: Boolean!, $first: Int, $sort: [Purchase_Sort!]) {
       __typename
@@ -32,7 +32,7 @@ async def test_variables_aliases_fragments_and_directives(world: World) -> None:
         "first": 2,
         "sort": ["priority_DESC", "number_ASC"],
     }
-    data = await world.ask(text, variables)
+    data = await shop.query(text, variables)
     assert data["__typename"] == "Query"
     assert data["ada"] == {"name": "Ada", "purchases": {"items": [{"number": 3}]}, "kind": "Customer"}
     assert [item["code"] for item in data["both"]["items"]] == ["c2", "c1"]
@@ -41,35 +41,35 @@ async def test_variables_aliases_fragments_and_directives(world: World) -> None:
     assert data["page"]["__typename"] == "Purchase_Page"
     assert [item["number"] for item in data["page"]["items"]] == [9007199254740993, 1]
     assert data["page"]["items"][0]["customer"] is None
-    second = await world.ask(text, {**variables, "without": False, "with": True, "codes": [], "first": 3})
+    second = await shop.query(text, {**variables, "without": False, "with": True, "codes": [], "first": 3})
     assert second["ada"]["tier"] == "gold"
     assert second["ada"]["since"] == "2020-02-29"
     assert second["listed"] == {"items": []}
     assert len(second["page"]["items"]) == 3
 
 
-async def test_cursors_continue_a_page_also_over_nulls(world: World) -> None:
-    await fill(world)
+async def test_cursors_continue_a_page_also_over_nulls(shop: Shop) -> None:
+    await fill(shop)
     text = "query ($after: Cursor) { purchases(first: 1, sort: [amount_DESC], after: $after) { items { amount } next } }"
-    found: list[str | None] = []
+    amounts: list[str | None] = []
     after = None
     for _ in range(10):
-        page = (await world.ask(text, {"after": after}))["purchases"]
-        found += [item["amount"] for item in page["items"]]
+        page = (await shop.query(text, {"after": after}))["purchases"]
+        amounts += [item["amount"] for item in page["items"]]
         after = page["next"]
         if after is None:
             break
-    assert found == [None, None, "100.00", "12.50", "0.07"]
+    assert amounts == [None, None, "100.00", "12.50", "0.07"]
 
 
-async def test_a_known_shape_is_neither_parsed_nor_compiled_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await fill(world)
+async def test_a_known_shape_is_neither_parsed_nor_compiled_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(shop)
     text = "query ($filter: Customer_Filter) { customers(filter: $filter) { items { code } } }"
 
-    async def ask(**filter_: Any) -> list[str]:
-        return [item["code"] for item in (await world.ask(text, {"filter": filter_}))["customers"]["items"]]
+    async def names(**filter_: Any) -> list[str]:
+        return [item["code"] for item in (await shop.query(text, {"filter": filter_}))["customers"]["items"]]
 
-    assert await ask(name={"eq": "Ada"}, code={"in": ["c1"]}) == ["c1"]
+    assert await names(name={"eq": "Ada"}, code={"in": ["c1"]}) == ["c1"]
 
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("the plan was not reused")
@@ -77,23 +77,23 @@ async def test_a_known_shape_is_neither_parsed_nor_compiled_again(world: World, 
     monkeypatch.setattr("tenon.ontology.objects.graphql_language.documents.parse", never)
     with monkeypatch.context() as patched:
         patched.setattr("tenon.ontology.objects.graphql_language.service.compile_roots", never)
-        assert await ask(name={"eq": "Zoë"}, code={"in": ["c1", "c2", "c3"]}) == ["c2"]
+        assert await names(name={"eq": "Zoë"}, code={"in": ["c1", "c2", "c3"]}) == ["c2"]
         with pytest.raises(TenonError) as refused:
-            await ask(name={"eq": "\0"}, code={"in": ["c1"]})
+            await names(name={"eq": "\0"}, code={"in": ["c1"]})
         assert (refused.value.code, refused.value.path) == ("invalid_value", "filter.name.eq")
     # Another shape is another statement: fewer keys, a null where a value was.
-    assert await ask(name={"eq": "Ada"}) == ["c1"]
-    assert len(await ask()) == 2
+    assert await names(name={"eq": "Ada"}) == ["c1"]
+    assert len(await names()) == 2
     for wrong in ({"name": {"eq": None}}, {"name": None}, {"nothing": {"eq": 1}}):
         with pytest.raises((TenonError, InvalidDocument, FieldRefused)):
-            await ask(**wrong)
+            await names(**wrong)
 
 
-async def test_groups(world: World) -> None:
-    await fill(world)
+async def test_groups(shop: Shop) -> None:
+    await fill(shop)
     text = """{ purchases_aggregate(group_by: [placed_DAY], sort: ["-count"], first: 1, filter: {placed: {is_null: false}}) {
       more groups { key { placed } count total: sum { amount number } avg { priority amount } max { placed } kind: __typename } } }"""
-    data = (await world.ask(text))["purchases_aggregate"]
+    data = (await shop.query(text))["purchases_aggregate"]
     assert data == {
         "more": True,
         "groups": [{
@@ -103,9 +103,9 @@ async def test_groups(world: World) -> None:
     }  # fmt: skip
 
 
-async def refusal(world: World, text: str, variables: dict[str, Any] | None = None) -> str:
+async def refusal(shop: Shop, text: str, variables: dict[str, Any] | None = None) -> str:
     try:
-        await world.ask(text, variables)
+        await shop.query(text, variables)
     except FieldRefused as refused:
         return refused.error.code
     except InvalidDocument:
@@ -152,22 +152,22 @@ DEEP = "customer { purchases { items { " * 4 + "number" + " } } }" * 4
     ],
     ids=lambda value: value[:48],
 )
-async def test_what_is_refused(world: World, text: str, code: str) -> None:
-    assert await refusal(world, text, {"x": None}) == code
+async def test_what_is_refused(shop: Shop, text: str, code: str) -> None:
+    assert await refusal(shop, text, {"x": None}) == code
 
 
-async def test_introspection_is_answered_from_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_introspection_is_answered_from_memory(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     from graphql import build_client_schema, get_introspection_query, validate_schema
 
-    data = await world.ask(get_introspection_query())
+    data = await shop.query(get_introspection_query())
     schema = build_client_schema(data)
     assert validate_schema(schema) == []
     assert schema.mutation_type is None
     monkeypatch.setattr("tenon.ontology.objects.graphql_language.service.execute_sync", None)
-    assert await world.ask(get_introspection_query()) == data
+    assert await shop.query(get_introspection_query()) == data
 
 
-async def test_wrong_variables_are_refused(world: World) -> None:
+async def test_wrong_variables_are_refused(shop: Shop) -> None:
     text = "query ($filter: Customer_Filter!, $first: Int) { customers(filter: $filter, first: $first) { next } }"
     nested: dict[str, Any] = {"code": {"eq": "x"}}
     for _ in range(400):
@@ -181,4 +181,4 @@ async def test_wrong_variables_are_refused(world: World) -> None:
         {"filter": {}, "first": 1.5},
         {"filter": nested},
     ):
-        assert await refusal(world, text, variables) in ("invalid", "invalid_query", "filter_too_deep"), variables
+        assert await refusal(shop, text, variables) in ("invalid", "invalid_query", "filter_too_deep"), variables

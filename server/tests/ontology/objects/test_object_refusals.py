@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from objects_world import World, fill
+from shop_tenant import Shop, fill
 
 from tenon.kit.errors import TenonError
 from tenon.kit.pagination import encode_cursor
@@ -53,10 +53,10 @@ LISTS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "code", "path"), LISTS, ids=lambda value: str(value)[:40])
-async def test_bad_lists_are_refused_with_their_place(world: World, asked: dict[str, Any], code: str, path: str) -> None:
+@pytest.mark.parametrize(("arguments", "code", "path"), LISTS, ids=lambda value: str(value)[:40])
+async def test_bad_lists_are_refused_with_their_place(shop: Shop, arguments: dict[str, Any], code: str, path: str) -> None:
     with pytest.raises(TenonError) as refused:
-        await world.objects.list(world.ctx, "customer", **asked)
+        await shop.objects.list(shop.ctx, "customer", **arguments)
     assert (refused.value.code, refused.value.path) == (code, path)
 
 
@@ -67,9 +67,9 @@ async def test_bad_lists_are_refused_with_their_place(world: World, asked: dict[
         ("1e2", False), ("12.505", False), ("NaN", False), ("92233720368547758.08", False), (True, False),
     ],
 )  # fmt: skip
-async def test_decimals_are_exact_or_refused(world: World, value: Any, good: bool) -> None:
-    await fill(world)
-    read = world.objects.list(world.ctx, "purchase", filter={"amount": {"eq": value}})
+async def test_decimals_are_exact_or_refused(shop: Shop, value: Any, good: bool) -> None:
+    await fill(shop)
+    read = shop.objects.list(shop.ctx, "purchase", filter={"amount": {"eq": value}})
     if not good:
         with pytest.raises(TenonError) as refused:
             await read
@@ -78,52 +78,58 @@ async def test_decimals_are_exact_or_refused(world: World, value: Any, good: boo
         assert len(json.loads(await read)["items"]) == (0 if value == 12 else 1)
 
 
-async def test_a_deep_filter_is_refused_not_crashed(world: World) -> None:
+async def test_a_deep_filter_is_refused_not_crashed(shop: Shop) -> None:
     filter_: dict[str, Any] = {"name": {"eq": "x"}}
     for _ in range(3_000):
         filter_ = {"not": filter_}
     with pytest.raises(TenonError) as refused:
-        await world.objects.list(world.ctx, "customer", filter=filter_)
+        await shop.objects.list(shop.ctx, "customer", filter=filter_)
     assert refused.value.code == "filter_too_deep"
 
 
-async def test_values_never_change_the_statement(world: World) -> None:
+async def test_values_never_change_the_statement(shop: Shop) -> None:
     """Any text in any place of a value compiles to the same SQL, and stands in the parameters alone."""
-    view = await world.objects.view(world.ctx)
-    kind = view.type("customer")
+    view = await shop.objects.view(shop.ctx)
+    object_type = view.type("customer")
 
     def sql(name: str, code: str, several: list[str]) -> str:
         filter_ = {"name": {"eq": name, "ne": name}, "or": [{"code": {"gte": code}}, {"code": {"in": several}}], "email": {"prefix": code}}
-        return compile_query(view.ontology.schema, queries.page(kind, {"filter": filter_}, sort=["-name"], first=10, fields=None)).sql
+        return compile_query(
+            view.ontology.schema, queries.page(object_type, {"filter": filter_}, sort=["-name"], first=10, fields=None)
+        ).sql
 
     expected = sql("a", "b", ["c"])
     text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60)
 
     @settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(text, text.filter(lambda found: found[-1] != "\U0010ffff"), st.lists(text, max_size=5))
+    @given(text, text.filter(lambda value: value[-1] != "\U0010ffff"), st.lists(text, max_size=5))
     def check(name: str, code: str, several: list[str]) -> None:
         assert sql(name, code, several) == expected
 
     check()
 
 
-async def test_an_answer_beyond_the_limit_never_leaves_the_database(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await fill(world)
+async def test_an_answer_beyond_the_limit_never_leaves_the_database(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(shop)
     monkeypatch.setattr("tenon.ontology.objects.sql.compiler.ANSWER_BYTES_MAX", 100)
     with pytest.raises(TenonError) as refused:
-        await world.objects.list(world.ctx, "purchase", sort=["priority"])
+        await shop.objects.list(shop.ctx, "purchase", sort=["priority"])
     assert refused.value.code == "result_too_large"
 
 
-async def test_absent_objects_and_dangling_links_are_not_found(world: World) -> None:
-    await fill(world)
+async def test_absent_objects_and_dangling_links_are_not_found(shop: Shop) -> None:
+    await fill(shop)
     absent = "00000000-0000-0000-0000-000000000000"
-    gone = next(row["id"] for row in world.stored["purchase"] if row["customer_code"] == "gone")
-    for kind, object_id, link in (("purchase", absent, "customer"), ("purchase", gone, "customer"), ("customer", absent, "purchases")):
+    gone = next(row["id"] for row in shop.stored["purchase"] if row["customer_code"] == "gone")
+    for object_type, object_id, link in (
+        ("purchase", absent, "customer"),
+        ("purchase", gone, "customer"),
+        ("customer", absent, "purchases"),
+    ):
         with pytest.raises(TenonError) as refused:
-            await world.objects.follow(world.ctx, kind, object_id, link)
+            await shop.objects.follow(shop.ctx, object_type, object_id, link)
         assert refused.value.code == "object_not_found"
     for bad in ("x", absent + "x", "'; select 1"):
         with pytest.raises(TenonError) as refused:
-            await world.objects.get(world.ctx, "purchase", bad)
+            await shop.objects.get(shop.ctx, "purchase", bad)
         assert refused.value.code == "invalid_value"

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from objects_world import World, make_world
+from shop_tenant import Shop, make_shop
 
 from tenon.kit.database import Database
 from tenon.kit.database.embedded import Embedded
@@ -34,22 +34,22 @@ query ($airport: String!, $from: Timestamp!, $to: Timestamp!) {
 
 
 @pytest.fixture
-async def airline(login: Callable[[str], Database], lane: Lane, tenant_a: Any) -> World:
+async def airline(login: Callable[[str], Database], lane: Lane, tenant_a: Any) -> Shop:
     """A morning at JFK."""
-    world = await make_world(login, lane, tenant_a, AIRLINE)
+    shop = await make_shop(login, lane, tenant_a, AIRLINE)
     start = datetime(2013, 2, 8, 12, tzinfo=UTC)
-    await world.insert("airport", code="JFK", name="John F Kennedy Intl")
-    await world.insert("airport", code="BOS", name="Logan", time_zone="America/New_York")
-    await world.insert("airline", code="UA", name="United")
-    await world.insert("plane", tail_number="N1234", manufacturer="BOEING", model="737", seats=149)
-    await world.insert("weather", airport_code="JFK", hour=start, wind_speed_mph=30.5, precipitation_inches="0.12")
+    await shop.insert("airport", code="JFK", name="John F Kennedy Intl")
+    await shop.insert("airport", code="BOS", name="Logan", time_zone="America/New_York")
+    await shop.insert("airline", code="UA", name="United")
+    await shop.insert("plane", tail_number="N1234", manufacturer="BOEING", model="737", seats=149)
+    await shop.insert("weather", airport_code="JFK", hour=start, wind_speed_mph=30.5, precipitation_inches="0.12")
     for at in range(60):
-        await world.insert(
+        await shop.insert(
             "flight", scheduled_hour=start, carrier="UA", flight_number=at + 1, origin="JFK",
             destination="BOS" if at % 2 else "SJU", tail_number="N1234",
             scheduled_departure=start + timedelta(minutes=at), departure_delay_minutes=at, status="departed",
         )  # fmt: skip
-    return world
+    return shop
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ async def statements(admin: psycopg.AsyncConnection, read: Callable[[], Awaitabl
     return {"context" if "set_config" in query else query: calls for query, calls in rows}
 
 
-async def test_a_nested_graphql_query_is_one_statement(airline: World, admin: psycopg.AsyncConnection) -> None:
+async def test_a_nested_graphql_query_is_one_statement(airline: Shop, admin: psycopg.AsyncConnection) -> None:
     """Departures of an airport on a day with plane, airline, destination and weather, and two more root fields."""
     variables = {"airport": "JFK", "from": "2013-02-08T12:00:00Z", "to": "2013-02-09T12:00:00+00:00"}
-    data = await airline.ask(DEPARTURES, variables)
+    data = await airline.query(DEPARTURES, variables)
     flights = data["airport"]["departures"]["items"]
     assert len(flights) == 50
     assert data["airport"]["departures"]["next"]
@@ -85,12 +85,12 @@ async def test_a_nested_graphql_query_is_one_statement(airline: World, admin: ps
     assert flights[0]["destination_airport"] is None, "a dangling link leads nowhere"
     assert data["flights_aggregate"]["groups"] == [{"key": {"carrier": "UA"}, "count": 60, "avg": {"departure_delay_minutes": 29.5}}]
 
-    ran = await statements(admin, lambda: airline.ask(DEPARTURES, variables))
+    ran = await statements(admin, lambda: airline.query(DEPARTURES, variables))
     assert ran.pop("context") == 1
     assert list(ran.values()) == [1], ran
 
 
-async def test_rest_reads_are_one_statement_each(airline: World, admin: psycopg.AsyncConnection) -> None:
+async def test_rest_reads_are_one_statement_each(airline: Shop, admin: psycopg.AsyncConnection) -> None:
     objects, ctx, jfk = airline.objects, airline.ctx, airline.stored["airport"][0]["id"]
     reads: list[Callable[[], Awaitable[bytes]]] = [
         lambda: objects.get(ctx, "airport", jfk),
@@ -108,7 +108,7 @@ async def test_rest_reads_are_one_statement_each(airline: World, admin: psycopg.
     assert json.loads(await reads[2]())["items"][0]["departure_delay_minutes"] == 59
 
 
-async def test_a_page_in_an_indexed_order_reads_the_index(airline: World, admin: psycopg.AsyncConnection) -> None:
+async def test_a_page_in_an_indexed_order_reads_the_index(airline: Shop, admin: psycopg.AsyncConnection) -> None:
     """The second page of flights by scheduled departure starts inside the index, not at its beginning."""
     view = await airline.objects.view(airline.ctx)
     after = json.loads(await airline.objects.list(airline.ctx, "flight", sort=["scheduled_departure"], first=5))["next"]

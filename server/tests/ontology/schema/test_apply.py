@@ -96,19 +96,19 @@ async def test_concurrent_applies_serialise(login, tenant_a) -> None:
 
 async def test_walls_of_object_tables(login, tenant_a, tenant_b) -> None:
     """Every table of the schema forces row-level security; another tenant's role may not even look into the schema."""
-    made = (await apply(login, tenant_a, SHIP)).ontology
-    await insert_ship(login, tenant_a, made.object_types["ship"], made.schema, name="Ada", owner="x")
-    table = f"{made.schema}.{made.object_types['ship'].table}"
+    ontology = (await apply(login, tenant_a, SHIP)).ontology
+    await insert_ship(login, tenant_a, ontology.object_types["ship"], ontology.schema, name="Ada", owner="x")
+    table = f"{ontology.schema}.{ontology.object_types['ship'].table}"
     async with login("migrate").system() as session:
         open_tables = await session.rows(
             "select relname from pg_class where relnamespace = to_regnamespace(:schema)::oid and relkind in ('r', 'p')"
             " and not (relrowsecurity and relforcerowsecurity)",
-            {"schema": made.schema},
+            {"schema": ontology.schema},
         )
         grants = await session.rows(
             "select grantee, table_name, privilege_type from information_schema.role_table_grants"
             " where table_schema = :schema and grantee <> current_user",
-            {"schema": made.schema},
+            {"schema": ontology.schema},
         )
     assert open_tables == []
     role = login("api").names.tenant(tenant_a.tenant_id)
@@ -124,16 +124,16 @@ async def test_walls_of_object_tables(login, tenant_a, tenant_b) -> None:
 
 
 async def test_history_keeps_before_images_and_nothing_for_inserts(login, tenant_a) -> None:
-    made = (await apply(login, tenant_a, SHIP)).ontology
-    ship = made.object_types["ship"]
-    await insert_ship(login, tenant_a, ship, made.schema, name="Ada", owner="x", tons=5)
+    ontology = (await apply(login, tenant_a, SHIP)).ontology
+    ship = ontology.object_types["ship"]
+    await insert_ship(login, tenant_a, ship, ontology.schema, name="Ada", owner="x", tons=5)
     tons = ship.properties["tons"].column
     ctx = tenant_a.context("editor")
     async with login("api").tenant(ctx.identity) as session:
         await session.execute("set local tenon.cause = 'proposal/7'")
-        await session.execute(f"update {made.schema}.{ship.table} set version = version + 1, {tons} = 6")
-        await session.execute(f"delete from {made.schema}.{ship.table}")
-        rows = await session.rows(f"select * from {made.schema}.{ship.table}_history order by version")
+        await session.execute(f"update {ontology.schema}.{ship.table} set version = version + 1, {tons} = 6")
+        await session.execute(f"delete from {ontology.schema}.{ship.table}")
+        rows = await session.rows(f"select * from {ontology.schema}.{ship.table}_history order by version")
     assert [(row["version"], row["operation"], row["before"][tons], row["cause"]) for row in rows] == [
         (1, "U", 5, "proposal/7"),
         (2, "D", 6, "proposal/7"),
@@ -169,7 +169,7 @@ async def test_growing_and_shrinking(login, tenant_a) -> None:
     await insert_ship(login, tenant_a, third.object_types["ship"], third.schema, name="Cy")
     back = (await apply(login, tenant_a, grown.replace("required: true, ", ""))).ontology
     columns = {version.object_types["ship"].properties["owner"].column for version in (second, back)}
-    assert len(columns) == 2, "a dropped column's name is never given again"
+    assert len(columns) == 2, "a dropped column's name is never used again"
 
 
 @pytest.mark.parametrize(

@@ -37,22 +37,22 @@ def key_of(*kinds: PropertyType) -> ObjectType:
 @settings(max_examples=150, deadline=None)
 def test_python_and_sql_agree(data: st.DataObject) -> None:
     kinds = data.draw(st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=4))
-    kind = key_of(*kinds)
+    object_type = key_of(*kinds)
     stored = [data.draw(KINDS[item][1]) for item in kinds]
     columns = ", ".join(f"?::{KINDS[item][0]} as p{n}" for n, item in enumerate(kinds))
-    texts = [key_text_sql(item, item.column) for item in kind.key_properties]
-    found = DUCKDB.execute(f"select {object_id_sql(TENANT, kind, texts)} from (select {columns})", stored).fetchone()
+    texts = [key_text_sql(item, item.column) for item in object_type.key_properties]
+    row = DUCKDB.execute(f"select {object_id_sql(TENANT, object_type, texts)} from (select {columns})", stored).fetchone()
     values = {
         item.name: Decimal(value).scaleb(-2) if item.type is PropertyType.DECIMAL else value
-        for item, value in zip(kind.key_properties, stored, strict=True)
+        for item, value in zip(object_type.key_properties, stored, strict=True)
     }
-    assert found is not None
-    assert UUID(found[0]) == object_id(TENANT, kind, values)
+    assert row is not None
+    assert UUID(row[0]) == object_id(TENANT, object_type, values)
 
 
 def test_it_is_the_kits_digest() -> None:
-    kind = key_of(PropertyType.TEXT, PropertyType.INTEGER)
-    assert object_id(TENANT, kind, {"k0": "é", "k1": 7}) == uuid_from_digest(TENANT.hex, "o7", "é", "7")
+    object_type = key_of(PropertyType.TEXT, PropertyType.INTEGER)
+    assert object_id(TENANT, object_type, {"k0": "é", "k1": 7}) == uuid_from_digest(TENANT.hex, "o7", "é", "7")
 
 
 @pytest.mark.parametrize(

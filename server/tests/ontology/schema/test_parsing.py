@@ -46,8 +46,8 @@ def problems(text: str) -> set[tuple[str, str]]:
 
 
 def test_good_document() -> None:
-    made = parse_document(GOOD)
-    person = made.object_types["person"]
+    definition = parse_document(GOOD)
+    person = definition.object_types["person"]
     assert person.plural == "persons"
     assert person.primary_key == ("number", "born")
     assert person.properties["number"].required
@@ -56,8 +56,8 @@ def test_good_document() -> None:
     assert person.properties["home"].value_type == "code"
     assert person.properties["salary"].type is PropertyType.DECIMAL
     assert person.properties["salary"].markings == {"secret"}
-    assert made.links[0].via == (("home", "code"),)
-    assert made.links[0].dangling is Dangling.STUB
+    assert definition.links[0].via == (("home", "code"),)
+    assert definition.links[0].dangling is Dangling.STUB
 
 
 def test_airline_example_parses() -> None:
@@ -65,7 +65,7 @@ def test_airline_example_parses() -> None:
 
 
 def test_all_problems_at_once() -> None:
-    found = problems("""
+    problems_ = problems("""
 ontology: 2
 colour: blue
 markings: [Secret]
@@ -92,7 +92,7 @@ links:
   flight.to: {target: nowhere, via: {a: b}}
   nobody.to: {target: flight, via: {a: b}}
 """)
-    assert found == {
+    assert problems_ == {
         ("ontology", "unknown_language"),
         ("colour", "unknown_key"),
         ("markings.Secret", "bad_name"),

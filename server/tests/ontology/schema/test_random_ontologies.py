@@ -52,15 +52,15 @@ def object_types(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    kinds = {name: draw(object_types()) for name in draw(st.lists(st.sampled_from(TYPES), unique=True, min_size=1))}
+    object_types_ = {name: draw(object_types()) for name in draw(st.lists(st.sampled_from(TYPES), unique=True, min_size=1))}
     links = {}
-    for source in kinds:
+    for source in object_types_:
         if draw(st.booleans()):
-            target = draw(st.sampled_from(list(kinds)))
-            kinds[source]["properties"].setdefault("other", {"type": "integer", "description": "integer"})
+            target = draw(st.sampled_from(list(object_types_)))
+            object_types_[source]["properties"].setdefault("other", {"type": "integer", "description": "integer"})
             inverse = {"inverse": f"from_{source}"} if draw(st.booleans()) else {}
             links[f"{source}.to_other"] = {"target": target, "via": {"other": "key"}, "dangling": "keep", **inverse}
-    return {"ontology": 1, "object_types": kinds, "links": links}
+    return {"ontology": 1, "object_types": object_types_, "links": links}
 
 
 @st.composite
@@ -68,7 +68,7 @@ def changes(draw: st.DrawFn, document: dict[str, Any]) -> tuple[dict[str, Any], 
     """A document that stored objects can follow, and where each property went: new path -> old path."""
     changed = copy.deepcopy(document)
     came_from = {}
-    for kind, entry in changed["object_types"].items():
+    for object_type, entry in changed["object_types"].items():
         for name in list(entry["properties"]):
             item = entry["properties"][name]
             step = draw(st.sampled_from(["keep", "rename", "drop", "loosen"])) if name not in ("key", "other") else "keep"
@@ -80,22 +80,22 @@ def changes(draw: st.DrawFn, document: dict[str, Any]) -> tuple[dict[str, Any], 
                 item.pop("minimum", None)
                 if "enum" in item:
                     item["enum"] = [*item["enum"], "more"]
-            came_from[f"{kind}.{name}"] = f"{kind}.{name}"
+            came_from[f"{object_type}.{name}"] = f"{object_type}.{name}"
             if step == "rename":
                 entry["properties"][f"{name}_new"] = {**entry["properties"].pop(name), "renamed_from": name}
-                came_from[f"{kind}.{name}_new"] = came_from.pop(f"{kind}.{name}")
+                came_from[f"{object_type}.{name}_new"] = came_from.pop(f"{object_type}.{name}")
         if draw(st.booleans()):
             entry["properties"]["added"] = {"type": "text", "indexed": True, "length_max": 9}
     return changed, came_from
 
 
-def values_for(data: st.DataObject, kind: ObjectType, key: int) -> dict[str, Any]:
-    made: dict[str, Any] = {"key": key}
-    for name, item in kind.properties.items():
+def values_for(data: st.DataObject, object_type: ObjectType, key: int) -> dict[str, Any]:
+    values: dict[str, Any] = {"key": key}
+    for name, item in object_type.properties.items():
         if name not in ("key", "added"):
             strategy = SHAPES[item.description][1]
-            made[name] = data.draw(strategy if item.required else st.none() | strategy)
-    return made
+            values[name] = data.draw(strategy if item.required else st.none() | strategy)
+    return values
 
 
 async def fresh_tenant(login: Any) -> Context:
@@ -110,19 +110,19 @@ async def apply(login: Any, ctx: Context, document: dict[str, Any]) -> service.A
         return await service.apply(session, ctx, text, names=login("migrate").names)
 
 
-async def insert(login: Any, ctx: Context, made: Ontology, kind: ObjectType, values: dict[str, Any]) -> None:
-    columns = {kind.properties[name].column: value for name, value in values.items()}
+async def insert(login: Any, ctx: Context, ontology: Ontology, object_type: ObjectType, values: dict[str, Any]) -> None:
+    columns = {object_type.properties[name].column: value for name, value in values.items()}
     async with login("api").tenant(ctx.identity) as session:
         await session.execute(
-            f"insert into {made.schema}.{kind.table} (id, {', '.join(columns)}) values (:id, {', '.join(f':{name}' for name in columns)})",
+            f"insert into {ontology.schema}.{object_type.table} (id, {', '.join(columns)}) values (:id, {', '.join(f':{name}' for name in columns)})",
             {"id": uuid4(), **columns},
         )
 
 
-async def read(login: Any, ctx: Context, made: Ontology, kind: ObjectType) -> list[dict[str, Any]]:
+async def read(login: Any, ctx: Context, ontology: Ontology, object_type: ObjectType) -> list[dict[str, Any]]:
     async with login("api").tenant(ctx.identity) as session:
-        rows = await session.rows(f"select * from {made.schema}.{kind.table} order by {kind.properties['key'].column}")
-    return [{name: row[item.column] for name, item in kind.properties.items()} for row in rows]
+        rows = await session.rows(f"select * from {ontology.schema}.{object_type.table} order by {object_type.properties['key'].column}")
+    return [{name: row[item.column] for name, item in object_type.properties.items()} for row in rows]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
@@ -133,29 +133,29 @@ async def test_random_ontologies_apply_migrate_and_read_back(login, data: st.Dat
     first = (await apply(login, ctx, document)).ontology
     assert not (await apply(login, ctx, document)).changed
     stored: dict[str, list[dict[str, Any]]] = {}
-    for kind in first.object_types.values():
-        stored[kind.name] = [values_for(data, kind, key) for key in (1, 2)]
-        for values in stored[kind.name]:
-            await insert(login, ctx, first, kind, values)
-        assert await read(login, ctx, first, kind) == stored[kind.name]
+    for object_type in first.object_types.values():
+        stored[object_type.name] = [values_for(data, object_type, key) for key in (1, 2)]
+        for values in stored[object_type.name]:
+            await insert(login, ctx, first, object_type, values)
+        assert await read(login, ctx, first, object_type) == stored[object_type.name]
 
     changed, came_from = data.draw(changes(document))
     second = (await apply(login, ctx, changed)).ontology
     assert not (await apply(login, ctx, changed)).changed
-    for kind in second.object_types.values():
-        for row, before in zip(await read(login, ctx, second, kind), stored[kind.name], strict=True):
+    for object_type in second.object_types.values():
+        for row, before in zip(await read(login, ctx, second, object_type), stored[object_type.name], strict=True):
             for name, value in row.items():
-                old = came_from.get(f"{kind.name}.{name}")
+                old = came_from.get(f"{object_type.name}.{name}")
                 assert value == (before[old.split(".")[1]] if old else None)
-        third = values_for(data, kind, 3)
-        await insert(login, ctx, second, kind, third)
-        assert (await read(login, ctx, second, kind))[2] == {**dict.fromkeys(kind.properties), **third}
-    for made in (first, second):
-        assert from_content(content_of(made), made.version, made.digest) == made
-        assert plan(made, made, login("migrate").names, date(2026, 1, 1)).empty
+        third = values_for(data, object_type, 3)
+        await insert(login, ctx, second, object_type, third)
+        assert (await read(login, ctx, second, object_type))[2] == {**dict.fromkeys(object_type.properties), **third}
+    for ontology in (first, second):
+        assert from_content(content_of(ontology), ontology.version, ontology.digest) == ontology
+        assert plan(ontology, ontology, login("migrate").names, date(2026, 1, 1)).empty
 
 
 def test_a_column_is_of_its_shape() -> None:
     """The strategies above and the types they stand for are one list."""
-    assert {SHAPES[name][0]["type"] for name in SHAPES} == {kind.value for kind in PropertyType}
+    assert {SHAPES[name][0]["type"] for name in SHAPES} == {item.value for item in PropertyType}
     assert Property("x", "p1", PropertyType.TEXT).length_max == 4_096

@@ -1,4 +1,4 @@
-"""What a read asks for: the query as frozen data, before it is SQL. Every door and every caller comes through these types.
+"""A query as frozen data, before it is SQL. Every handler and every caller uses these types.
 
 Physical names are inside `Property`, `LinkType` and `ObjectType`; what comes from a request is inside `Value` and only ever becomes a
 parameter.

@@ -16,15 +16,15 @@ def object_not_found() -> NotFound:
     return NotFound(ErrorCode.OBJECT_NOT_FOUND, "There is no such object.")
 
 
-def unknown_property(kind: str, name: str, where: str) -> Invalid:
+def unknown_property(type_name: str, name: str, where: str) -> Invalid:
     """No such property, or none this caller may see."""
-    return Invalid(ErrorCode.UNKNOWN_PROPERTY, f"`{kind}` has no property `{_short(name)}`.", path=where,
+    return Invalid(ErrorCode.UNKNOWN_PROPERTY, f"`{type_name}` has no property `{_short(name)}`.", path=where,
                    repair="Call GET /v1/ontology for the properties there are.")  # fmt: skip
 
 
-def unknown_link(kind: str, name: str) -> NotFound:
+def unknown_link(type_name: str, name: str) -> NotFound:
     """No such link, or none this caller may follow."""
-    return NotFound(ErrorCode.LINK_NOT_FOUND, f"`{kind}` has no link `{_short(name)}`.", path="link")
+    return NotFound(ErrorCode.LINK_NOT_FOUND, f"`{type_name}` has no link `{_short(name)}`.", path="link")
 
 
 def bad_value(where: str, message: str) -> Invalid:

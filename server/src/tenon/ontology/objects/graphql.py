@@ -1,4 +1,4 @@
-"""The GraphQL door: POST /v1/graphql, one operation a request, read only. Needs `app.state.lane`,
+"""The GraphQL endpoint: POST /v1/graphql, one operation a request, read only. Needs `app.state.lane`,
 `app.state.ontologies`, and authentication in front."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tenon.kit.errors import ErrorCode, Invalid, TenonError, http_status, retry_
 from tenon.ontology.objects.errors import bad_request, limit_exceeded
 from tenon.ontology.objects.graphql_language.documents import InvalidDocument
 from tenon.ontology.objects.graphql_language.operations import FieldRefused
-from tenon.ontology.objects.graphql_language.service import Asked, GraphQL
+from tenon.ontology.objects.graphql_language.service import GraphQL, GraphQLRequest
 from tenon.ontology.objects.limits import GRAPHQL_BYTES_MAX
 from tenon.ontology.objects.responses import CancelledOnDisconnect, objects_of, send_json
 
@@ -29,10 +29,10 @@ def routes() -> list[Route]:
 def _service(scope: Scope) -> GraphQL:
     state = scope["app"].state
     try:
-        found: GraphQL = state.graphql
+        service: GraphQL = state.graphql
     except AttributeError:
-        found = state.graphql = GraphQL(objects_of(scope))
-    return found
+        service = state.graphql = GraphQL(objects_of(scope))
+    return service
 
 
 class _Endpoint:
@@ -45,7 +45,7 @@ class _Endpoint:
         status = 200
         with CancelledOnDisconnect(receive) as caller:
             try:
-                body = await service.execute(ctx, _asked(scope, await _body(receive)))
+                body = await service.execute(ctx, _request_of(scope, await _body(receive)))
             except InvalidDocument as error:
                 status, body = http_status(ErrorCode.INVALID_GRAPHQL), _errors(_of_document(error.errors), ctx.request_id)
             except FieldRefused as error:
@@ -76,7 +76,7 @@ async def _body(receive: Receive) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _asked(scope: Scope, body: bytes) -> Asked:
+def _request_of(scope: Scope, body: bytes) -> GraphQLRequest:
     content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     if content_type != b"application/json" and content_type.partition(b";")[0].strip().lower() != b"application/json":
         raise bad_request("content-type", "Send `Content-Type: application/json`.", code=ErrorCode.UNSUPPORTED_MEDIA_TYPE)
@@ -97,7 +97,7 @@ def _asked(scope: Scope, body: bytes) -> Asked:
         raise bad_request("variables", "`variables` is an object.")
     if operation is not None and not isinstance(operation, str):
         raise bad_request("operationName", "`operationName` is a string.")
-    return Asked(document["query"], variables, operation or None)
+    return GraphQLRequest(document["query"], variables, operation or None)
 
 
 def _refuse_constant(name: str) -> None:
@@ -108,14 +108,14 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # NaN and Infinity
 
 
 def _of_tenon(error: TenonError, path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The same code, sentence and repair as in every door; `argument` is the path inside the request."""
+    """The same code, sentence and repair as in every protocol; `argument` is the path inside the request."""
     parts = error.as_dict()
-    found: dict[str, Any] = {"message": parts.pop("message")}
+    entry: dict[str, Any] = {"message": parts.pop("message")}
     if path:
-        found["path"] = list(path)
+        entry["path"] = list(path)
     argument = parts.pop("path", None)
-    found["extensions"] = {**parts, **({"argument": argument} if argument else {})}
-    return found
+    entry["extensions"] = {**parts, **({"argument": argument} if argument else {})}
+    return entry
 
 
 def _of_document(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What both doors share: answers sent as they are, and a read that is given up when its caller goes away."""
+"""What the REST and GraphQL handlers share: answers sent as they are, and a read that is given up when its caller goes away."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def objects_of(scope: Scope) -> Objects:
     """The process's reads, made once of `app.state.lane` and `app.state.ontologies`."""
     state = scope["app"].state
     try:
-        found: Objects = state.objects
+        objects: Objects = state.objects
     except AttributeError:
-        found = state.objects = Objects(state.lane, state.ontologies)
-    return found
+        objects = state.objects = Objects(state.lane, state.ontologies)
+    return objects
 
 
 class CancelledOnDisconnect:
@@ -39,11 +39,11 @@ class CancelledOnDisconnect:
         self._alarm = task.get_loop().call_later(WATCH_AFTER_SECONDS, self._begin)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> bool:
         self._alarm.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
-        if self.gone and kind is asyncio.CancelledError:
+        if self.gone and exception_type is asyncio.CancelledError:
             self._task.uncancel()
             return True
         return False

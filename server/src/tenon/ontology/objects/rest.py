@@ -1,4 +1,4 @@
-"""The REST door of objects: plain ASGI endpoints, because they are hot. Answers go out as the database made them.
+"""REST for objects: plain ASGI endpoints, because they are hot. Answers go out as the database made them.
 
 Needs `app.state.lane`, `app.state.ontologies`, and authentication in front.
 """
@@ -94,39 +94,39 @@ async def _get(objects: Objects, ctx: Context, path: Mapping[str, str], query: Q
 
 async def _by_key(objects: Objects, ctx: Context, path: Mapping[str, str], query: Query) -> bytes:
     fields = _list_of(query, "fields")
-    kind = await objects.type(ctx, path["type"])
+    object_type = await objects.type(ctx, path["type"])
     key = {}
     for name in query:
         if name != "fields":
-            item = kind.property(name, name)
+            item = object_type.property(name, name)
             key[name] = values.from_text(item, _single(query, name) or "")
-    return await objects.get_by_key(ctx, kind.name, key, fields=fields)
+    return await objects.get_by_key(ctx, object_type.name, key, fields=fields)
 
 
 async def _list(objects: Objects, ctx: Context, path: Mapping[str, str], query: Query) -> bytes:
-    kind = await objects.type(ctx, path["type"])
+    object_type = await objects.type(ctx, path["type"])
     return await objects.list(
-        ctx, kind.name, filter=_filter(kind, query, _PAGING), sort=_list_of(query, "sort") or (), first=_single(query, "first"),
+        ctx, object_type.name, filter=_filter(object_type, query, _PAGING), sort=_list_of(query, "sort") or (), first=_single(query, "first"),
         after=_single(query, "after"), fields=_list_of(query, "fields"),
     )  # fmt: skip
 
 
 async def _follow(objects: Objects, ctx: Context, path: Mapping[str, str], query: Query) -> bytes:
     view = await objects.view(ctx)
-    kind = view.type(path["type"])
-    link = kind.link(path["link"])
-    end = view.types[link.target if path["link"] in kind.ones else link.source]
+    object_type = view.type(path["type"])
+    link = object_type.link(path["link"])
+    end = view.types[link.target if path["link"] in object_type.ones else link.source]
     return await objects.follow(
-        ctx, kind.name, path["id"], path["link"], filter=_filter(end, query, _PAGING), sort=_list_of(query, "sort") or (),
+        ctx, object_type.name, path["id"], path["link"], filter=_filter(end, query, _PAGING), sort=_list_of(query, "sort") or (),
         first=_single(query, "first"), after=_single(query, "after"), fields=_list_of(query, "fields"),
     )  # fmt: skip
 
 
 async def _aggregate(objects: Objects, ctx: Context, path: Mapping[str, str], query: Query) -> bytes:
-    kind = await objects.type(ctx, path["type"])
+    object_type = await objects.type(ctx, path["type"])
     measures = {name: _list_of(query, name) or [] for name in _MEASURES if name in query}
     return await objects.aggregate(
-        ctx, kind.name, filter=_filter(kind, query, _GROUPING), group_by=_list_of(query, "group_by") or (), measures=measures,
+        ctx, object_type.name, filter=_filter(object_type, query, _GROUPING), group_by=_list_of(query, "group_by") or (), measures=measures,
         sort=_list_of(query, "sort") or (), first=_single(query, "first"),
     )  # fmt: skip
 
@@ -140,13 +140,13 @@ def _query(raw: bytes) -> Query:
         return {}
     if len(raw) > URL_QUERY_BYTES_MAX:
         raise limit_exceeded(ErrorCode.QUERY_TOO_LONG, f"A query string has at most {URL_QUERY_BYTES_MAX} bytes.", "query")
-    found: Query = {}
+    query: Query = {}
     try:
         for name, value in parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=500):
-            found.setdefault(name, []).append(value)
+            query.setdefault(name, []).append(value)
     except ValueError:
         raise bad_request("query", "The query string is not URL-encoded UTF-8.") from None
-    return found
+    return query
 
 
 def _only(query: Query, known: frozenset[str]) -> None:
@@ -156,12 +156,12 @@ def _only(query: Query, known: frozenset[str]) -> None:
 
 
 def _single(query: Query, name: str) -> str | None:
-    given = query.get(name)
-    if given is None:
+    values = query.get(name)
+    if values is None:
         return None
-    if len(given) > 1:
+    if len(values) > 1:
         raise bad_request(name[:64], "This parameter is given more than once.")
-    return given[0]
+    return values[0]
 
 
 def _list_of(query: Query, name: str) -> list[str] | None:
@@ -170,14 +170,14 @@ def _list_of(query: Query, name: str) -> list[str] | None:
     return None if text is None else [part for part in text.split(",") if part]
 
 
-def _filter(kind: VisibleType, query: Query, known: frozenset[str]) -> dict[str, Any] | None:
+def _filter(object_type: VisibleType, query: Query, known: frozenset[str]) -> dict[str, Any] | None:
     """`filter=<json>` and `property.operator=value` parameters (no operator is `eq`, `in` is repeated) as one filter document."""
     parts: dict[str, Any] = {}
     for name in query:
         if name in known:
             continue
         bare, _, operator = name.partition(".")
-        item = kind.property(bare, name)
+        item = object_type.property(bare, name)
         if operator == "in":
             operand: Any = [values.from_text(item, each) for each in query[name]]
         elif operator == "is_null":

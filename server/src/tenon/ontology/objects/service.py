@@ -1,4 +1,4 @@
-"""Reads of objects: every door and every other room comes through here. Each read is one SQL statement in the fast lane."""
+"""Reads of objects: every handler and every other package comes through here. Each read is one SQL statement in the fast lane."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ class Objects:
         first: Any = None,
     ) -> bytes:
         """Groups with their count and figures: `{"groups": [{"key": {…}, "count": n, "avg": {…}}], "more": bool}`."""
-        arguments, wanted = {"filter": filter}, measures or {}
-        figures = tuple((name, tuple(properties)) for name, properties in wanted.items())
+        arguments, requested = {"filter": filter}, measures or {}
+        figures = tuple((name, tuple(properties)) for name, properties in requested.items())
         shape = ("aggregate", type_name, signature(filter), tuple(group_by), figures, tuple(sort), first)
 
         def build(view: View) -> Aggregation:
-            kind = view.type(type_name)
-            return queries.aggregation(kind, arguments, group_by=group_by, measures=wanted, sort=sort, first=first)
+            object_type = view.type(type_name)
+            return queries.aggregation(object_type, arguments, group_by=group_by, measures=requested, sort=sort, first=first)
 
         return await self._read(ctx, shape, arguments, build)
 

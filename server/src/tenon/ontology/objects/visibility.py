@@ -39,17 +39,17 @@ class VisibleType:
 
     def property(self, name: str, where: str) -> Property:
         """A visible property; raises Invalid `unknown_property`."""
-        found = self.properties.get(name)
-        if found is None:
+        property_ = self.properties.get(name)
+        if property_ is None:
             raise unknown_property(self.name, name, where)
-        return found
+        return property_
 
     def link(self, name: str) -> LinkType:
         """A visible link by its name or inverse name; raises NotFound `link_not_found`."""
-        found = self.ones.get(name) or self.manys.get(name)
-        if found is None:
+        link = self.ones.get(name) or self.manys.get(name)
+        if link is None:
             raise unknown_link(self.name, name)
-        return found
+        return link
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,22 @@ class View:
     def key(self) -> str:
         """Names tenant, version and what is visible: equal keys show equal things, whoever asks."""
         shown = [f"{self.ontology.tenant} {self.ontology.version} {self.ontology.digest}"]
-        for kind in self.types.values():
-            shown.append(f"{kind.name}: {','.join(kind.properties)}; {','.join(kind.ones)}; {','.join(kind.manys)}")
+        for object_type in self.types.values():
+            shown.append(
+                f"{object_type.name}: {','.join(object_type.properties)}; {','.join(object_type.ones)}; {','.join(object_type.manys)}"
+            )
         return hashlib.sha256("\n".join(shown).encode()).hexdigest()
 
     @cached_property
     def by_plural(self) -> Mapping[str, VisibleType]:
-        return {kind.type.plural: kind for kind in self.types.values()}
+        return {object_type.type.plural: object_type for object_type in self.types.values()}
 
     def type(self, name: str) -> VisibleType:
         """A visible type by its name or plural; raises NotFound `object_type_not_found`."""
-        found = self.types.get(name) or self.by_plural.get(name)
-        if found is None:
+        visible_type = self.types.get(name) or self.by_plural.get(name)
+        if visible_type is None:
             raise unknown_type(name)
-        return found
+        return visible_type
 
 
 def view_for(ctx: Context, ontology: Ontology) -> View:
@@ -92,19 +94,19 @@ def view_for(ctx: Context, ontology: Ontology) -> View:
 def _make(ctx: Context, ontology: Ontology) -> View:
     authorize(ctx, Action.READ_ONTOLOGY, Resource("Ontology", "current"))
     bare = {
-        kind.name: VisibleType(kind, {item.name: item for item in kind.properties.values() if ctx.sees(item.markings)})
-        for kind in ontology.object_types.values()
-        if is_permitted(ctx, Action.READ, Resource("ObjectType", kind.name))
+        object_type.name: VisibleType(object_type, {item.name: item for item in object_type.properties.values() if ctx.sees(item.markings)})
+        for object_type in ontology.object_types.values()
+        if is_permitted(ctx, Action.READ, Resource("ObjectType", object_type.name))
     }
     links = [link for link in ontology.links if ctx.sees(link.markings) and _has_both_ends(link, bare)]
     types = {
         name: VisibleType(
-            kind.type,
-            kind.properties,
+            object_type.type,
+            object_type.properties,
             {link.name: link for link in links if link.source == name},
             {link.inverse: link for link in links if link.target == name and link.inverse},
         )
-        for name, kind in bare.items()
+        for name, object_type in bare.items()
     }
     return View(ontology, types)
 

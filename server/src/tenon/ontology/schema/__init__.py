@@ -1,8 +1,10 @@
-"""Schema: what a tenant's business data is, said in one document, and the tables that hold it.
+"""Schema: what a tenant's business data is, described in one document, and the tables that hold it.
 
 Owns: the ontology language, the versioned catalogue, the DDL of object tables and their history, objects' ids. Promises: apply is atomic
-(tables and catalogue in one transaction), repeating it changes nothing, published versions never change, physical names are never given
-twice. Needs: audit, events, policy; login `migrate` for plan and apply.
+(tables and catalogue in one transaction), and repeating it changes nothing. A published version never changes; a physical name is never
+used twice. Needs: audit, events, policy; login `migrate` for plan and apply.
+
+`documents` (from text to a definition) → `tables` (physical names, DDL, the plan of changes).
 """
 
 from tenon.ontology.schema.contracts import Dangling, LinkType, ObjectType, Ontology, Problem, Property, PropertyType

@@ -31,9 +31,9 @@ class Ontologies:
 
     async def current(self, tenant: UUID) -> Ontology:
         """The newest ontology; asks the database at most once a second a tenant. Raises NotFound `no_ontology`."""
-        found = self.known(tenant)
-        if found is not None:
-            return found
+        ontology = self.known(tenant)
+        if ontology is not None:
+            return ontology
         # One check at a time for a tenant; it is a task of its own, so a caller that goes away does not cancel the others' check.
         check = self._checks.get(tenant)
         if check is None:
@@ -42,8 +42,8 @@ class Ontologies:
         return await asyncio.shield(check)
 
     async def _check(self, tenant: UUID) -> Ontology:
-        asked = time.monotonic()
+        checked_at = time.monotonic()
         async with self._database.tenant(Identity(tenant, _NOBODY)) as session:
             ontology = await service.current(session, tenant)
-        self._known.put(tenant, (asked, ontology))
+        self._known.put(tenant, (checked_at, ontology))
         return ontology

@@ -18,9 +18,9 @@ from tenon.kit.ids import uuid_from_digest
 from tenon.ontology.schema.contracts import ObjectType, Property, PropertyType
 
 
-def object_id(tenant: UUID, kind: ObjectType, key: Mapping[str, Any]) -> UUID:
-    """The id of the object of `kind` with this key (property name -> value as Python holds it)."""
-    return uuid_from_digest(tenant.hex, kind.table, *(key_text(item, key[item.name]) for item in kind.key_properties))
+def object_id(tenant: UUID, object_type: ObjectType, key: Mapping[str, Any]) -> UUID:
+    """The id of the object of `object_type` with this key (property name -> value as Python holds it)."""
+    return uuid_from_digest(tenant.hex, object_type.table, *(key_text(item, key[item.name]) for item in object_type.key_properties))
 
 
 def key_text(item: Property, value: Any) -> str:
@@ -49,9 +49,9 @@ def _scaled(item: Property, value: Decimal) -> str:
     return str(int(scaled))
 
 
-def object_id_sql(tenant: UUID, kind: ObjectType, texts: Sequence[str]) -> str:
+def object_id_sql(tenant: UUID, object_type: ObjectType, texts: Sequence[str]) -> str:
     """The same id as a DuckDB expression over `texts`: DuckDB SQL of the key values' canonical texts, in the key's order."""
-    prefix = b"".join(len(part).to_bytes(4, "big") + part.encode() for part in (tenant.hex, kind.table))
+    prefix = b"".join(len(part).to_bytes(4, "big") + part.encode() for part in (tenant.hex, object_type.table))
     parts = [f"from_hex('{prefix.hex()}')"]
     parts += [f"from_hex(format('{{:08x}}', strlen({text}))) || encode({text})" for text in texts]
     digest = f"sha256({' || '.join(parts)})"  # written four times, computed once: DuckDB shares common subexpressions

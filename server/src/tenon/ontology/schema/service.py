@@ -42,13 +42,13 @@ async def current(session: WriteSession, tenant: UUID) -> Ontology:
     version = await repository.newest_version(session, tenant)
     if version is None:
         raise no_ontology()
-    found = remembered(tenant, version)
-    if found is None:
+    ontology = remembered(tenant, version)
+    if ontology is None:
         published = await repository.newest(session, tenant)
         if published is None:
             raise no_ontology()
-        found = remember(published.ontology)
-    return found
+        ontology = remember(published.ontology)
+    return ontology
 
 
 async def plan(session: WriteSession, ctx: Context, source: str, *, names: RoleNames, check_actions: ActionChecker | None = None) -> Plan:
@@ -66,17 +66,17 @@ async def apply(
     """
     policy.authorize(ctx, Action.MANAGE_ONTOLOGY, Resource("Tenant", str(ctx.tenant)))
     await repository.lock(session, ctx.tenant)
-    made, number_last = await _prepare(session, ctx, source, names, check_actions)
-    if made.problems:
-        raise incompatible(made.problems)
-    if made.empty:
-        return Applied(made.ontology, made, changed=False)
+    plan, number_last = await _prepare(session, ctx, source, names, check_actions)
+    if plan.problems:
+        raise incompatible(plan.problems)
+    if plan.empty:
+        return Applied(plan.ontology, plan, changed=False)
     await session.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
-    for change in made.changes:
+    for change in plan.changes:
         await _run(session, change)
-    await repository.insert(session, made.ontology, source, number_last, ctx.principal)
-    await _tell(session, ctx, made)
-    return Applied(made.ontology, made, changed=True)
+    await repository.insert(session, plan.ontology, source, number_last, ctx.principal)
+    await _record_and_publish(session, ctx, plan)
+    return Applied(plan.ontology, plan, changed=True)
 
 
 async def _prepare(
@@ -108,13 +108,13 @@ async def _run(session: WriteSession, change: Change) -> None:
             raise
 
 
-async def _tell(session: WriteSession, ctx: Context, made: Plan) -> None:
-    facts = {"version": made.ontology.version, "digest": made.ontology.digest, "changes": len(made.changes)}
-    sentences = [change.sentence for change in made.changes]
+async def _record_and_publish(session: WriteSession, ctx: Context, plan: Plan) -> None:
+    facts = {"version": plan.ontology.version, "digest": plan.ontology.digest, "changes": len(plan.changes)}
+    sentences = [change.sentence for change in plan.changes]
     await audit.record(
-        session, ctx, audit.AuditEvent("ontology.apply", "Ontology", str(made.ontology.version), payload={**facts, "sentences": sentences})
+        session, ctx, audit.AuditEvent("ontology.apply", "Ontology", str(plan.ontology.version), payload={**facts, "sentences": sentences})
     )
-    await events.publish(session, ctx, events.Event("tenon.ontology.applied.v1", f"ontology/{made.ontology.version}", facts))
+    await events.publish(session, ctx, events.Event("tenon.ontology.applied.v1", f"ontology/{plan.ontology.version}", facts))
 
 
 async def make_history_partitions(session: WriteSession, tenant: UUID, names: RoleNames) -> int:
@@ -126,11 +126,11 @@ async def make_history_partitions(session: WriteSession, tenant: UUID, names: Ro
             "select relname from pg_class where relnamespace = to_regnamespace(:schema)::oid and relkind = 'r'", {"schema": ontology.schema}
         )
     }
-    made = 0
-    for kind in ontology.object_types.values():
+    partitions = 0
+    for object_type in ontology.object_types.values():
         for month in ddl.months(clock.now().date(), ddl.HISTORY_MONTHS_AHEAD):
-            if f"{ddl.history_table(kind)}_{month:%Y%m}" not in existing:
-                for statement in ddl.month_statements(ontology, kind, names, month):
+            if f"{ddl.history_table(object_type)}_{month:%Y%m}" not in existing:
+                for statement in ddl.month_statements(ontology, object_type, names, month):
                     await session.connection.exec_driver_sql(statement)
-                made += 1
-    return made
+                partitions += 1
+    return partitions

@@ -64,13 +64,13 @@ class Document:
     variables: Mapping[str, GraphQLInputType]
     is_introspection: bool
 
-    def shape(self, given: Mapping[str, Any]) -> Hashable:
+    def shape(self, variables: Mapping[str, Any]) -> Hashable:
         """The shape of the variables: what the SQL depends on."""
-        return tuple([(name, _signature(kind, given[name])) for name, kind in self.variables.items() if name in given])
+        return tuple([(name, _signature(kind, variables[name])) for name, kind in self.variables.items() if name in variables])
 
 
 class Documents:
-    """Texts that were found valid."""
+    """Valid texts, by their text."""
 
     def __init__(self, most: int = 1_000) -> None:
         self._known: LruCache[tuple[str, str | None, str], Document] = LruCache(most)
@@ -156,9 +156,9 @@ def _root_names(selection_set: SelectionSetNode, fragments: Mapping[str, Fragmen
 
 
 def _type(api: ApiSchema, node: TypeNode) -> GraphQLInputType:
-    found = type_from_ast(api.schema, node)
-    assert found is not None  # validated
-    return found  # type: ignore[return-value]
+    input_type = type_from_ast(api.schema, node)
+    assert input_type is not None  # validated
+    return input_type  # type: ignore[return-value]
 
 
 def _signature(kind: GraphQLInputType, raw: Any, depth: int = 0) -> Hashable:

@@ -96,8 +96,8 @@ def build(view: View) -> ApiSchema:
 
 def type_name(name: str) -> str:
     """`flight_leg` -> `FlightLeg`; an underscore stays before a digit, so that `a_1` and `a1` differ."""
-    made = "".join(f"_{part}" if part[0].isdigit() else part.capitalize() for part in name.split("_"))
-    return f"{made}_Object" if made in _RESERVED else made
+    type_name = "".join(f"_{part}" if part[0].isdigit() else part.capitalize() for part in name.split("_"))
+    return f"{type_name}_Object" if type_name in _RESERVED else type_name
 
 
 class _Builder:
@@ -114,10 +114,10 @@ class _Builder:
         fields: dict[str, GraphQLField] = {}
         roots: dict[str, RootField] = {}
 
-        def add(name: str, root: RootField, made: GraphQLField) -> None:
+        def add(name: str, root: RootField, field: GraphQLField) -> None:
             while name in fields:
                 name += "_"
-            fields[name], roots[name] = made, root
+            fields[name], roots[name] = field, root
 
         kinds = list(self._view.types.values())
         for kind in kinds:

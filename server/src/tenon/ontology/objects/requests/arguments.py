@@ -31,7 +31,7 @@ _FILTER_DEPTH_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Argument:
     """A piece of a request: a mapping or list of further pieces, or a plain value. `path` as in Value."""
 
     raw: Any
@@ -43,13 +43,13 @@ class Given:
         return Value(self.raw, self.where, self.path)
 
 
-def given(raw: Any, where: str, path: Path | None) -> Given:
+def argument_of(raw: Any, where: str, path: Path | None) -> Argument:
     """`raw` JSON with each piece knowing where it stands. Lists of plain values stay whole: they become one parameter."""
     if isinstance(raw, dict):
-        return Given({key: given(item, f"{where}.{key}", _step(path, key)) for key, item in raw.items()}, where, path)
+        return Argument({key: argument_of(item, f"{where}.{key}", _step(path, key)) for key, item in raw.items()}, where, path)
     if isinstance(raw, list) and any(isinstance(item, dict) for item in raw):
-        return Given([given(item, f"{where}[{at}]", _step(path, at)) for at, item in enumerate(raw)], where, path)
-    return Given(raw, where, path)
+        return Argument([argument_of(item, f"{where}[{at}]", _step(path, at)) for at, item in enumerate(raw)], where, path)
+    return Argument(raw, where, path)
 
 
 def _step(path: Path | None, step: str | int) -> Path | None:
@@ -114,7 +114,7 @@ def _size(raw: Any, where: str, default: int, most: int) -> int:
 # -- filters ----------------------------------------------------------------------------------------------------------------------------
 
 
-def condition(kind: VisibleType, filter_: Given, budget: Budget, depth: int = 1) -> Condition:
+def condition(object_type: VisibleType, filter_: Argument, budget: Budget, depth: int = 1) -> Condition:
     """A filter document, `{"origin": {"eq": "JFK"}, "or": [{…}, {…}], "not": {…}}`, as a condition; its parts must all hold."""
     if not isinstance(filter_.raw, Mapping):
         raise bad_request(filter_.where, "A filter is an object of properties, `and`, `or`, `not`.")
@@ -123,28 +123,28 @@ def condition(kind: VisibleType, filter_: Given, budget: Budget, depth: int = 1)
     parts: list[Condition] = []
     for name, part in filter_.raw.items():
         if name in ("and", "or"):
-            several = tuple(condition(kind, each, budget, depth + 1) for each in _several(part))
+            several = tuple(condition(object_type, each, budget, depth + 1) for each in _several(part))
             parts.append(AllOf(several) if name == "and" else AnyOf(several))
         elif name == "not":
-            parts.append(Not(condition(kind, part, budget, depth + 1)))
+            parts.append(Not(condition(object_type, part, budget, depth + 1)))
         else:
-            parts += _of_property(filterable(kind, name, part.where), part, budget)
+            parts += _of_property(filterable(object_type, name, part.where), part, budget)
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
-def _several(part: Given) -> Sequence[Given]:
+def _several(part: Argument) -> Sequence[Argument]:
     if isinstance(part.raw, Mapping):
         return [part]  # one is a list of one, as in GraphQL
-    if not isinstance(part.raw, list) or any(not isinstance(each, Given) for each in part.raw):
+    if not isinstance(part.raw, list) or any(not isinstance(each, Argument) for each in part.raw):
         if part.raw == []:
             return []
         raise bad_request(part.where, "`and` and `or` take a list of filters.")
     return part.raw
 
 
-def filterable(kind: VisibleType, name: str, where: str) -> Property:
+def filterable(object_type: VisibleType, name: str, where: str) -> Property:
     """A visible property that may stand in filters, orders and groups."""
-    item = kind.property(name, where)
+    item = object_type.property(name, where)
     if not item.filterable:
         raise bad_request(
             where, f"`{name}` is not filterable.", code=ErrorCode.NOT_FILTERABLE, repair="Filter, sort and group by other properties."
@@ -152,15 +152,15 @@ def filterable(kind: VisibleType, name: str, where: str) -> Property:
     return item
 
 
-def _of_property(item: Property, part: Given, budget: Budget) -> list[Condition]:
+def _of_property(item: Property, part: Argument, budget: Budget) -> list[Condition]:
     operators = part.raw if isinstance(part.raw, Mapping) else {"eq": part}
-    found: list[Condition] = []
+    conditions: list[Condition] = []
     for name, operand in operators.items():
         budget.take_condition(operand.where)
         if name == "is_null":
             if not isinstance(operand.raw, bool):
                 raise bad_request(operand.where, "`is_null` is true or false.")
-            found.append(IsNull(item, operand.raw))
+            conditions.append(IsNull(item, operand.raw))
             continue
         if name not in allowed_operators(item):
             raise bad_request(
@@ -169,15 +169,15 @@ def _of_property(item: Property, part: Given, budget: Budget) -> list[Condition]
                 code=ErrorCode.UNKNOWN_OPERATOR,
             )
         operator = Operator(name)
-        found.append(_comparison(item, operator, operand))
-    return found
+        conditions.append(_comparison(item, operator, operand))
+    return conditions
 
 
-def _comparison(item: Property, operator: Operator, operand: Given) -> Condition:
+def _comparison(item: Property, operator: Operator, operand: Argument) -> Condition:
     several = operand.raw if operator is Operator.IN and isinstance(operand.raw, list) else [operand.raw]
-    if any(value is None or (isinstance(value, Given) and value.raw is None) for value in several):
+    if any(value is None or (isinstance(value, Argument) and value.raw is None) for value in several):
         raise bad_request(operand.where, "null is not a value. Use `is_null`.")
-    if several and isinstance(several[0], Given):  # a literal list with variables in it: each stands for itself
+    if several and isinstance(several[0], Argument):  # a literal list with variables in it: each stands for itself
         return AnyOf(tuple(Comparison(item, Operator.EQ, value.value) for value in several))
     return Comparison(item, operator, operand.value)
 
@@ -191,11 +191,11 @@ def allowed_operators(item: Property) -> frozenset[Operator]:
 # -- orders -----------------------------------------------------------------------------------------------------------------------------
 
 
-def sort_keys(kind: VisibleType, names: Sequence[str], where: str = "sort") -> tuple[SortKey, ...]:
+def sort_keys(object_type: VisibleType, names: Sequence[str], where: str = "sort") -> tuple[SortKey, ...]:
     """`["-departure_delay_minutes", "carrier"]` as keys; the id is added last, in the last key's direction."""
     if len(names) > limits.SORT_KEYS_MAX:
         raise limit_exceeded(ErrorCode.TOO_MANY_SORT_KEYS, f"A read sorts by {limits.SORT_KEYS_MAX} keys at most.", where)
-    keys = [_sort_key(kind, name, where) for name in names]
+    keys = [_sort_key(object_type, name, where) for name in names]
     properties = [key.property.name if key.property else "id" for key in keys]
     if len(set(properties)) < len(properties):
         raise bad_request(where, "Each key may sort once.")
@@ -206,6 +206,6 @@ def sort_keys(kind: VisibleType, names: Sequence[str], where: str = "sort") -> t
     return tuple(keys)
 
 
-def _sort_key(kind: VisibleType, name: str, where: str) -> SortKey:
+def _sort_key(object_type: VisibleType, name: str, where: str) -> SortKey:
     descending, bare = name.startswith("-"), name.removeprefix("-")
-    return SortKey(None if bare == "id" else filterable(kind, bare, where), descending)
+    return SortKey(None if bare == "id" else filterable(object_type, bare, where), descending)

@@ -19,33 +19,33 @@ def document(view: View) -> bytes:
 
 
 def _content(view: View) -> dict[str, Any]:
-    return {"version": view.ontology.version, "object_types": [_type(kind) for kind in view.types.values()]}
+    return {"version": view.ontology.version, "object_types": [_type(object_type) for object_type in view.types.values()]}
 
 
-def _type(kind: VisibleType) -> dict[str, Any]:
+def _type(object_type: VisibleType) -> dict[str, Any]:
     return {
-        "name": kind.name,
-        "plural": kind.type.plural,
-        "description": kind.type.description,
-        "title": kind.type.title if kind.type.title in kind.properties else None,
-        "primary_key": list(kind.type.primary_key) if kind.key_properties else None,
-        "properties": [_property(item) for item in kind.properties.values()],
-        "links": [_one(link) for link in kind.ones.values()] + [_many(name, link) for name, link in kind.manys.items()],
+        "name": object_type.name,
+        "plural": object_type.type.plural,
+        "description": object_type.type.description,
+        "title": object_type.type.title if object_type.type.title in object_type.properties else None,
+        "primary_key": list(object_type.type.primary_key) if object_type.key_properties else None,
+        "properties": [_property(item) for item in object_type.properties.values()],
+        "links": [_one(link) for link in object_type.ones.values()] + [_many(name, link) for name, link in object_type.manys.items()],
     }
 
 
 def _property(item: Property) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": item.name, "type": item.type.value, "required": item.required, "description": item.description}
-    found["filter"] = sorted([*allowed_operators(item), "is_null"]) if item.filterable else []
+    entry: dict[str, Any] = {"name": item.name, "type": item.type.value, "required": item.required, "description": item.description}
+    entry["filter"] = sorted([*allowed_operators(item), "is_null"]) if item.filterable else []
     if item.type is PropertyType.DECIMAL:
-        found["scale"] = item.scale
+        entry["scale"] = item.scale
     if item.type is PropertyType.ENUM:
-        found["enum"] = list(item.enum)
+        entry["enum"] = list(item.enum)
     if item.value_type:
-        found["value_type"] = item.value_type
+        entry["value_type"] = item.value_type
     if item.markings:
-        found["markings"] = sorted(item.markings)
-    return found
+        entry["markings"] = sorted(item.markings)
+    return entry
 
 
 def _one(link: LinkType) -> dict[str, Any]:

@@ -72,14 +72,14 @@ class _Compiler:
                 return literal(text)
 
     def _one(self, query: One) -> str:
-        kind, row = query.selection.type, self.names.alias("t")
+        object_type, row = query.selection.type, self.names.alias("t")
         matches = []
         for item, value in query.key:
-            given = self.parameters.add(value, _type_of(item), partial(_encode_key, item, value.where))
-            matches.append(f"{conditions.column(row, item)} = {given}")
+            parameter = self.parameters.add(value, _type_of(item), partial(_encode_key, item, value.where))
+            matches.append(f"{conditions.column(row, item)} = {parameter}")
         laterals, record = self._record(query.selection, row)
         answer = f"{record}.{output_name(query.only)}" if query.only else f"row_to_json({record})"
-        return f"(select {answer} from {self.names.table(kind)} {row}{laterals} where {' and '.join(matches)})"
+        return f"(select {answer} from {self.names.table(object_type)} {row}{laterals} where {' and '.join(matches)})"
 
     def _record(self, selection: Selection, row: str) -> tuple[str, str]:
         """The lateral joins that make an object's record out of `row`, and the record's alias."""
@@ -91,7 +91,7 @@ class _Compiler:
         record = self.names.alias("r")
         return f"{''.join(joins)} cross join lateral (select {', '.join(columns)}) {record}", record
 
-    def _field(self, field: Field, kind: ObjectType, row: str) -> tuple[str, str]:
+    def _field(self, field: Field, object_type: ObjectType, row: str) -> tuple[str, str]:
         """A field's expression and the join that it needs."""
         match field:
             case PropertyField(_, item):
@@ -101,15 +101,15 @@ class _Compiler:
             case ConstantField(_, text):
                 return literal(text), ""
             case OneField(_, link, selection):
-                return self._follow_one(link, selection, kind, row)
+                return self._follow_one(link, selection, object_type, row)
             case ManyField(_, link, page):
                 source, joined = self.names.alias("t"), self.names.alias("l")
-                matches = _match(link, page.type, source, kind, row)
+                matches = _match(link, page.type, source, object_type, row)
                 return f"{joined}.j", f" cross join lateral ({self._page(page, source, matches)}) {joined}(j)"
 
-    def _follow_one(self, link: LinkType, selection: Selection, kind: ObjectType, row: str) -> tuple[str, str]:
+    def _follow_one(self, link: LinkType, selection: Selection, object_type: ObjectType, row: str) -> tuple[str, str]:
         target, joined = self.names.alias("t"), self.names.alias("l")
-        matches = _match(link, kind, row, selection.type, target)
+        matches = _match(link, object_type, row, selection.type, target)
         laterals, record = self._record(selection, target)
         inner = f"select row_to_json({record}) from {self.names.table(selection.type)} {target}{laterals} where {matches} limit 1"
         return f"{joined}.j", f" left join lateral ({inner}) {joined}(j) on true"

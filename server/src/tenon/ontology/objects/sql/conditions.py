@@ -93,21 +93,21 @@ def cursor_nulls(sort: tuple[SortKey, ...], page_shape: str, cursor: Any) -> tup
 
 
 def _decode(page_shape: str, count: int, cursor: Any) -> list[Any]:
-    found = decode_cursor(page_shape, cursor) if isinstance(cursor, str) else []
-    if len(found) != count:
+    values = decode_cursor(page_shape, cursor) if isinstance(cursor, str) else []
+    if len(values) != count:
         raise invalid_cursor()
-    return found
+    return values
 
 
 def after_sql(page: Page, alias: str, parameters: Parameters) -> str:
     """What holds for the rows after the cursor."""
-    given = [None if null else _cursor_parameter(page, at, parameters) for at, null in enumerate(page.after_nulls)]
+    bounds = [None if null else _cursor_parameter(page, at, parameters) for at, null in enumerate(page.after_nulls)]
     columns = [column(alias, key.property) for key in page.sort]
     if _is_one_range(page):
         sign = "<" if page.sort[0].descending else ">"
-        return f"({', '.join(columns)}) {sign} ({', '.join(value for value in given if value)})"
+        return f"({', '.join(columns)}) {sign} ({', '.join(value for value in bounds if value)})"
     condition = "false"
-    for key, name, value in reversed(list(zip(page.sort, columns, given, strict=True))):
+    for key, name, value in reversed(list(zip(page.sort, columns, bounds, strict=True))):
         same = f"{name} is null" if value is None else f"{name} = {value}"
         condition = f"({_strictly_after(key, name, value)} or ({same} and {condition}))"
     return condition

@@ -25,9 +25,9 @@ class Names:
         """A fresh alias."""
         return f"{letter}{next(self._numbers)}"
 
-    def table(self, kind: ObjectType) -> str:
+    def table(self, object_type: ObjectType) -> str:
         """An object type's table, qualified and quoted."""
-        return f"{identifier(self.schema)}.{identifier(kind.table)}"
+        return f"{identifier(self.schema)}.{identifier(object_type.table)}"
 
 
 def identifier(name: str) -> str:

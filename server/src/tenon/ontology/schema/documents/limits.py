@@ -19,7 +19,7 @@ DECIMAL_SCALE_MAX = 9
 NUMBER_MAX = 2**53  # bounds of a range: every integer up to here is exact in JSON and in a float
 
 
-# Words that our own fields, GraphQL or CEL already use; a property or link of this name would be ambiguous in some door.
+# Words that our own fields, GraphQL or CEL already use; a property or link of this name would be ambiguous in some protocol.
 RESERVED_MEMBERS = frozenset(
     (
         "id",

@@ -48,47 +48,51 @@ def _checked(problems: Problems, types: Mapping[str, ObjectType], link: LinkType
 
 
 def _family(item: Property) -> tuple[str, int]:
-    kind = PropertyType.TEXT if item.type is PropertyType.ENUM else item.type
-    return kind.value, item.scale
+    type_ = PropertyType.TEXT if item.type is PropertyType.ENUM else item.type
+    return type_.value, item.scale
 
 
 def check_members(problems: Problems, types: Mapping[str, ObjectType], links: tuple[LinkType, ...]) -> None:
     """Keys, titles and indexes name real properties, and no member of a type has another's name."""
-    for kind in types.values():
-        _check_references(problems, kind)
-        _check_indexes(problems, kind, links)
-        outgoing = [link.name for link in links if link.source == kind.name]
-        incoming = [link.inverse for link in links if link.target == kind.name and link.inverse]
-        check_distinct(problems, f"object_types.{kind.name}", [*kind.properties, *outgoing, *incoming])
+    for object_type in types.values():
+        _check_references(problems, object_type)
+        _check_indexes(problems, object_type, links)
+        outgoing = [link.name for link in links if link.source == object_type.name]
+        incoming = [link.inverse for link in links if link.target == object_type.name and link.inverse]
+        check_distinct(problems, f"object_types.{object_type.name}", [*object_type.properties, *outgoing, *incoming])
 
 
-def _check_references(problems: Problems, kind: ObjectType) -> None:
-    path = f"object_types.{kind.name}"
-    for name in kind.primary_key:
-        item = kind.properties.get(name)
+def _check_references(problems: Problems, object_type: ObjectType) -> None:
+    path = f"object_types.{object_type.name}"
+    for name in object_type.primary_key:
+        item = object_type.properties.get(name)
         if item is None:
             problems.add("unknown_property", f"{path}.primary_key", f"There is no property `{name}`.")
         elif item.type not in _KEY_TYPES:
             problems.add("key_type", f"{path}.primary_key", f"`{name}` is {item.type.value}, which cannot identify an object.")
-    if kind.title and kind.title not in kind.properties:
-        problems.add("unknown_property", f"{path}.title", f"There is no property `{kind.title}`.")
-    for position, columns in enumerate(kind.indexes):
+    if object_type.title and object_type.title not in object_type.properties:
+        problems.add("unknown_property", f"{path}.title", f"There is no property `{object_type.title}`.")
+    for position, columns in enumerate(object_type.indexes):
         for name in columns:
-            if name not in kind.properties:
+            if name not in object_type.properties:
                 problems.add("unknown_property", f"{path}.indexes.{position}", f"There is no property `{name}`.")
         if len(set(columns)) != len(columns):
             problems.add("repeated", f"{path}.indexes.{position}", "A property stands in this index twice.")
 
 
-def _check_indexes(problems: Problems, kind: ObjectType, links: tuple[LinkType, ...]) -> None:
+def _check_indexes(problems: Problems, object_type: ObjectType, links: tuple[LinkType, ...]) -> None:
     """The texts of one index fit into an index row at their longest."""
-    path = f"object_types.{kind.name}"
-    indexes = [(f"{path}.primary_key", kind.primary_key)]
-    indexes += [(f"{path}.indexes.{position}", columns) for position, columns in enumerate(kind.indexes)]
-    indexes += [(f"{path}.properties.{name}.indexed", (name,)) for name, item in kind.properties.items() if item.indexed]
-    indexes += [(f"links.{kind.name}.{link.name}.via", tuple(ours for ours, _ in link.via)) for link in links if link.source == kind.name]
+    path = f"object_types.{object_type.name}"
+    indexes = [(f"{path}.primary_key", object_type.primary_key)]
+    indexes += [(f"{path}.indexes.{position}", columns) for position, columns in enumerate(object_type.indexes)]
+    indexes += [(f"{path}.properties.{name}.indexed", (name,)) for name, item in object_type.properties.items() if item.indexed]
+    indexes += [
+        (f"links.{object_type.name}.{link.name}.via", tuple(ours for ours, _ in link.via))
+        for link in links
+        if link.source == object_type.name
+    ]
     for where, columns in indexes:
-        texts = [item for name in columns if (item := kind.properties.get(name)) and item.type is PropertyType.TEXT]
+        texts = [item for name in columns if (item := object_type.properties.get(name)) and item.type is PropertyType.TEXT]
         if sum(item.length_max for item in texts) > INDEX_TEXT_LENGTH_MAX:
             names = ", ".join(item.name for item in texts)
             sentence = f"Set `length_max` of {names}: together at most {INDEX_TEXT_LENGTH_MAX} characters fit into an index."

@@ -56,7 +56,9 @@ def parse_document(text: str) -> Definition:
     types = {name: _object_type(name, reader, values, markings, renames) for name, reader in top.section("object_types", OBJECT_TYPES_MAX)}
     if not types and not problems.found:
         top.wrong("empty", "object_types", "There must be at least one object type.")
-    check_distinct(problems, "object_types", [name for kind in types.values() for name in dict.fromkeys((kind.name, kind.plural))])
+    check_distinct(
+        problems, "object_types", [name for object_type in types.values() for name in dict.fromkeys((object_type.name, object_type.plural))]
+    )
     links = tuple(link for name, reader in top.section("links", LINKS_MAX) if (link := _link(name, reader, types)))
     links = check_links(problems, types, links)
     check_members(problems, types, links)
@@ -110,7 +112,7 @@ def _constrained(base: Property, reader: Reader) -> Property:
     for key in _CONSTRAINTS:
         if key in reader.value and key not in allowed:
             reader.wrong("constraint_not_for_type", key, f"`{key}` has no meaning for type {base.type.value}.")
-    made = replace(
+    property_ = replace(
         base,
         enum=reader.words("enum", count_max=ENUM_VALUES_MAX, length_max=ENUM_VALUE_LENGTH_MAX) or base.enum,
         pattern=_pattern(reader) or base.pattern,
@@ -119,15 +121,18 @@ def _constrained(base: Property, reader: Reader) -> Property:
         length_max=reader.integer("length_max", base.length_max, 1, TEXT_LENGTH_MAX),
         scale=reader.integer("scale", base.scale, 0, DECIMAL_SCALE_MAX),
     )
-    if made.type is PropertyType.ENUM and not made.enum:
+    if property_.type is PropertyType.ENUM and not property_.enum:
         reader.wrong("enum_empty", "enum", "An enum needs its list of values.")
-    if any(not value.isprintable() or value != value.strip() for value in made.enum):
+    if any(not value.isprintable() or value != value.strip() for value in property_.enum):
         reader.wrong("enum_value", "enum", "Enum values must be printable and have no spaces around them.")
-    if made.minimum is not None and made.maximum is not None and made.minimum > made.maximum:
+    if property_.minimum is not None and property_.maximum is not None and property_.minimum > property_.maximum:
         reader.wrong("range_empty", "minimum", "The minimum is above the maximum.")
-    if made.type is PropertyType.DECIMAL and max(abs(made.minimum or 0), abs(made.maximum or 0)) * 10**made.scale >= 2**63:
+    if (
+        property_.type is PropertyType.DECIMAL
+        and max(abs(property_.minimum or 0), abs(property_.maximum or 0)) * 10**property_.scale >= 2**63
+    ):
         reader.wrong("range_too_wide", "maximum", "With this scale the bounds do not fit into 64 bits.")
-    return made
+    return property_
 
 
 def _first(value: float | None, otherwise: float | None) -> float | None:
@@ -162,10 +167,10 @@ def _object_type(
     shared = _marked(reader, markings)
     properties: dict[str, Property] = {}
     for member, entry in reader.section("properties", PROPERTIES_MAX):
-        made = _property(member, entry, values, markings)
+        property_ = _property(member, entry, values, markings)
         _note_rename(entry, f"{name}.{member}", renames)
-        if made:
-            properties[member] = replace(made, markings=made.markings | shared)
+        if property_:
+            properties[member] = replace(property_, markings=property_.markings | shared)
     key = reader.words("primary_key", count_max=KEY_PROPERTIES_MAX, length_max=NAME_LENGTH_MAX)
     if not key and "primary_key" not in {p.path.rpartition(".")[2] for p in reader.problems.found if p.path.startswith(reader.path)}:
         reader.wrong("no_primary_key", "primary_key", "Name the property, or the list of properties, that identifies an object.")
@@ -212,9 +217,9 @@ def _property(name: str, reader: Reader, values: dict[str, Property | None], mar
         if base is None:
             return None
         start = Property(name, "", base)
-    made = _constrained(start, reader)
-    made = replace(
-        made,
+    property_ = _constrained(start, reader)
+    property_ = replace(
+        property_,
         required=reader.flag("required", False),
         markings=_marked(reader, markings),
         filterable=reader.flag("filterable", True),
@@ -222,9 +227,9 @@ def _property(name: str, reader: Reader, values: dict[str, Property | None], mar
         editable=reader.flag("editable", True),
         description=reader.text("description"),
     )
-    if made.indexed and not made.filterable:
+    if property_.indexed and not property_.filterable:
         reader.wrong("index_without_filter", "indexed", "A property that nobody may filter by needs no index.")
-    return made
+    return property_
 
 
 def _link(name: str, reader: Reader, types: dict[str, ObjectType]) -> LinkType | None:

@@ -44,25 +44,25 @@ class _Planner:
     problems: list[Problem] = field(default_factory=list)
 
     def changes(self) -> Iterator[Change]:
-        before = {kind.table: kind for kind in self.old.object_types.values()} if self.old else {}
-        for kind in self.new.object_types.values():
-            former = before.pop(kind.table, None)
+        before = {object_type.table: object_type for object_type in self.old.object_types.values()} if self.old else {}
+        for object_type in self.new.object_types.values():
+            former = before.pop(object_type.table, None)
             if former is None:
-                statements = ddl.table_statements(self.new, kind, self.names, self.today)
-                sentence = f"Make the table {kind.table} for {kind.plural}, {len(kind.properties)} properties."
-                yield Change(f"object_types.{kind.name}", sentence, tuple(statements))
+                statements = ddl.table_statements(self.new, object_type, self.names, self.today)
+                sentence = f"Make the table {object_type.table} for {object_type.plural}, {len(object_type.properties)} properties."
+                yield Change(f"object_types.{object_type.name}", sentence, tuple(statements))
             else:
-                yield from self._type(former, kind)
+                yield from self._type(former, object_type)
         for gone in before.values():
             yield self._retired(gone)
         yield from self._catalogue()
 
-    def _retired(self, kind: ObjectType) -> Change:
+    def _retired(self, object_type: ObjectType) -> Change:
         role = self.names.tenant(self.new.tenant)
-        tables = f"{self.new.schema}.{kind.table}, {self.new.schema}.{ddl.history_table(kind)}"
+        tables = f"{self.new.schema}.{object_type.table}, {self.new.schema}.{ddl.history_table(object_type)}"
         return Change(
-            f"object_types.{kind.name}",
-            f"Unpublish {kind.name}: its table {kind.table} is kept and can no longer be reached.",
+            f"object_types.{object_type.name}",
+            f"Unpublish {object_type.name}: its table {object_type.table} is kept and can no longer be reached.",
             (f"revoke all on {tables} from {role}",),
         )
 
@@ -81,11 +81,11 @@ class _Planner:
             yield self._dropped(new, gone)
         yield from self._indexes(old, new)
 
-    def _table(self, kind: ObjectType) -> str:
-        return f"{self.new.schema}.{kind.table}"
+    def _table(self, object_type: ObjectType) -> str:
+        return f"{self.new.schema}.{object_type.table}"
 
-    def _property(self, kind: ObjectType, old: Property | None, new: Property) -> Iterator[Change]:
-        path, table = f"object_types.{kind.name}.properties.{new.name}", self._table(kind)
+    def _property(self, object_type: ObjectType, old: Property | None, new: Property) -> Iterator[Change]:
+        path, table = f"object_types.{object_type.name}.properties.{new.name}", self._table(object_type)
         if old is None:
             column = f"alter table {table} add column {ddl.column_definition(new)}"
             constraints = [_add_check(table, name, condition) for name, condition in ddl.checks(new).items()]
@@ -108,29 +108,31 @@ class _Planner:
         if statements:
             yield Change(path, f"Change the constraints of {new.name}; stored objects must meet them.", tuple(statements))
 
-    def _dropped(self, kind: ObjectType, gone: Property) -> Change:
-        table = self._table(kind)
+    def _dropped(self, object_type: ObjectType, gone: Property) -> Change:
+        table = self._table(object_type)
         # The column stays for now: its constraints go, so that new rows need not know it.
         statements = [f"alter table {table} drop constraint {name}" for name in ddl.checks(gone)]
         if gone.required:
             statements.append(f"alter table {table} alter column {gone.column} drop not null")
         sentence = f"Unpublish {gone.name}: its column {gone.column} is kept, unseen."
-        return Change(f"object_types.{kind.name}.properties.{gone.name}", sentence, tuple(statements))
+        return Change(f"object_types.{object_type.name}.properties.{gone.name}", sentence, tuple(statements))
 
     def _indexes(self, old: ObjectType, new: ObjectType) -> Iterator[Change]:
         assert self.old is not None
         before, after = ddl.indexes(self.old, old), ddl.indexes(self.new, new)
         schema = self.new.schema
         dropped = tuple(f"drop index {schema}.{name}" for name in before if name not in after)
-        made = tuple(index.create(schema) for name, index in after.items() if name not in before)
-        if dropped or made:
-            yield Change(f"object_types.{new.name}", f"Make {len(made)} and drop {len(dropped)} indexes of {new.plural}.", dropped + made)
+        created = tuple(index.create(schema) for name, index in after.items() if name not in before)
+        if dropped or created:
+            yield Change(
+                f"object_types.{new.name}", f"Make {len(created)} and drop {len(dropped)} indexes of {new.plural}.", dropped + created
+            )
 
     def _catalogue(self) -> Iterator[Change]:
         if self.old is None:
             return
         if self.old.links != self.new.links:
-            before, after = ({f"{link.source}.{link.name}" for link in made.links} for made in (self.old, self.new))
+            before, after = ({f"{link.source}.{link.name}" for link in ontology.links} for ontology in (self.old, self.new))
             yield Change("links", _added_and_gone("links", before, after))
         if self.old.action_types != self.new.action_types:
             yield Change("action_types", _added_and_gone("action types", set(self.old.action_types), set(self.new.action_types)))
@@ -144,23 +146,23 @@ def _added_and_gone(what: str, before: set[str], after: set[str]) -> str:
 
 
 def _described(ontology: Ontology) -> object:
-    """What only the catalogue knows, apart from names that other steps tell."""
-    kinds = [
+    """What only the catalogue knows, apart from names that other steps report."""
+    object_types = [
         (
-            kind.table,
-            kind.plural,
-            kind.title,
-            kind.description,
-            kind.primary_key,
-            [(p.column, p.markings, p.filterable, p.editable, p.value_type, p.description) for p in kind.properties.values()],
+            object_type.table,
+            object_type.plural,
+            object_type.title,
+            object_type.description,
+            object_type.primary_key,
+            [(p.column, p.markings, p.filterable, p.editable, p.value_type, p.description) for p in object_type.properties.values()],
         )
-        for kind in ontology.object_types.values()
+        for object_type in ontology.object_types.values()
     ]
-    return kinds, ontology.markings
+    return object_types, ontology.markings
 
 
-def _key_columns(kind: ObjectType) -> tuple[str, ...]:
-    return tuple(item.column for item in kind.key_properties)
+def _key_columns(object_type: ObjectType) -> tuple[str, ...]:
+    return tuple(item.column for item in object_type.key_properties)
 
 
 def _type_words(item: Property) -> str:

@@ -35,19 +35,19 @@ def literal(text: str) -> str:
     return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in text else f"'{quoted}'"
 
 
-def table_statements(ontology: Ontology, kind: ObjectType, names: RoleNames, today: date) -> list[str]:
+def table_statements(ontology: Ontology, object_type: ObjectType, names: RoleNames, today: date) -> list[str]:
     """Make one object type's table with its wall, indexes and history."""
-    table = f"{ontology.schema}.{kind.table}"
+    table = f"{ontology.schema}.{object_type.table}"
     lines = ["id uuid not null", "version bigint not null default 1"]
-    for item in kind.properties.values():
+    for item in object_type.properties.values():
         lines.append(column_definition(item))
         lines += [f"constraint {name} check ({condition})" for name, condition in checks(item).items()]
-    lines.append(f"constraint {kind.table}_pkey primary key (id)")
+    lines.append(f"constraint {object_type.table}_pkey primary key (id)")
     body = ",\n    ".join(lines)
     statements = [f"create table {table} (\n    {body}\n) with ({_TABLE_SETTINGS})"]
-    statements += _wall(table, kind.table, names, ontology, "select, insert, update, delete")
-    statements += [index.create(ontology.schema) for index in indexes(ontology, kind).values()]
-    return statements + _history_statements(ontology, kind, names, today)
+    statements += _wall(table, object_type.table, names, ontology, "select, insert, update, delete")
+    statements += [index.create(ontology.schema) for index in indexes(ontology, object_type).values()]
+    return statements + _history_statements(ontology, object_type, names, today)
 
 
 def column_definition(item: Property) -> str:
@@ -60,23 +60,23 @@ def checks(item: Property) -> dict[str, str]:
     column = item.column
     match item.type:
         case PropertyType.TEXT:
-            found = {"length": f"char_length({column}) <= {item.length_max}"}
+            conditions = {"length": f"char_length({column}) <= {item.length_max}"}
             if item.pattern:
-                found["pattern"] = f"{column} ~ {literal(f'^(?:{item.pattern})$')}"
+                conditions["pattern"] = f"{column} ~ {literal(f'^(?:{item.pattern})$')}"
         case PropertyType.ENUM:
-            found = {"enum": f"{column} in ({', '.join(literal(value) for value in item.enum)})"}
+            conditions = {"enum": f"{column} in ({', '.join(literal(value) for value in item.enum)})"}
         case PropertyType.FLOAT:  # NaN sorts above every number, so this refuses it and both infinities
-            found = {"finite": f"{column} between '-1.7976931348623157e308' and '1.7976931348623157e308'"}
+            conditions = {"finite": f"{column} between '-1.7976931348623157e308' and '1.7976931348623157e308'"}
         case PropertyType.TIMESTAMP:  # what Python, JSON and our canonical encoding can hold
-            found = {"finite": f"{column} >= '0001-01-01 00:00:00+00' and {column} < '9999-12-31 00:00:00+00'"}
+            conditions = {"finite": f"{column} >= '0001-01-01 00:00:00+00' and {column} < '9999-12-31 00:00:00+00'"}
         case PropertyType.DATE:
-            found = {"finite": f"{column} between '0001-01-01' and '9999-12-31'"}
+            conditions = {"finite": f"{column} between '0001-01-01' and '9999-12-31'"}
         case _:
-            found = {}
+            conditions = {}
     bounds = [f"{column} {sign} {_bound(item, value)}" for sign, value in ((">=", item.minimum), ("<=", item.maximum)) if value is not None]
     if bounds:
-        found["range"] = " and ".join(bounds)
-    return {f"{column}_{name}": condition for name, condition in found.items()}
+        conditions["range"] = " and ".join(bounds)
+    return {f"{column}_{name}": condition for name, condition in conditions.items()}
 
 
 def _bound(item: Property, value: float) -> str:
@@ -96,41 +96,41 @@ class Index:
 
     @property
     def name(self) -> str:
-        """Its name, which tells what it holds: the same name is the same index."""
-        kind = "key" if self.unique else "present" if self.present else "index"
-        return f"{self.table}_{'_'.join(self.columns)}_{kind}"
+        """Its name, which says what it holds: the same name is the same index."""
+        suffix = "key" if self.unique else "present" if self.present else "index"
+        return f"{self.table}_{'_'.join(self.columns)}_{suffix}"
 
     def create(self, schema: str) -> str:
         """Its CREATE statement."""
-        kind = "unique index" if self.unique else "index"
+        statement = "unique index" if self.unique else "index"
         where = f" where {' and '.join(f'{column} is not null' for column in self.present)}" if self.present else ""
-        return f"create {kind} {self.name} on {schema}.{self.table} ({', '.join(self.columns)}){where}"
+        return f"create {statement} {self.name} on {schema}.{self.table} ({', '.join(self.columns)}){where}"
 
 
-def indexes(ontology: Ontology, kind: ObjectType) -> dict[str, Index]:
+def indexes(ontology: Ontology, object_type: ObjectType) -> dict[str, Index]:
     """Every index of the table besides that of `id`: the natural key, `indexed` and `indexes`, links' properties.
 
     One column each where one is asked for: pages are ordered by (property, id), and sorting the few equal values of a page costs less
     than a wide index costs each insert. An index that begins another one is left out.
     """
-    key = Index(kind.table, _columns(kind, kind.primary_key), unique=True)
-    wanted = [Index(kind.table, _columns(kind, columns)) for columns in kind.indexes]
-    wanted += [Index(kind.table, (item.column,)) for item in kind.properties.values() if item.indexed]
-    whole = [key, *wanted]
-    for link in ontology.links_from[kind.name].values():
-        members = tuple(kind.properties[ours] for ours, _ in link.via)
+    key = Index(object_type.table, _columns(object_type, object_type.primary_key), unique=True)
+    declared = [Index(object_type.table, _columns(object_type, columns)) for columns in object_type.indexes]
+    declared += [Index(object_type.table, (item.column,)) for item in object_type.properties.values() if item.indexed]
+    whole = [key, *declared]
+    for link in ontology.links_from[object_type.name].values():
+        members = tuple(object_type.properties[ours] for ours, _ in link.via)
         optional = tuple(item.column for item in members if not item.required)
-        wanted.append(Index(kind.table, tuple(item.column for item in members), present=optional))
-    found = {key.columns: key}
-    for index in wanted:
-        longer = [other for other in (whole if index.present else [*whole, *wanted]) if not other.present]
+        declared.append(Index(object_type.table, tuple(item.column for item in members), present=optional))
+    indexes = {key.columns: key}
+    for index in declared:
+        longer = [other for other in (whole if index.present else [*whole, *declared]) if not other.present]
         if not any(other.columns != index.columns and other.columns[: len(index.columns)] == index.columns for other in longer):
-            found.setdefault(index.columns, index)
-    return {index.name: index for index in found.values()}
+            indexes.setdefault(index.columns, index)
+    return {index.name: index for index in indexes.values()}
 
 
-def _columns(kind: ObjectType, members: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(kind.properties[name].column for name in members)
+def _columns(object_type: ObjectType, members: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(object_type.properties[name].column for name in members)
 
 
 def _wall(table: str, name: str, names: RoleNames, ontology: Ontology, privileges: str) -> list[str]:
@@ -145,13 +145,13 @@ def _wall(table: str, name: str, names: RoleNames, ontology: Ontology, privilege
     ]
 
 
-def history_table(kind: ObjectType) -> str:
+def history_table(object_type: ObjectType) -> str:
     """The name of a type's history table."""
-    return f"{kind.table}_history"
+    return f"{object_type.table}_history"
 
 
-def _history_statements(ontology: Ontology, kind: ObjectType, names: RoleNames, today: date) -> list[str]:
-    name = history_table(kind)
+def _history_statements(ontology: Ontology, object_type: ObjectType, names: RoleNames, today: date) -> list[str]:
+    name = history_table(object_type)
     table = f"{ontology.schema}.{name}"
     statements = [
         f"create table {table} (\n"
@@ -164,10 +164,10 @@ def _history_statements(ontology: Ontology, kind: ObjectType, names: RoleNames, 
         *_partition(ontology, name, names, f"{name}_rest", "default"),
     ]
     for month in months(today, HISTORY_MONTHS_AHEAD):
-        statements += month_statements(ontology, kind, names, month)
+        statements += month_statements(ontology, object_type, names, month)
     for verb in ("update", "delete"):
         statements.append(
-            f"create trigger keep_{verb} after {verb} on {ontology.schema}.{kind.table} referencing old table as old_rows"
+            f"create trigger keep_{verb} after {verb} on {ontology.schema}.{object_type.table} referencing old table as old_rows"
             f" for each statement execute function tenon.keep_history('{name}')"
         )
     return statements
@@ -179,9 +179,9 @@ def months(today: date, ahead: int) -> list[date]:
     return [date((first + step) // 12, (first + step) % 12 + 1, 1) for step in range(ahead + 1)]
 
 
-def month_statements(ontology: Ontology, kind: ObjectType, names: RoleNames, month: date) -> list[str]:
+def month_statements(ontology: Ontology, object_type: ObjectType, names: RoleNames, month: date) -> list[str]:
     """Make one month's partition of a type's history."""
-    name, after = history_table(kind), months(month, 1)[1]
+    name, after = history_table(object_type), months(month, 1)[1]
     bounds = f"for values from ('{month:%Y-%m-%d} 00:00:00+00') to ('{after:%Y-%m-%d} 00:00:00+00')"
     return _partition(ontology, name, names, f"{name}_{month:%Y%m}", bounds)
 

@@ -1,4 +1,4 @@
-"""Physical names: each object type and property gets a number once, for ever; a rename keeps it, a dropped one is never given again."""
+"""Physical names: each object type and property gets one number; a rename keeps it, and a dropped one is never used again."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Numbers:
 
 def resolve(definition: Definition, numbers: Numbers, tenant: UUID, version: int) -> Ontology:
     """The definition as an Ontology with every table and column named; `numbers` grows by the new names."""
-    types = {name: _named(kind, definition, numbers) for name, kind in definition.object_types.items()}
-    made = Ontology(
+    types = {name: _named(object_type, definition, numbers) for name, object_type in definition.object_types.items()}
+    ontology_ = Ontology(
         tenant,
         version,
         "",
@@ -45,20 +45,20 @@ def resolve(definition: Definition, numbers: Numbers, tenant: UUID, version: int
         MappingProxyType(dict(definition.action_types)),
         definition.markings,
     )
-    return replace(made, digest=digest_of(made))
+    return replace(ontology_, digest=digest_of(ontology_))
 
 
-def _named(kind: ObjectType, definition: Definition, numbers: Numbers) -> ObjectType:
+def _named(object_type: ObjectType, definition: Definition, numbers: Numbers) -> ObjectType:
     # A type takes its former name only when that name is gone from the document; the same for its properties.
-    former = _former(definition.renames.get(kind.name), definition.object_types)
-    number = numbers.of(kind.name, former)
-    stored_as = kind.name if kind.name in numbers.published else former
+    former = _former(definition.renames.get(object_type.name), definition.object_types)
+    number = numbers.of(object_type.name, former)
+    stored_as = object_type.name if object_type.name in numbers.published else former
     properties = {}
-    for name, item in kind.properties.items():
-        before = _former(definition.renames.get(f"{kind.name}.{name}"), kind.properties)
+    for name, item in object_type.properties.items():
+        before = _former(definition.renames.get(f"{object_type.name}.{name}"), object_type.properties)
         path = f"{stored_as}.{name}" if stored_as else ""
         properties[name] = replace(item, column=f"p{numbers.of(path, f'{stored_as}.{before}' if before else None)}")
-    return replace(kind, table=f"o{number}", properties=MappingProxyType(properties))
+    return replace(object_type, table=f"o{number}", properties=MappingProxyType(properties))
 
 
 def _former(name: str | None, present: Mapping[str, object]) -> str | None:
@@ -68,10 +68,10 @@ def _former(name: str | None, present: Mapping[str, object]) -> str | None:
 def numbers_of(ontology: Ontology | None, last: int) -> Numbers:
     """The numbers that a published ontology uses."""
     numbers = Numbers(last=last)
-    for kind in ontology.object_types.values() if ontology else ():
-        numbers.published[kind.name] = int(kind.table[1:])
-        for item in kind.properties.values():
-            numbers.published[f"{kind.name}.{item.name}"] = int(item.column[1:])
+    for object_type in ontology.object_types.values() if ontology else ():
+        numbers.published[object_type.name] = int(object_type.table[1:])
+        for item in object_type.properties.values():
+            numbers.published[f"{object_type.name}.{item.name}"] = int(item.column[1:])
     return numbers
 
 
@@ -81,8 +81,8 @@ def content_of(ontology: Ontology) -> dict[str, Any]:
         "tenant": str(ontology.tenant),
         "schema": ontology.schema,
         "object_types": [
-            {**asdict(replace(kind, properties={})), "properties": [asdict(item) for item in kind.properties.values()]}
-            for kind in ontology.object_types.values()
+            {**asdict(replace(object_type, properties={})), "properties": [asdict(item) for item in object_type.properties.values()]}
+            for object_type in ontology.object_types.values()
         ],
         "links": [asdict(link) for link in ontology.links],
         "action_types": ontology.action_types,

@@ -14,7 +14,7 @@ from tenon.core.context import Context
 from tenon.kit.database import Database
 from tenon.kit.database.lane import Lane
 from tenon.ontology.objects import Objects
-from tenon.ontology.objects.graphql_language.service import Asked, GraphQL
+from tenon.ontology.objects.graphql_language.service import GraphQL, GraphQLRequest
 from tenon.ontology.schema import Ontologies, Ontology, object_id, service
 from tenon.ontology.schema.contracts import PropertyType
 
@@ -58,7 +58,7 @@ links:
 
 
 @dataclass
-class World:
+class Shop:
     """One tenant's reads and what was stored."""
 
     tenant: Any
@@ -72,34 +72,36 @@ class World:
     def ctx(self) -> Context:
         return self.tenant.context("viewer")
 
-    async def insert(self, kind_name: str, **values: Any) -> UUID:
+    async def insert(self, type_name: str, **values: Any) -> UUID:
         """Store one object as a load would."""
-        kind = self.ontology.object_types[kind_name]
-        found = object_id(self.ontology.tenant, kind, values)
+        object_type = self.ontology.object_types[type_name]
+        object_id_ = object_id(self.ontology.tenant, object_type, values)
         columns = {
-            kind.properties[name].column: _physical(kind.properties[name].scale, value, kind.properties[name].type)
+            object_type.properties[name].column: _physical(object_type.properties[name].scale, value, object_type.properties[name].type)
             for name, value in values.items()
         }
         names = ", ".join(["id", "version", *columns])
         marks = ", ".join([":id", "1", *(f":{column}" for column in columns)])
         async with self.login("api").tenant(self.ctx.identity) as session:
-            await session.execute(f"insert into {self.ontology.schema}.{kind.table} ({names}) values ({marks})", {"id": found, **columns})
-        row = {name: values.get(name) for name in kind.properties}
-        self.stored.setdefault(kind_name, []).append({"id": str(found), "version": 1, **row})
-        return found
+            await session.execute(
+                f"insert into {self.ontology.schema}.{object_type.table} ({names}) values ({marks})", {"id": object_id_, **columns}
+            )
+        row = {name: values.get(name) for name in object_type.properties}
+        self.stored.setdefault(type_name, []).append({"id": str(object_id_), "version": 1, **row})
+        return object_id_
 
-    async def ask(self, text: str, variables: dict[str, Any] | None = None, ctx: Context | None = None) -> Any:
+    async def query(self, text: str, variables: dict[str, Any] | None = None, ctx: Context | None = None) -> Any:
         """A GraphQL answer's data."""
-        return json.loads(await self.graphql.execute(ctx or self.ctx, Asked(text, variables or {})))["data"]
+        return json.loads(await self.graphql.execute(ctx or self.ctx, GraphQLRequest(text, variables or {})))["data"]
 
 
-def _physical(scale: int, value: Any, kind: PropertyType) -> Any:
-    return int(Decimal(value).scaleb(scale)) if kind is PropertyType.DECIMAL and value is not None else value
+def _physical(scale: int, value: Any, object_type: PropertyType) -> Any:
+    return int(Decimal(value).scaleb(scale)) if object_type is PropertyType.DECIMAL and value is not None else value
 
 
-def rendered(kind: Any, row: dict[str, Any]) -> dict[str, Any]:
+def rendered(object_type: Any, row: dict[str, Any]) -> dict[str, Any]:
     """What a read should answer for a stored object."""
-    return {name: value if name in ("id", "version") else render(kind.properties[name], value) for name, value in row.items()}
+    return {name: value if name in ("id", "version") else render(object_type.properties[name], value) for name, value in row.items()}
 
 
 def render(item: Any, value: Any) -> Any:
@@ -115,18 +117,18 @@ def render(item: Any, value: Any) -> Any:
             return value
 
 
-async def make_world(login: Callable[[str], Database], lane: Lane, tenant: Any, source: str) -> World:
+async def make_shop(login: Callable[[str], Database], lane: Lane, tenant: Any, source: str) -> Shop:
     """Apply an ontology for a tenant."""
     async with login("migrate").system() as session:
         applied = await service.apply(session, tenant.context("operator"), source, names=login("migrate").names)
     objects = Objects(lane, Ontologies(login("api")))
-    return World(tenant, login, applied.ontology, objects, GraphQL(objects))
+    return Shop(tenant, login, applied.ontology, objects, GraphQL(objects))
 
 
-async def fill(world: World) -> None:
+async def fill(shop: Shop) -> None:
     """Two customers, five purchases, one of them dangling."""
-    await world.insert("region_info", code="north", label="The North")
-    await world.insert(
+    await shop.insert("region_info", code="north", label="The North")
+    await shop.insert(
         "customer",
         code="c1",
         name="Ada",
@@ -137,11 +139,11 @@ async def fill(world: World) -> None:
         tier="gold",
         note="x",
     )
-    await world.insert("customer", code="c2", name="Zoë", tier="top-1")
-    await world.insert(
+    await shop.insert("customer", code="c2", name="Zoë", tier="top-1")
+    await shop.insert(
         "purchase", customer_code="c1", number=1, placed=datetime(2024, 1, 1, 12, tzinfo=UTC), amount=Decimal("12.50"), priority=1
     )
-    await world.insert(
+    await shop.insert(
         "purchase",
         customer_code="c1",
         number=2,
@@ -150,8 +152,8 @@ async def fill(world: World) -> None:
         weight=0.1,
         priority=2,
     )
-    await world.insert("purchase", customer_code="c1", number=3, amount=None, rate=Decimal("-1.0001"), priority=2)
-    await world.insert(
+    await shop.insert("purchase", customer_code="c1", number=3, amount=None, rate=Decimal("-1.0001"), priority=2)
+    await shop.insert(
         "purchase", customer_code="c2", number=1, placed=datetime(2024, 1, 1, 23, 59, tzinfo=UTC), amount=Decimal("100"), priority=3
     )
-    await world.insert("purchase", customer_code="gone", number=9007199254740993, priority=9)
+    await shop.insert("purchase", customer_code="gone", number=9007199254740993, priority=9)

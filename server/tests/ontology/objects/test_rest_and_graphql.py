@@ -1,4 +1,4 @@
-"""The doors as callers meet them, through the real application: anonymous 401, stranger 404, unpermitted 403, bad input 400, then success."""
+"""REST and GraphQL as callers use them, through the real application: anonymous 401, stranger 404, unpermitted 403, bad input 400, then success."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
-from objects_world import World, fill
+from shop_tenant import Shop, fill
 
 from tenon.core import identity
 from tenon.core.context import Context
@@ -31,7 +31,7 @@ class Client:
     async def get(self, path: str, **headers: str) -> httpx2.Response:
         return await self.http.get(path, headers={"authorization": f"Bearer {self.key}", **headers})
 
-    async def ask(self, body: Any, **headers: str) -> httpx2.Response:
+    async def query(self, body: Any, **headers: str) -> httpx2.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"authorization": f"Bearer {self.key}", "content-type": "application/json", **headers}
         return await self.http.post("/v1/graphql", content=content, headers=sent)
@@ -40,23 +40,23 @@ class Client:
 @pytest.fixture
 async def opened(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Database]]:
     """The databases an application opens. Its lifespan is not run (it belongs to one task), so they are closed here."""
-    found: list[Database] = []
+    databases: list[Database] = []
 
-    def make(*given: Any, **options: Any) -> Database:
-        found.append(Database(*given, **options))
-        return found[-1]
+    def make(*arguments: Any, **options: Any) -> Database:
+        databases.append(Database(*arguments, **options))
+        return databases[-1]
 
     monkeypatch.setattr("tenon.entrypoints.api.app.Database", make)
-    yield found
-    for database in found:
+    yield databases
+    for database in databases:
         await database.close()
 
 
 @pytest.fixture
 async def app(settings: Settings, opened: list[Database]) -> AsyncIterator[FastAPI]:
-    made = build(settings.model_copy(update={"environment": "development"}))
-    yield made
-    await made.state.lane.close()
+    app = build(settings.model_copy(update={"environment": "development"}))
+    yield app
+    await app.state.lane.close()
 
 
 @pytest.fixture
@@ -74,49 +74,49 @@ async def key_for(login: Callable[[str], Database], operator: Context, who: Cont
 
 
 @pytest.fixture
-async def ada(world: World, http: httpx2.AsyncClient, login: Callable[[str], Database]) -> Client:
+async def ada(shop: Shop, http: httpx2.AsyncClient, login: Callable[[str], Database]) -> Client:
     """A viewer of tenant A, whose shop is filled."""
-    await fill(world)
-    return Client(http, await key_for(login, world.tenant.context("operator"), world.ctx))
+    await fill(shop)
+    return Client(http, await key_for(login, shop.tenant.context("operator"), shop.ctx))
 
 
 @pytest.fixture
-async def bob(other_world: World, http: httpx2.AsyncClient, login: Callable[[str], Database]) -> Client:
+async def bob(other_shop: Shop, http: httpx2.AsyncClient, login: Callable[[str], Database]) -> Client:
     """A viewer of tenant B with the same ontology and nothing in it."""
-    return Client(http, await key_for(login, other_world.tenant.context("operator"), other_world.ctx))
+    return Client(http, await key_for(login, other_shop.tenant.context("operator"), other_shop.ctx))
 
 
-def paths(world: World) -> list[str]:
-    order, customer = world.stored["purchase"][0]["id"], world.stored["customer"][0]["id"]
+def paths(shop: Shop) -> list[str]:
+    order, customer = shop.stored["purchase"][0]["id"], shop.stored["customer"][0]["id"]
     return [
         f"/v1/objects/purchase/{order}", "/v1/objects/purchase/by-key?customer_code=c1&number=1", f"/v1/objects/purchase/{order}/customer",
         f"/v1/objects/customer/{customer}/purchases",
     ]  # fmt: skip
 
 
-async def test_anonymous_is_401_everywhere(world: World, ada: Client) -> None:
-    for path in (*paths(world), "/v1/objects/purchase", "/v1/objects/purchase/aggregate", "/v1/ontology"):
+async def test_anonymous_is_401_everywhere(shop: Shop, ada: Client) -> None:
+    for path in (*paths(shop), "/v1/objects/purchase", "/v1/objects/purchase/aggregate", "/v1/ontology"):
         assert (await ada.http.get(path)).status_code == 401
     assert (await ada.http.post("/v1/graphql", json={"query": "{ __typename }"})).status_code == 401
 
 
-async def test_another_tenant_is_404_with_our_ids(world: World, ada: Client, bob: Client) -> None:
-    for path in paths(world):
+async def test_another_tenant_is_404_with_our_ids(shop: Shop, ada: Client, bob: Client) -> None:
+    for path in paths(shop):
         assert (await ada.get(path)).status_code == 200
         answer = await bob.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, "object_not_found")
     assert (await bob.get("/v1/objects/purchase")).json() == {"items": [], "next": None}
-    answer = await bob.ask(
-        {"query": "query ($id: UUID) { purchase(id: $id) { number } }", "variables": {"id": world.stored["purchase"][0]["id"]}}
+    answer = await bob.query(
+        {"query": "query ($id: UUID) { purchase(id: $id) { number } }", "variables": {"id": shop.stored["purchase"][0]["id"]}}
     )
     assert answer.json() == {"data": {"purchase": None}}
 
 
-async def test_an_agents_base_key_is_403(world: World, ada: Client, login: Callable[[str], Database]) -> None:
-    agent = Client(ada.http, await key_for(login, world.tenant.context("operator"), world.tenant.context("agent"), KeyKind.AGENT))
-    for path in (*paths(world), "/v1/ontology"):
+async def test_an_agents_base_key_is_403(shop: Shop, ada: Client, login: Callable[[str], Database]) -> None:
+    agent = Client(ada.http, await key_for(login, shop.tenant.context("operator"), shop.tenant.context("agent"), KeyKind.AGENT))
+    for path in (*paths(shop), "/v1/ontology"):
         assert (await agent.get(path)).status_code == 403
-    answer = await agent.ask({"query": "{ customers { next } }"})
+    answer = await agent.query({"query": "{ customers { next } }"})
     assert answer.status_code == 403
     assert answer.json()["errors"][0]["extensions"]["code"] == "not_permitted"
 
@@ -151,7 +151,7 @@ async def test_bad_rest_reads(ada: Client, path: str, status: int, code: str) ->
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-async def test_good_rest_reads(world: World, ada: Client) -> None:
+async def test_good_rest_reads(shop: Shop, ada: Client) -> None:
     listed = (await ada.get("/v1/objects/purchases?customer_code=c1&placed.gte=2024-01-02T00:00:00Z&fields=number,amount")).json()
     assert [set(item) for item in listed["items"]] == [{"id", "version", "number", "amount"}]
     assert listed["items"][0]["amount"] == "0.07"
@@ -166,11 +166,11 @@ async def test_good_rest_reads(world: World, ada: Client) -> None:
     second = (await ada.get(f"/v1/objects/purchase?sort=-amount&first=2&after={first['next']}")).json()
     assert len({item["id"] for item in [*first["items"], *second["items"]]}) == 4
     catalogue = (await ada.get("/v1/ontology")).json()
-    assert {kind["name"] for kind in catalogue["object_types"]} == {"customer", "region_info", "purchase"}
+    assert {item["name"] for item in catalogue["object_types"]} == {"customer", "region_info", "purchase"}
 
 
-async def test_etags(world: World, ada: Client) -> None:
-    path = paths(world)[0]
+async def test_etags(shop: Shop, ada: Client) -> None:
+    path = paths(shop)[0]
     answer = await ada.get(path)
     assert answer.json()["version"] == 1
     assert answer.headers["vary"] == "authorization"
@@ -178,10 +178,10 @@ async def test_etags(world: World, ada: Client) -> None:
     assert again.status_code == 304
     assert again.content == b""
     assert again.headers["etag"] == answer.headers["etag"]
-    kind = world.ontology.object_types["purchase"]
-    async with world.login("api").tenant(world.ctx.identity) as session:
+    object_type = shop.ontology.object_types["purchase"]
+    async with shop.login("api").tenant(shop.ctx.identity) as session:
         await session.execute(
-            f"update {world.ontology.schema}.{kind.table} set version = 2 where id = :id", {"id": world.stored["purchase"][0]["id"]}
+            f"update {shop.ontology.schema}.{object_type.table} set version = 2 where id = :id", {"id": shop.stored["purchase"][0]["id"]}
         )
     changed = await ada.get(path, **{"if-none-match": answer.headers["etag"]})
     assert changed.status_code == 200
@@ -189,7 +189,7 @@ async def test_etags(world: World, ada: Client) -> None:
 
 
 async def test_graphql_shapes(ada: Client) -> None:
-    assert (await ada.ask({"query": "{ customers(sort: [code_ASC]) { items { code } } }"})).json() == {
+    assert (await ada.query({"query": "{ customers(sort: [code_ASC]) { items { code } } }"})).json() == {
         "data": {"customers": {"items": [{"code": "c1"}, {"code": "c2"}]}}
     }
     assert (await ada.get("/v1/graphql?query={__typename}")).status_code == 405
@@ -206,22 +206,22 @@ async def test_graphql_shapes(ada: Client) -> None:
         ({"query": '{ a: customer(id: "x") { code } }'}, {}, 400, "invalid_value"),
     ]
     for body, headers, status, code in cases:
-        answer = await ada.ask(body, **headers)
+        answer = await ada.query(body, **headers)
         assert answer.status_code == status, (body, answer.text)
         if code:
             (error, *_) = answer.json()["errors"]
             assert error["extensions"]["code"] == code
             assert error["extensions"]["request_id"] == answer.headers["x-request-id"]
-    error = (await ada.ask({"query": "{ a: customers { items { b: purchases(first: 101) { next } } } }"})).json()["errors"][0]
+    error = (await ada.query({"query": "{ a: customers { items { b: purchases(first: 101) { next } } } }"})).json()["errors"][0]
     assert error["path"] == ["a", "items", "b"]
     assert error["extensions"]["argument"] == "first"
 
 
-async def test_a_caller_that_goes_away_ends_its_query(app: FastAPI, world: World, ada: Client) -> None:
+async def test_a_caller_that_goes_away_ends_its_query(app: FastAPI, shop: Shop, ada: Client) -> None:
     """The server's query is cancelled when the client disconnects, and nothing is answered."""
     await ada.get("/v1/ontology")
     lane = app.state.lane
-    slow = asyncio.ensure_future(lane.fetch_json(world.ctx.identity, "select 1::text"))
+    slow = asyncio.ensure_future(lane.fetch_json(shop.ctx.identity, "select 1::text"))
     await slow
     original, sent = lane.fetch_json, []
     lane.fetch_json = lambda identity, sql, params, timeout: original(identity, "select pg_sleep(20)::text", (), 30_000)
