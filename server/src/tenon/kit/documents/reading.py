@@ -36,11 +36,11 @@ def refusal(code: ErrorCode, sentence: str, problems: Sequence[Problem], repair:
 class Problems:
     """Every problem found so far, in document order."""
 
-    found: list[Problem] = field(default_factory=list)
+    entries: list[Problem] = field(default_factory=list)
 
     def add(self, code: str, path: str, message: str) -> None:
         """Note one problem."""
-        self.found.append(Problem(code, path, message))
+        self.entries.append(Problem(code, path, message))
 
 
 @dataclass(slots=True)

@@ -27,10 +27,10 @@ def parse_mapping(text: str, ontology: Ontology, ctx: Context) -> tuple[Load, ..
     if top.value.get("mapping") != LANGUAGE_VERSION:
         top.wrong("unknown_language", "mapping", f"Write `mapping: {LANGUAGE_VERSION}`: the version of the language this document is in.")
     loads = [_load(name, reader, ontology, ctx) for name, reader in top.section("loads", LOADS_MAX)]
-    if not loads and not problems.found:
+    if not loads and not problems.entries:
         top.wrong("empty", "loads", "There must be at least one load.")
-    if problems.found:
-        raise mapping_invalid(problems.found)
+    if problems.entries:
+        raise mapping_invalid(problems.entries)
     return tuple(item for item in loads if item)
 
 

@@ -54,7 +54,7 @@ def parse_document(text: str) -> Definition:
     values = {name: _value_type(name, reader) for name, reader in top.section("value_types", VALUE_TYPES_MAX)}
     renames: dict[str, str] = {}
     types = {name: _object_type(name, reader, values, markings, renames) for name, reader in top.section("object_types", OBJECT_TYPES_MAX)}
-    if not types and not problems.found:
+    if not types and not problems.entries:
         top.wrong("empty", "object_types", "There must be at least one object type.")
     check_distinct(
         problems, "object_types", [name for object_type in types.values() for name in dict.fromkeys((object_type.name, object_type.plural))]
@@ -65,8 +65,8 @@ def parse_document(text: str) -> Definition:
     actions = {name: reader.value for name, reader in top.section("action_types", OBJECT_TYPES_MAX)}
     for name in actions:
         check_name(problems, f"action_types.{name}", name, RESERVED_TYPES)
-    if problems.found:
-        raise invalid(problems.found)
+    if problems.entries:
+        raise invalid(problems.entries)
     return Definition(types, links, markings, actions, renames)
 
 
@@ -172,7 +172,7 @@ def _object_type(
         if property_:
             properties[member] = replace(property_, markings=property_.markings | shared)
     key = reader.words("primary_key", count_max=KEY_PROPERTIES_MAX, length_max=NAME_LENGTH_MAX)
-    if not key and "primary_key" not in {p.path.rpartition(".")[2] for p in reader.problems.found if p.path.startswith(reader.path)}:
+    if not key and "primary_key" not in {p.path.rpartition(".")[2] for p in reader.problems.entries if p.path.startswith(reader.path)}:
         reader.wrong("no_primary_key", "primary_key", "Name the property, or the list of properties, that identifies an object.")
     for member in key:  # a key is required, and an action never changes it
         if member in properties:
