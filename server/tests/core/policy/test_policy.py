@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import pytest
 
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, SessionId, TenantId
 from tenon.core.policy import Action, Resource, authorize, is_permitted
+from tenon.core.policy.refusals import refusal_message
 from tenon.kit.errors import Forbidden
 
 ACCESS = {
@@ -62,3 +64,29 @@ def test_nobody_approves_what_their_own_chain_proposed() -> None:
 def test_agents_never_approve_whatever_roles_they_are_given() -> None:
     ctx = replace(context("approver", PrincipalKind.AGENT), session=SessionId(uuid4()), roles=frozenset({"agent", "approver"}))
     assert not is_permitted(ctx, Action.APPROVE, RESOURCE)
+
+
+REFUSALS = {
+    (Action.MANAGE_KEYS, "Tenant"): "You may not manage API keys.",
+    (Action.READ, "ObjectType"): "You may not read objects of the type x.",
+    (Action.PROPOSE, "ActionType"): "You may not propose the action x.",
+    (Action.APPROVE, "Proposal"): "You may not approve this proposal.",
+    (Action.READ_PROPOSAL, "Tenant"): "You may not read proposals.",
+    (Action.OPEN_LOWER_SESSION, "Principal"): "You may not permit this agent a session with a lower ceiling.",
+}
+
+
+@pytest.mark.parametrize(("action", "kind"), REFUSALS, ids=str)
+def test_a_refusal_says_in_words_what_is_not_allowed(action: Action, kind: str) -> None:
+    with pytest.raises(Forbidden) as refused:
+        authorize(context("nobody"), action, Resource(kind, "x"))
+    assert refused.value.message == REFUSALS[(action, kind)]
+
+
+@pytest.mark.parametrize("kind", ["Tenant", "Ontology", "ObjectType", "ActionType", "Proposal", "Principal"])
+@pytest.mark.parametrize("action", list(Action))
+def test_every_refusal_is_a_plain_sentence(action: Action, kind: str) -> None:
+    name = "flight" if kind.endswith("Type") else str(uuid4())
+    message = refusal_message(action, Resource(kind, name))
+    assert re.fullmatch(r"You may not [a-z][A-Za-z ]+\.", message)
+    assert name not in message or kind.endswith("Type")  # an id tells a person nothing

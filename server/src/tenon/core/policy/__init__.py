@@ -1,6 +1,7 @@
-"""Policy: yes/no decisions by one Cedar bundle. Owns the bundle and the roles; promises closed-by-default and a reason for every no.
+"""Policy: whether a principal may do an action on a resource, decided by one Cedar bundle.
 
-Code asks exactly what it does, `authorize(ctx, Action.APPROVE, resource)`; who may is in `bundle/*.cedar`. Needs: context.
+Owns: the bundle, the roles, the words of a refusal. Promises: what no rule permits is refused, with the deciding rules named.
+Needs: context. Code names exactly what it does, `authorize(ctx, Action.APPROVE, resource)`; the rules are in `bundle/*.cedar`.
 """
 
 from tenon.core.policy.contracts import Action, Permitted, Resource

@@ -1,4 +1,4 @@
-"""What can be asked of the policy, and the proof of a yes."""
+"""Actions and resources that the policy decides on, and the proof of a permission."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """The proof of a check: only `authorize` makes one."""
+    """The proof of a check: only `authorize` returns one."""
 
     action: Action
     resource: Resource

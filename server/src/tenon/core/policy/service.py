@@ -1,4 +1,4 @@
-"""Decisions by the Cedar bundle, parsed and validated once per process."""
+"""Decisions by the Cedar bundle, parsed and validated once in a process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cedarpy import Entities, PolicySet, Schema, is_authorized, validate_policie
 
 from tenon.core.context import Context
 from tenon.core.policy.contracts import Action, Permitted, Resource
+from tenon.core.policy.refusals import refusal_message
 from tenon.kit import canonical
 from tenon.kit.errors import ErrorCode, Forbidden
 
@@ -41,7 +42,7 @@ def bundle_version() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Request:
     """All a decision reads, and nothing else: the key of the cache."""
 
     principal: str
@@ -57,25 +58,25 @@ class _Question:
 
 def is_permitted(ctx: Context, action: Action, resource: Resource) -> bool:
     """Whether the bundle says yes."""
-    return _decide(_question(ctx, action, resource))[0]
+    return _decide(_request_of(ctx, action, resource))[0]
 
 
 def authorize(ctx: Context, action: Action, resource: Resource) -> Permitted:
     """The proof that `ctx` may do `action` on `resource`; raises Forbidden with the deciding policies."""
-    allowed, policy_ids = _decide(_question(ctx, action, resource))
+    allowed, policy_ids = _decide(_request_of(ctx, action, resource))
     if allowed:
         return Permitted(action, resource, policy_ids, bundle_version())
     raise Forbidden(
         ErrorCode.NOT_PERMITTED,
-        f"You may not {action.value.replace('_', ' ')} {resource.kind} {resource.name}.",
+        refusal_message(action, resource),
         repair="Ask someone with the right role, or use a key of another principal.",
         details={"policy_ids": list(policy_ids)},
     )
 
 
-def _question(ctx: Context, action: Action, resource: Resource) -> _Question:
+def _request_of(ctx: Context, action: Action, resource: Resource) -> _Request:
     attributes = {**resource.attributes, "actor": str(ctx.principal), "actor_roles": ctx.roles}
-    return _Question(
+    return _Request(
         principal=str(ctx.principal),
         kind=ctx.actor.kind.value,
         roles=ctx.roles,
@@ -89,40 +90,40 @@ def _question(ctx: Context, action: Action, resource: Resource) -> _Question:
 
 
 @lru_cache(maxsize=4_096)
-def _decide(question: _Question) -> tuple[bool, tuple[str, ...]]:
-    """Pure in its question, so cached: Cedar itself takes some 40 µs across the language border."""
+def _decide(request: _Request) -> tuple[bool, tuple[str, ...]]:
+    """Pure in its argument, so cached: Cedar itself takes some 40 µs across the language border."""
     bundle = _bundle()
-    request = {
-        "principal": {"type": "Tenon::Principal", "id": question.principal},
-        "action": {"type": "Tenon::Action", "id": question.action.value},
-        "resource": {"type": "Tenon::Resource", "id": f"{question.resource_kind}/{question.resource_name}"},
+    cedar_request = {
+        "principal": {"type": "Tenon::Principal", "id": request.principal},
+        "action": {"type": "Tenon::Action", "id": request.action.value},
+        "resource": {"type": "Tenon::Resource", "id": f"{request.resource_kind}/{request.resource_name}"},
         "context": {},
     }
-    entities = Entities.from_json_str(canonical.encode(_entities(question)).decode(), bundle.schema)
-    result = is_authorized(request, bundle.policies, entities, schema=bundle.schema)
+    entities = Entities.from_json_str(canonical.encode(_entities(request)).decode(), bundle.schema)
+    result = is_authorized(cedar_request, bundle.policies, entities, schema=bundle.schema)
     reasons = tuple(sorted(result.diagnostics.id_annotations_by_reason.values()))
-    # A policy that errors is skipped by Cedar, a forbid too: any error is a no.
+    # A policy that errors is skipped by Cedar, a forbid too: any error refuses.
     return result.allowed and not result.diagnostics.errors, reasons
 
 
-def _entities(question: _Question) -> list[dict[str, object]]:
-    given = json.loads(question.attributes)
+def _entities(request: _Request) -> list[dict[str, object]]:
+    attributes_sent = json.loads(request.attributes)
     attributes = {
-        "kind": question.resource_kind,
-        "name": question.resource_name,
+        "kind": request.resource_kind,
+        "name": request.resource_name,
         "proposer_chain": [],
         "owner_may_approve": False,
         "approver_roles": [],
         "proposer_owner": "",
-    } | given
+    } | attributes_sent
     return [
         {
-            "uid": {"type": "Tenon::Principal", "id": question.principal},
-            "attrs": {"kind": question.kind, "opens_sessions_only": question.opens_sessions_only, "in_session": question.in_session},
-            "parents": [{"type": "Tenon::Role", "id": role} for role in sorted(question.roles)],
+            "uid": {"type": "Tenon::Principal", "id": request.principal},
+            "attrs": {"kind": request.kind, "opens_sessions_only": request.opens_sessions_only, "in_session": request.in_session},
+            "parents": [{"type": "Tenon::Role", "id": role} for role in sorted(request.roles)],
         },
         {
-            "uid": {"type": "Tenon::Resource", "id": f"{question.resource_kind}/{question.resource_name}"},
+            "uid": {"type": "Tenon::Resource", "id": f"{request.resource_kind}/{request.resource_name}"},
             "attrs": attributes,
             "parents": [],
         },
