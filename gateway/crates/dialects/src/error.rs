@@ -1,6 +1,6 @@
-//! Errors as each dialect's clients read them, with our stable code, our request id and, for agents, a repair hint.
+//! Errors in each dialect's format, with our stable code, our request id and a repair hint for agents.
 
-use crate::Dialect;
+use crate::dialect::Dialect;
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -21,17 +21,17 @@ struct OpenAi<'a> {
 #[derive(Serialize)]
 struct Anthropic<'a> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    object_type: &'static str,
     error: Body<'a>,
     request_id: &'a str,
 }
 
-/// Anthropic's SDK ignores what it does not know, so both tell the same; only OpenAI's has the request id inside and `param` always.
+/// Anthropic's SDK ignores unknown fields, so both dialects get the same; only OpenAI's body holds the request id.
 #[derive(Serialize)]
 struct Body<'a> {
     message: &'a str,
     #[serde(rename = "type")]
-    kind: &'a str,
+    error_type: &'a str,
     param: Option<&'a str>,
     code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,8 +40,8 @@ struct Body<'a> {
     repair: Option<&'a str>,
 }
 
-/// The dialect's word for the class of an error.
-pub(crate) fn kind(dialect: Dialect, status: u16) -> &'static str {
+/// The dialect's error type for a status.
+pub(crate) fn error_type(dialect: Dialect, status: u16) -> &'static str {
     match (dialect, status) {
         (_, 401) => "authentication_error",
         (_, 403) => "permission_error",
@@ -56,12 +56,12 @@ pub(crate) fn kind(dialect: Dialect, status: u16) -> &'static str {
     }
 }
 
-/// A refusal as the caller's SDK reads it.
+/// The body of an error answer.
 #[must_use]
 pub fn error_body(dialect: Dialect, error: &ApiError<'_>, request_id: &str) -> Bytes {
     let inner = |request_id| Body {
         message: error.message,
-        kind: kind(dialect, error.status),
+        error_type: error_type(dialect, error.status),
         param: error.param,
         code: error.code,
         request_id,
@@ -69,13 +69,13 @@ pub fn error_body(dialect: Dialect, error: &ApiError<'_>, request_id: &str) -> B
     };
     let text = match dialect {
         Dialect::OpenAi => serde_json::to_vec(&OpenAi { error: inner(Some(request_id)) }),
-        Dialect::Anthropic => serde_json::to_vec(&Anthropic { kind: "error", error: inner(None), request_id }),
+        Dialect::Anthropic => serde_json::to_vec(&Anthropic { object_type: "error", error: inner(None), request_id }),
     };
     text.unwrap_or_default().into()
 }
 
-/// The last frame of a stream that cannot go on. Neither `[DONE]` nor `message_stop` follows it. The empty line before ends a frame that broke
-/// off half way.
+/// The last frame of a stream that cannot go on. Neither `[DONE]` nor `message_stop` follows it. The leading empty line ends an unfinished
+/// frame.
 #[must_use]
 pub fn error_frame(dialect: Dialect, error: &ApiError<'_>, request_id: &str) -> Bytes {
     let opening: &[u8] = match dialect {

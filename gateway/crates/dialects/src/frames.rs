@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-/// An unfinished frame longer than this is not kept: memory is not for engines to fill.
+/// An unfinished frame longer than this is not kept, so that an engine cannot fill the memory.
 pub(crate) const CARRY_MAX: usize = 1 << 20;
 
 /// Where in a line the last chunk ended.
@@ -15,7 +15,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Position after the empty line that ends the frame; `None` when the chunk ends first. Keeps its place between chunks.
+    /// Position after the empty line that ends the frame; `None` when the chunk ends first. Keeps its position between chunks.
     pub fn frame_end(&mut self, chunk: &[u8], from: usize) -> Option<usize> {
         let mut at = from;
         loop {
@@ -47,7 +47,7 @@ impl Lines {
     }
 }
 
-/// What a frame says. Of several data lines the first; engines write one.
+/// The fields of a frame. Of several data lines, only the first: engines write one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub event: Option<&'a [u8]>,
@@ -63,7 +63,7 @@ impl<'a> Frame<'a> {
             let line = &rest[..end];
             if let Some(data) = line.strip_prefix(b"data:") {
                 frame.data = Some(data.strip_prefix(b" ").unwrap_or(data));
-                // Fields may come in any order, but nobody writes `event` after `data`.
+                // Fields may come in any order, but no engine writes `event` after `data`.
                 return frame;
             }
             if let Some(event) = line.strip_prefix(b"event:") {
@@ -81,7 +81,7 @@ impl<'a> Frame<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Overlong;
 
-/// Gives whole frames, for a reader that passes nothing on.
+/// Splits a stream into whole frames, for a reader that forwards none of the original bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Framer {
     lines: Lines,
@@ -108,7 +108,7 @@ impl Framer {
         Ok(())
     }
 
-    /// The frame that the stream's end leaves without its empty line.
+    /// The last frame, if the stream ended without an empty line after it.
     pub fn rest(&mut self) -> BytesMut {
         self.carry.split()
     }

@@ -1,9 +1,12 @@
-//! A cursor over JSON text (RFC 8259) that checks everything it passes and builds nothing.
+//! A cursor over JSON text (RFC 8259) that checks all it reads and builds nothing.
 
 use memchr::memchr2;
 
-/// The deepest nesting let through, the outermost object counted. Fits the bit stack below.
+/// The deepest nesting accepted, including the outermost object. Fits the bit stack below.
 pub const DEPTH_MAX: u32 = 64;
+
+/// From here to there in a text, the end exclusive.
+pub type Span = (usize, usize);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -30,7 +33,7 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
-    /// The next byte that is not white space, not taken.
+    /// The next byte that is not white space, without reading it.
     pub fn peek(&mut self) -> Option<u8> {
         loop {
             match self.text.get(self.at) {
@@ -40,8 +43,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub fn take(&mut self, wanted: u8) -> Result<(), Fault> {
-        if self.peek() != Some(wanted) {
+    pub fn take(&mut self, expected: u8) -> Result<(), Fault> {
+        if self.peek() != Some(expected) {
             return Err(Fault::Syntax);
         }
         self.at += 1;
@@ -52,7 +55,7 @@ impl<'a> Cursor<'a> {
         self.quoted::<false>()
     }
 
-    /// As [`Self::string`], of text that was passed once: only its end is looked for.
+    /// As [`Self::string`], for text that was checked before: only the end is searched for.
     pub fn proven_string(&mut self) -> Result<Text, Fault> {
         self.quoted::<true>()
     }
@@ -64,7 +67,7 @@ impl<'a> Cursor<'a> {
         loop {
             let rest = self.text.get(self.at..).ok_or(Fault::Syntax)?;
             let stop = memchr2(b'"', b'\\', rest).ok_or(Fault::Syntax)?;
-            // A fold instead of a search: no branch a byte, so it is done sixteen or more at a time.
+            // A fold instead of a search has no branch for each byte, so sixteen or more are checked at once.
             if !PROVEN && rest[..stop].iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
                 return Err(Fault::Syntax);
             }
@@ -96,9 +99,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
-        let found = self.text.get(self.at..self.at + word.len()) == Some(word);
+        let matches = self.text.get(self.at..self.at + word.len()) == Some(word);
         self.at += word.len();
-        found.then_some(()).ok_or(Fault::Syntax)
+        matches.then_some(()).ok_or(Fault::Syntax)
     }
 
     fn digits(&mut self) -> Result<(), Fault> {
@@ -142,7 +145,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Passes one value, `depth` containers being open around it. No recursion: nesting costs a bit, not stack.
+    /// Reads one value inside `depth` open containers. No recursion: each level of nesting costs a bit, not stack.
     pub fn value(&mut self, depth: u32) -> Result<(), Fault> {
         let mut open = depth;
         let mut objects: u64 = 0; // the innermost container in the lowest bit: 1 = object

@@ -1,6 +1,6 @@
 //! The answers of `GET /v1/models` and `GET /v1/models/{id}`, in either dialect.
 
-use crate::Dialect;
+use crate::dialect::Dialect;
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -35,7 +35,7 @@ struct AnthropicList<'a> {
 #[derive(Serialize)]
 struct AnthropicEntry<'a> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    entry_type: &'static str,
     id: &'a str,
     display_name: &'a str,
     created_at: &'static str,
@@ -43,9 +43,9 @@ struct AnthropicEntry<'a> {
 }
 
 impl<'a> AnthropicEntry<'a> {
-    /// When a model was made is not known here; the field must be there.
+    /// The gateway does not know when a model was created, but the field is required.
     fn of(id: &'a str) -> Self {
-        Self { kind: "model", id, display_name: id, created_at: "1970-01-01T00:00:00Z", lifecycle: "active" }
+        Self { entry_type: "model", id, display_name: id, created_at: "1970-01-01T00:00:00Z", lifecycle: "active" }
     }
 }
 

@@ -1,48 +1,48 @@
-//! The observer of an event stream: frames pass untouched, usage and the end are seen.
+//! Observes an event stream: frames pass unchanged while usage and the end are noted.
 //!
-//! When the usage frame was asked for by us and not by the caller, it is taken out; only then is an unfinished frame held back until its end
-//! is seen.
+//! A usage frame that we requested and the caller did not is taken out. Only then is an unfinished frame held back until its end
+//! arrives.
 
-use crate::Form;
 use crate::frames::{CARRY_MAX, Frame, Lines};
+use crate::request_format::Form;
 use crate::usage::{AnthropicWire, Usage, find_usage, member, openai_usage};
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use serde::Deserialize;
 
-/// What was seen so far.
+/// What the stream has shown so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// The engine's numbers: final ones where `is_final`, else the last that came along the way.
+    /// The engine's numbers: final ones where `is_final`, else the latest.
     pub usage: Option<Usage>,
-    /// The numbers are those of the whole answer.
+    /// The numbers cover the whole answer.
     pub is_final: bool,
-    /// The output numbers were true when they came: the engine tells them with every frame (`continuous_usage_stats`).
+    /// The output numbers were current when they came: the engine reports them with every frame (`continuous_usage_stats`).
     pub is_running: bool,
     /// Frames with output, for an estimate when the stream breaks off.
     pub output_frames: u64,
     /// Bytes of output text, where frames hold several tokens each.
     pub output_bytes: u64,
-    /// The dialect's own end has come.
+    /// The dialect's own end marker has come.
     pub done: bool,
     /// OpenAI's usage frame, the one without choices, has come: every choice has finished.
     pub choices_finished: bool,
     pub error: bool,
 }
 
-/// Where a settlement's numbers come from, in the words of the contract's `UsageSource`.
+/// Where a settlement's numbers come from, as in the contract's `UsageSource`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Engine,
     /// The engine's running numbers at the point where the stream ended.
     Continuous,
-    /// Counted from what passed; the input is the engine's own where it told it.
+    /// Counted from the bytes that passed; the input is the engine's own where it reported one.
     Estimated,
     None,
 }
 
 impl Seen {
-    /// Whether the answer is known to be whole. `[DONE]`, `message_stop` and `response.completed` say so. So does OpenAI's usage frame (the
+    /// Whether the answer is known to be complete. `[DONE]`, `message_stop` and `response.completed` prove it. So does OpenAI's usage frame (the
     /// one without choices): engines send it after every choice has finished, and some forget `[DONE]`. A `finish_reason` alone does not: other
     /// choices and the numbers may still be to come.
     #[must_use]
@@ -50,25 +50,25 @@ impl Seen {
         self.done || (self.choices_finished && !self.error)
     }
 
-    /// What to bill. A whole answer without numbers is not guessed at; one that an error ended is not whole.
+    /// What to bill. A complete answer without numbers is not estimated; one that ended with an error is not complete.
     #[must_use]
     pub fn measured(&self) -> (Usage, Source) {
         match self.usage {
             Some(usage) if self.is_final || self.done => (usage, Source::Engine),
             Some(usage) if self.is_running => (usage, Source::Continuous),
-            told if (!self.done || self.error) && (told.is_some() || self.output_frames > 0) => {
-                let told = told.unwrap_or_default();
+            reported if (!self.done || self.error) && (reported.is_some() || self.output_frames > 0) => {
+                let reported = reported.unwrap_or_default();
                 let counted = self.output_frames.max(self.output_bytes / 4);
-                (Usage { output: told.output.max(counted), ..told }, Source::Estimated)
+                (Usage { output: reported.output.max(counted), ..reported }, Source::Estimated)
             }
             _ => (Usage::default(), Source::None),
         }
     }
 }
 
-/// What a stream's frames mean.
+/// How to read a stream's frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Tongue {
+enum StreamFormat {
     #[default]
     Chunks,
     Responses,
@@ -77,7 +77,7 @@ enum Tongue {
 
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    tongue: Tongue,
+    format: StreamFormat,
     pub seen: Seen,
     anthropic: AnthropicWire,
 }
@@ -109,7 +109,7 @@ impl Observer {
         &self.notes.seen
     }
 
-    /// Looks at what arrived and gives to `pass`, in order, what the caller is to get now.
+    /// Reads what arrived and passes on, in order, what the caller gets now.
     pub fn observe(&mut self, chunk: Bytes, mut pass: impl FnMut(Bytes)) {
         let mut begin = 0; // of the frame being scanned
         let mut sent = 0; // everything before was passed or taken out
@@ -135,7 +135,7 @@ impl Observer {
         self.keep(&chunk, begin, sent, pass);
     }
 
-    /// What is held back when the stream ends.
+    /// The bytes held back when the stream ends.
     pub fn finish(&mut self) -> Option<Bytes> {
         let held = self.carry.split().freeze();
         if held.is_empty() {
@@ -164,7 +164,7 @@ impl Observer {
         }
     }
 
-    /// Notes what a whole frame says (`None` = the carried one). True when it is the usage frame that only we asked for.
+    /// Notes a whole frame (`None` = the carried one). True when it is the usage frame that only we requested.
     fn judge(&mut self, frame: Option<&[u8]>) -> bool {
         if std::mem::take(&mut self.blind) {
             return false;
@@ -178,7 +178,7 @@ impl Observer {
 #[serde(default)]
 struct MessageEvent<'a> {
     #[serde(rename = "type", borrow)]
-    kind: Option<&'a str>,
+    event_type: Option<&'a str>,
     message: Option<MessageStart>,
     usage: Option<AnthropicWire>,
 }
@@ -191,12 +191,12 @@ struct MessageStart {
 
 impl Notes {
     pub fn of(form: Form) -> Self {
-        let tongue = match form {
-            Form::Message => Tongue::Messages,
-            Form::Response => Tongue::Responses,
-            _ => Tongue::Chunks,
+        let format = match form {
+            Form::Message => StreamFormat::Messages,
+            Form::Response => StreamFormat::Responses,
+            _ => StreamFormat::Chunks,
         };
-        Self { tongue, ..Self::default() }
+        Self { format, ..Self::default() }
     }
 
     /// True when the frame holds usage and nothing else.
@@ -204,13 +204,13 @@ impl Notes {
         let Some(data) = frame.data else {
             return false;
         };
-        match self.tongue {
-            Tongue::Chunks => self.note_chunk(data),
-            Tongue::Messages => {
+        match self.format {
+            StreamFormat::Chunks => self.note_chunk(data),
+            StreamFormat::Messages => {
                 self.note_message_event(frame.event, data);
                 false
             }
-            Tongue::Responses => {
+            StreamFormat::Responses => {
                 self.note_response_event(frame.event, data);
                 false
             }
@@ -246,7 +246,7 @@ impl Notes {
             self.seen.error |= event == Some(b"error");
             return;
         };
-        match event.unwrap_or(read.kind.unwrap_or_default().as_bytes()) {
+        match event.unwrap_or(read.event_type.unwrap_or_default().as_bytes()) {
             b"content_block_delta" => self.count(data, &[br#""text":"#, br#""partial_json":"#, br#""thinking":"#]),
             b"message_start" => self.note_anthropic(read.message.and_then(|message| message.usage)),
             b"message_delta" => {
@@ -259,20 +259,20 @@ impl Notes {
         }
     }
 
-    fn note_anthropic(&mut self, told: Option<AnthropicWire>) {
-        if let Some(told) = told {
-            self.anthropic.merge(&told);
+    fn note_anthropic(&mut self, usage: Option<AnthropicWire>) {
+        if let Some(usage) = usage {
+            self.anthropic.merge(&usage);
             self.seen.usage = self.anthropic.usage();
         }
     }
 
     fn note_response_event(&mut self, event: Option<&[u8]>, data: &[u8]) {
-        let kind = event.or_else(|| {
+        let event_type = event.or_else(|| {
             let quoted = member(data, b"type")?;
             quoted.get(1..quoted.len() - 1)
         });
-        match kind {
-            Some(kind) if kind.ends_with(b".delta") => self.count(data, &[br#""delta":"#]),
+        match event_type {
+            Some(name) if name.ends_with(b".delta") => self.count(data, &[br#""delta":"#]),
             Some(b"response.completed" | b"response.incomplete") => self.note_end(data),
             Some(b"response.failed") => {
                 self.note_end(data);
@@ -289,7 +289,7 @@ impl Notes {
         self.seen.done = true;
     }
 
-    /// The bytes of the text that a frame brings: what stands between the quotes after one of these names.
+    /// Counts the bytes of a frame's text: those between the quotes after one of these names.
     fn count(&mut self, data: &[u8], names: &[&[u8]]) {
         self.seen.output_frames += 1;
         let text = names.iter().find_map(|name| {

@@ -10,7 +10,7 @@ pub use crate::usage::{Usage, find_usage};
 /// A body of chat completions, completions or embeddings.
 ///
 /// # Errors
-/// As [`crate::Form::scan`].
+/// As [`crate::request_format::Form::scan`].
 pub fn scan(body: &[u8]) -> Result<Head<'_>, ScanError> {
-    crate::scan::scan(crate::Form::Chat, body)
+    crate::scan::scan(crate::request_format::Form::Chat, body)
 }

@@ -1,4 +1,4 @@
-//! Events of a realtime session (OpenAI's `/v1/realtime`): where a caller's names a model, and what the server's say of usage.
+//! Events of a realtime session (OpenAI's `/v1/realtime`): models named in the caller's events, usage in the server's.
 
 use crate::json::Cursor;
 use crate::scan::{ScanError, decode, members};
@@ -8,31 +8,31 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// A model's name in a caller's event.
+/// A model named in a caller's event.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Named<'a> {
     pub model: Cow<'a, str>,
-    /// Where its value stands, quotes included.
+    /// The position of its value, quotes included.
     pub at: (usize, usize),
-    /// The session's own model; else one that transcribes its input.
+    /// It is the session's own model; otherwise one that transcribes the input.
     pub is_own: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientEvent<'a> {
-    /// It asks for an answer.
+    /// It requests an answer.
     pub starts_response: bool,
-    /// The caller's name for the event, to be told with what is wrong with it.
+    /// The caller's id of the event, returned in error messages about it.
     pub id: Option<Cow<'a, str>>,
     /// `response.max_output_tokens`, where it is a number.
     pub max_output_tokens: Option<u64>,
-    /// In the order in which they stand.
+    /// In the order of the text.
     pub models: Vec<Named<'a>>,
 }
 
-/// Objects that lead to a model's name; everything else is passed over.
+/// Objects that may hold a model's name; everything else is skipped.
 #[derive(Clone, Copy)]
-enum Place {
+enum EventObject {
     Event,
     Session,
     Response,
@@ -41,7 +41,7 @@ enum Place {
     Transcription,
 }
 
-impl Place {
+impl EventObject {
     const fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Event => &["type", "session", "response", "event_id"],
@@ -77,21 +77,21 @@ pub fn scan_client_event(text: &str) -> Result<ClientEvent<'_>, ScanError> {
         return Err(ScanError::NotObject);
     }
     let mut event = ClientEvent { starts_response: false, id: None, max_output_tokens: None, models: Vec::new() };
-    let mut kind = None;
-    object(&mut cursor, Place::Event, 0, &mut event, &mut kind)?;
+    let mut event_type = None;
+    object(&mut cursor, EventObject::Event, 0, &mut event, &mut event_type)?;
     if cursor.peek().is_some() {
         return Err(ScanError::Trailing);
     }
-    event.starts_response = kind.ok_or(ScanError::Missing("type"))? == "response.create";
+    event.starts_response = event_type.ok_or(ScanError::Missing("type"))? == "response.create";
     Ok(event)
 }
 
 fn object<'a>(
     cursor: &mut Cursor<'a>,
-    place: Place,
+    container: EventObject,
     depth: u32,
     event: &mut ClientEvent<'a>,
-    kind: &mut Option<Cow<'a, str>>,
+    event_type: &mut Option<Cow<'a, str>>,
 ) -> Result<(), ScanError> {
     if cursor.peek() != Some(b'{') {
         return Ok(cursor.value(depth)?);
@@ -99,20 +99,20 @@ fn object<'a>(
     cursor.at += 1;
     let mut seen: u8 = 0;
     members(cursor, |cursor, key| {
-        let Some(known) = place.keys().iter().position(|known| known.as_bytes() == key) else {
+        let Some(known) = container.keys().iter().position(|known| known.as_bytes() == key) else {
             return Ok(cursor.value(depth + 1)?);
         };
-        let key = place.keys()[known];
+        let key = container.keys()[known];
         if seen & (1 << known) != 0 {
             return Err(ScanError::Duplicate(key));
         }
         seen |= 1 << known;
-        if let Some(below) = place.below(key) {
-            return object(cursor, below, depth + 1, event, kind);
+        if let Some(below) = container.below(key) {
+            return object(cursor, below, depth + 1, event, event_type);
         }
         let first = cursor.peek();
         if key == MAX_OUTPUT || first != Some(b'"') {
-            // A transcription can be switched off by null; a type or a model of the session cannot be anything but text.
+            // Null switches a transcription off; the event's type must be text.
             if key == "type" {
                 return Err(ScanError::Type(key, "a string"));
             }
@@ -126,24 +126,28 @@ fn object<'a>(
         let string = cursor.string()?;
         let text = decode(cursor.text, string, key)?;
         if key == "type" {
-            *kind = Some(text);
+            *event_type = Some(text);
         } else if key == "event_id" {
             event.id = Some(text);
         } else {
-            event.models.push(Named { model: text, at: (string.start - 1, string.end + 1), is_own: !matches!(place, Place::Transcription) });
+            event.models.push(Named {
+                model: text,
+                at: (string.start - 1, string.end + 1),
+                is_own: !matches!(container, EventObject::Transcription),
+            });
         }
         Ok(())
     })
 }
 
-/// What the server's events said so far.
+/// Usage and answers counted from the server's events so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     usage: Option<Usage>,
     /// Answers that ended.
     pub responses: u64,
     running: u64,
-    /// Events with output of answers that run.
+    /// Output events of answers that are running.
     frames: u64,
 }
 
@@ -151,14 +155,14 @@ pub struct Tally {
 pub enum ServerEvent {
     ResponseCreated,
     ResponseDone(Spent),
-    /// What the caller said was written down.
+    /// The caller's audio was transcribed.
     Transcribed(Spent),
     /// A piece of an answer.
     Output,
     Other,
 }
 
-/// What one answer used.
+/// The usage of one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// `None` = the endpoint did not say.
@@ -175,11 +179,11 @@ struct Event<'a> {
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    error: Option<Objection<'a>>,
+    error: Option<EventError<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Objection<'a> {
+struct EventError<'a> {
     #[serde(borrow, default)]
     code: Option<Cow<'a, str>>,
 }
@@ -195,9 +199,9 @@ struct Answer<'a> {
 const MARKS: [&[u8]; 3] = [b"response.created", b"response.done", b"input_audio_transcription.completed"];
 
 impl Tally {
-    /// Looks at one event of the server.
+    /// Reads one event of the server.
     pub fn observe(&mut self, text: &str) -> ServerEvent {
-        // Pieces of audio come by the hundred and are long; their type stands at their beginning, or near.
+        // Audio deltas are many and long; only the marks are searched for in them, they are not parsed.
         if !MARKS.iter().any(|mark| memmem::find(text.as_bytes(), mark).is_some()) {
             let is_output = self.running > 0 && memmem::find(text.as_bytes(), b".delta\"").is_some();
             self.frames += u64::from(is_output);
@@ -225,8 +229,8 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, told: Option<&RawValue>) -> Option<Usage> {
-        let used = openai_usage(told?.get().as_bytes())?;
+    fn add(&mut self, reported: Option<&RawValue>) -> Option<Usage> {
+        let used = openai_usage(reported?.get().as_bytes())?;
         self.usage = Some(sum(self.usage.unwrap_or_default(), &used));
         Some(used)
     }
@@ -237,20 +241,20 @@ impl Tally {
         self.running > 0
     }
 
-    /// The sum of what was told; with it, of an answer that broke off, its pieces, counted: then it is an estimate.
+    /// The sum of the reported usage. Output events of an unfinished answer are added; then the second value is true: an estimate.
     #[must_use]
     pub fn usage(&self) -> (Option<Usage>, bool) {
         match (self.usage, self.frames) {
-            (told, 0) => (told, false),
-            (told, frames) => {
-                let told = told.unwrap_or_default();
-                (Some(Usage { output: told.output.saturating_add(frames), ..told }), true)
+            (reported, 0) => (reported, false),
+            (reported, frames) => {
+                let reported = reported.unwrap_or_default();
+                (Some(Usage { output: reported.output.saturating_add(frames), ..reported }), true)
             }
         }
     }
 }
 
-/// The endpoint will not begin an answer, because one runs. Asked of short events only, while an answer is waited for.
+/// Whether the endpoint refuses to begin an answer because one is running. Called for short events only, while an answer is awaited.
 #[must_use]
 pub fn refuses_response(text: &str) -> bool {
     const CODE: &str = "conversation_already_has_active_response";

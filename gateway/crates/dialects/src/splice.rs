@@ -37,13 +37,13 @@ struct Change {
     with: Bytes,
 }
 
-/// Which numbers the engine is asked for in a stream of chat completions or completions.
+/// Which usage numbers to request from the engine in a stream of chat completions or completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskUsage {
     No,
     /// At the end.
     Total,
-    /// In every chunk, and at the end: what was billed is known wherever the stream ends. Engines that have it are configured so.
+    /// In every chunk and at the end, so the billed usage is known wherever the stream ends. Set for endpoints that support it.
     Continuous,
 }
 
@@ -57,7 +57,7 @@ pub fn splice(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask_u
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap {
     pub(crate) at: (usize, usize),
-    /// The key to write; `None` = only the value stands at `at`.
+    /// The key to write; `None` = `at` covers only the value.
     pub(crate) name: Option<&'static str>,
     pub tokens: u64,
 }
@@ -87,7 +87,7 @@ pub fn splice_capped(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>
     let model = upstream_model.map(|name| Change { at: head.model_at, with: serde_json::Value::from(name).to_string().into() });
     let cap = cap.map(|cap| Change {
         at: cap.at,
-        // `model` stands after it, so a comma is always right.
+        // `model` follows it, so a comma is always right.
         with: cap.name.map_or_else(|| cap.tokens.to_string(), |name| format!("\"{name}\":{},", cap.tokens)).into(),
     });
     let mut changes = [usage, model, cap];
@@ -112,7 +112,7 @@ fn usage_change(head: &Head<'_>) -> Option<Change> {
     let replace = |start: usize, end: usize, with: &'static str| Some(Change { at: (start, end), with: Bytes::from_static(with.as_bytes()) });
     match head.include_usage {
         IncludeUsage::Asked => None,
-        // `model` stands after it, so a comma is always right.
+        // `model` follows it, so a comma is always right.
         IncludeUsage::Absent => insert(head.opening, r#""stream_options":{"include_usage":true},"#),
         IncludeUsage::Null(start, end) => replace(start, end, r#"{"include_usage":true}"#),
         IncludeUsage::Missing { at, empty: true } => insert(at, r#""include_usage":true"#),
@@ -123,7 +123,7 @@ fn usage_change(head: &Head<'_>) -> Option<Change> {
 
 fn continuous_change(head: &Head<'_>) -> Option<Change> {
     let (at, with) = match head.include_usage {
-        // `include_usage` stands after it.
+        // `include_usage` follows it.
         IncludeUsage::Asked => head.options_at.map(|at| ((at, at), r#""continuous_usage_stats":true,"#))?,
         IncludeUsage::Absent => ((head.opening, head.opening), r#""stream_options":{"include_usage":true,"continuous_usage_stats":true},"#),
         IncludeUsage::Null(start, end) => ((start, end), r#"{"include_usage":true,"continuous_usage_stats":true}"#),

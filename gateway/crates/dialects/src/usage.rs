@@ -1,7 +1,7 @@
-//! Usage as engines tell it, in each dialect's own fields.
+//! Usage as engines report it, in each dialect's own fields.
 
-use crate::Form;
 use crate::json::Cursor;
+use crate::request_format::Form;
 use memchr::memmem::{Finder, FinderRev};
 use serde::Deserialize;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ pub struct Usage {
     pub cache_write: u64,
     pub reasoning: u64,
     pub audio: u64,
-    /// Made by the call.
+    /// Images that the call produced.
     pub images: u32,
 }
 
@@ -32,7 +32,7 @@ struct OpenAiWire {
     prompt_tokens_details: Option<OpenAiDetails>,
     #[serde(alias = "output_tokens_details", alias = "output_token_details")]
     completion_tokens_details: Option<OpenAiDetails>,
-    /// Rerankers and a few embedders tell nothing else.
+    /// Rerankers and a few embedders report nothing else.
     total_tokens: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ struct OpenAiDetails {
     audio_tokens: Option<u64>,
 }
 
-/// One `usage` object of Anthropic's. In a stream several come: what a later one names replaces what was known, what it leaves out stands.
+/// One `usage` object of Anthropic's. A stream has several: a field of a later one replaces the earlier value, an absent field keeps it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub(crate) struct AnthropicWire {
@@ -71,7 +71,7 @@ impl AnthropicWire {
         self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
     }
 
-    /// `None` when it tells no number of tokens.
+    /// `None` when it has no token count.
     pub fn usage(&self) -> Option<Usage> {
         if self.input_tokens.is_none() && self.output_tokens.is_none() {
             return None;
@@ -109,13 +109,13 @@ impl OpenAiWire {
 }
 
 const NAME: &[u8] = br#""usage""#;
-/// Made once: preparing the search costs more than the search.
+/// Built once: preparing the search costs more than the search.
 static LAST_NAME: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(NAME));
 static ANY_NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
-/// Where the name nearly always stands. Searching forwards takes sixteen bytes and more at a time, searching backwards one.
+/// Where the name nearly always is. A forward search takes sixteen bytes or more at a time, a backward search one.
 const NEAR_END: usize = 512;
 
-/// The last `usage` object of an answer or frame. `"usage":null`, which engines send in every chunk when usage was asked for, is not one.
+/// The last `usage` object of an answer or frame. `"usage":null`, which engines send in every chunk when usage is requested, is not one.
 /// Text of the model cannot pose as it: inside a JSON string its quotes are escaped. Only for forms whose answers repeat nothing of the
 /// caller's as JSON; [`usage_of_answer`] is for all.
 #[must_use]
@@ -144,7 +144,7 @@ fn parse_after_name(after_name: &[u8]) -> Option<Usage> {
 }
 
 /// An object as nearly every engine writes it, read without serde's machinery, which cost more than all the rest of the answer: known keys
-/// once, numbers without sign or point. `None` = it is not so plain, which says nothing about it.
+/// once, numbers without sign or point. `None` = it is not that simple, and serde decides.
 fn plain(value: &[u8]) -> Option<OpenAiWire> {
     let (mut cursor, mut wire) = (Cursor::new(value), OpenAiWire::default());
     cursor.take(b'{').ok()?;
@@ -181,20 +181,20 @@ fn plain(value: &[u8]) -> Option<OpenAiWire> {
 }
 
 /// The usage of a whole answer. `responses` repeats the caller's tools and `messages` holds the input of tools as plain JSON, either of which
-/// may well have a key named `usage`: there only the answer's own counts.
+/// may have a key named `usage`: there only the answer's own counts.
 #[must_use]
 pub fn usage_of_answer(form: Form, text: &[u8]) -> Option<Usage> {
     match form {
         Form::Message => serde_json::from_slice::<AnthropicWire>(member(text, b"usage")?).ok()?.usage(),
         Form::Response => openai_usage(member(text, b"usage")?),
-        // A count is nothing that was used.
+        // Counting tokens uses none.
         Form::CountTokens => None,
         Form::Rerank => rerank_usage(text),
         Form::Chat | Form::Completion | Form::Embedding | Form::Speech | Form::Image | Form::Transcription | Form::ImageForm => find_usage(text),
     }
 }
 
-/// vLLM and Jina tell `usage`; Cohere `meta.tokens` or `meta.billed_units`.
+/// vLLM and Jina report `usage`; Cohere `meta.tokens` or `meta.billed_units`.
 fn rerank_usage(text: &[u8]) -> Option<Usage> {
     if let Some(usage) = member(text, b"usage").and_then(openai_usage) {
         return Some(usage);
@@ -207,11 +207,11 @@ pub(crate) fn openai_usage(value: &[u8]) -> Option<Usage> {
     serde_json::from_slice::<OpenAiWire>(value).ok()?.usage()
 }
 
-/// The last member of this name of the object itself, not of what lies inside.
+/// The last member of this name in the object itself, not in nested objects.
 pub(crate) fn member<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut cursor = Cursor::new(object);
     cursor.take(b'{').ok()?;
-    let mut found = None;
+    let mut last = None;
     while cursor.peek()? != b'}' {
         let key = cursor.string().ok()?;
         cursor.take(b':').ok()?;
@@ -219,13 +219,13 @@ pub(crate) fn member<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let start = cursor.at;
         cursor.value(1).ok()?;
         if &object[key.start..key.end] == name {
-            found = Some(&object[start..cursor.at]);
+            last = Some(&object[start..cursor.at]);
         }
         if cursor.peek()? == b',' {
             cursor.at += 1;
         }
     }
-    found
+    last
 }
 
 #[cfg(test)]
@@ -273,11 +273,11 @@ mod tests {
 
     #[test]
     fn kinds_are_added_up_alike_in_every_dialect() {
-        let wanted = Some(Usage { input: 17, output: 9, cached: 8, cache_write: 4, reasoning: 2, ..Usage::default() });
+        let expected = Some(Usage { input: 17, output: 9, cached: 8, cache_write: 4, reasoning: 2, ..Usage::default() });
         let message = br#"{"type":"message","usage":{"input_tokens":5,"cache_read_input_tokens":8,"cache_creation_input_tokens":4,"output_tokens":9,"output_tokens_details":{"thinking_tokens":2}}}"#;
-        assert_eq!(usage_of_answer(Form::Message, message), wanted);
+        assert_eq!(usage_of_answer(Form::Message, message), expected);
         let response = br#"{"object":"response","usage":{"input_tokens":17,"input_tokens_details":{"cached_tokens":8,"cache_write_tokens":4},"output_tokens":9,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":26}}"#;
-        assert_eq!(usage_of_answer(Form::Response, response), wanted);
+        assert_eq!(usage_of_answer(Form::Response, response), expected);
         let spoken = br#"{"usage":{"prompt_tokens":5,"completion_tokens":4,"prompt_tokens_details":{"audio_tokens":2},"completion_tokens_details":{"audio_tokens":3}}}"#;
         assert_eq!(usage_of_answer(Form::Chat, spoken).map(|usage| usage.audio), Some(5));
     }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn rerankers_tell_tokens_in_three_ways() {
+    fn rerankers_report_tokens_in_three_ways() {
         let input = |text: &[u8]| usage_of_answer(Form::Rerank, text).map(|usage| usage.input);
         assert_eq!(input(br#"{"results":[],"usage":{"total_tokens":31}}"#), Some(31));
         assert_eq!(input(br#"{"results":[],"meta":{"billed_units":{"search_units":1},"tokens":{"input_tokens":7}}}"#), Some(7));

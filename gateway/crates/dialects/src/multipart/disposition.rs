@@ -1,6 +1,6 @@
-//! The head of one part: which field it is.
+//! The headers of one part: which field it is.
 
-/// Which field a part is. Only what is told once and plainly.
+/// Which field a part is. Only headers that appear once and can be read in one way.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Disposition<'a> {
     pub name: &'a [u8],
@@ -10,7 +10,7 @@ pub struct Disposition<'a> {
 }
 
 impl<'a> Disposition<'a> {
-    /// Reads the lines of a part's head; `None` when they could be read in more ways than one.
+    /// Reads the headers of a part; `None` when parsers could read them differently.
     pub fn read(head: &'a [u8]) -> Option<Self> {
         let (mut disposition, mut content_type) = (None, None);
         for line in lines(head)? {
@@ -30,13 +30,13 @@ impl<'a> Disposition<'a> {
         let (name, has_file) = form_data(disposition?)?;
         let is_plain_text = match content_type {
             None => true,
-            Some(told) => is_plain_text(told)?,
+            Some(content_type) => is_plain_text(content_type)?,
         };
         Some(Self { name, has_file, is_plain_text })
     }
 }
 
-/// Lines that end in CRLF and hold neither CR nor LF; a line that begins with white space would continue the one before.
+/// Lines that end in CRLF and hold neither CR nor LF. A line that begins with white space would continue the previous one.
 fn lines(head: &[u8]) -> Option<Vec<&[u8]>> {
     let mut lines = Vec::with_capacity(4);
     let mut rest = head;
@@ -55,7 +55,7 @@ fn lines(head: &[u8]) -> Option<Vec<&[u8]>> {
     }
 }
 
-/// Sets what may be told once.
+/// Sets a value that may appear once.
 #[allow(clippy::option_option)] // the outer one is the refusal of a second
 fn once<'a>(held: Option<&'a [u8]>, value: &'a [u8]) -> Option<Option<&'a [u8]>> {
     held.is_none().then_some(Some(value))
@@ -68,8 +68,8 @@ fn is_identity(encoding: &[u8]) -> bool {
 
 /// `form-data` with its name. `_charset_` (RFC 7578 §4.6) would change how the other fields are read.
 fn form_data(value: &[u8]) -> Option<(&[u8], bool)> {
-    let (kind, parameters) = Parameters::after_word(value)?;
-    if !kind.eq_ignore_ascii_case(b"form-data") {
+    let (disposition_type, parameters) = Parameters::after_word(value)?;
+    if !disposition_type.eq_ignore_ascii_case(b"form-data") {
         return None;
     }
     let (mut name, mut file, mut extended_file) = (None, None, None);
@@ -82,14 +82,14 @@ fn form_data(value: &[u8]) -> Option<(&[u8], bool)> {
             _ => return None,
         }
     }
-    // Some parsers undo percent signs and encoded words in names, others do not.
+    // Some parsers decode percent signs and encoded words in names, others do not.
     let plain = |name: &&[u8]| !name.is_empty() && !name.contains(&b'%') && memchr::memmem::find(name, b"=?").is_none() && *name != b"_charset_";
     name.filter(plain).map(|name| (name, file.is_some() || extended_file.is_some()))
 }
 
 fn is_plain_text(content_type: &[u8]) -> Option<bool> {
-    let (kind, parameters) = Parameters::after_word(content_type)?;
-    let mut plain = kind.eq_ignore_ascii_case(b"text/plain");
+    let (media_type, parameters) = Parameters::after_word(content_type)?;
+    let mut plain = media_type.eq_ignore_ascii_case(b"text/plain");
     for parameter in parameters {
         let (name, value) = parameter?;
         let utf8 = [&b"utf-8"[..], b"utf8", b"us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known));

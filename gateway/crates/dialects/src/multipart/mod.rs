@@ -1,11 +1,11 @@
-//! Forms with files (`multipart/form-data`, RFC 7578 on RFC 2046): where `model` stands in them, and proof that nobody can read it elsewhere.
+//! Forms with files (`multipart/form-data`, RFC 7578 on RFC 2046): the position of `model`, and proof that no parser reads another one.
 //!
 //! Parsers of this format differ more than those of JSON: in what ends a line, in whether a delimiter may have a tail, in which of two parts
-//! of one name counts, in how names are unescaped. Whatever two of them could read differently is refused here; what clients write is not.
+//! of one name counts, in how names are unescaped. What two of them could read differently is refused; what common clients send is accepted.
 
 mod disposition;
 
-use crate::Pieces;
+use crate::splice::Pieces;
 use bytes::Bytes;
 use disposition::{Disposition, Parameters};
 use memchr::memmem;
@@ -22,10 +22,10 @@ const MODEL_BYTES_MAX: usize = 256;
 #[derive(Debug, PartialEq, Eq)]
 pub struct FormHead<'a> {
     pub model: &'a str,
-    /// Where the model's name stands.
+    /// The position of the model's name.
     pub model_at: (usize, usize),
     pub stream: bool,
-    /// Answers asked for.
+    /// Requested answers.
     pub choices: u64,
 }
 
@@ -33,11 +33,11 @@ pub struct FormHead<'a> {
 pub enum FormError {
     #[error("The body must be multipart/form-data with one `boundary` of 1 to 70 plain characters.")]
     ContentType,
-    #[error("The form's parts are not separated as its boundary says.")]
+    #[error("The form's parts are not separated by its boundary.")]
     Framing,
-    #[error("A part of the form has a header that cannot be read in one way only.")]
+    #[error("A part of the form has a header that parsers could read differently.")]
     PartHead,
-    #[error("The form has more parts than are accepted.")]
+    #[error("The form has too many parts.")]
     TooManyParts,
     #[error("The field `{0}` appears twice. Send it once.")]
     Duplicate(&'static str),
@@ -71,10 +71,10 @@ impl FormError {
 /// Reads a form.
 ///
 /// # Errors
-/// When it is not one that every parser reads as we do, or a field we know has a wrong value.
+/// When parsers could read it differently, or a known field has a wrong value.
 pub fn scan_form<'a>(content_type: &[u8], body: &'a [u8]) -> Result<FormHead<'a>, FormError> {
     let boundary = boundary_of(content_type).ok_or(FormError::ContentType)?;
-    let mut found = Found::default();
+    let mut builder = FormHeadBuilder::default();
     let mut parts = Parts::new(body, &boundary)?;
     let mut count = 0;
     while let Some((start, end)) = parts.next()? {
@@ -82,15 +82,15 @@ pub fn scan_form<'a>(content_type: &[u8], body: &'a [u8]) -> Result<FormHead<'a>
         if count > PARTS_MAX {
             return Err(FormError::TooManyParts);
         }
-        found.part(body, start, end)?;
+        builder.part(body, start, end)?;
     }
-    let (start, end) = found.model.ok_or(FormError::Missing("model"))?;
+    let (start, end) = builder.model.ok_or(FormError::Missing("model"))?;
     let model = plain_text(&body[start..end], MODEL_BYTES_MAX).filter(|name| !name.is_empty());
     let model = model.ok_or(FormError::Value("model", "a model's name"))?;
-    Ok(FormHead { model, model_at: (start, end), stream: found.stream, choices: found.choices.max(1) })
+    Ok(FormHead { model, model_at: (start, end), stream: builder.stream, choices: builder.choices.max(1) })
 }
 
-/// The form with another model's name in it; the bytes around are not copied.
+/// The form with another model name; the other bytes are not copied.
 #[must_use]
 pub fn splice_form(body: &Bytes, model_at: (usize, usize), upstream_model: Option<&str>) -> Pieces {
     match upstream_model {
@@ -104,8 +104,8 @@ pub fn splice_form(body: &Bytes, model_at: (usize, usize), upstream_model: Optio
 
 /// `multipart/form-data; boundary=…`: the parameter once, of the characters RFC 2046 §5.1.1 allows, not ending in a space.
 fn boundary_of(content_type: &[u8]) -> Option<Vec<u8>> {
-    let (kind, parameters) = Parameters::after_word(content_type)?;
-    if !kind.eq_ignore_ascii_case(b"multipart/form-data") {
+    let (media_type, parameters) = Parameters::after_word(content_type)?;
+    if !media_type.eq_ignore_ascii_case(b"multipart/form-data") {
         return None;
     }
     let mut boundary = None;
@@ -119,8 +119,8 @@ fn boundary_of(content_type: &[u8]) -> Option<Vec<u8>> {
     boundary.filter(|text| (1..=70).contains(&text.len()) && text.iter().all(allowed) && !text.ends_with(b" "))
 }
 
-/// The parts of a body, as ranges of it: every occurrence of the delimiter must be one, so that a parser which takes bare line feeds or
-/// prefixes for delimiters finds no other parts than these.
+/// The parts of a body, as ranges of it. Every occurrence of the delimiter must be a real one, so that a parser which accepts bare line feeds or
+/// prefixes as delimiters finds the same parts.
 struct Parts<'a> {
     body: &'a [u8],
     delimiter: Vec<u8>,
@@ -139,7 +139,7 @@ impl<'a> Parts<'a> {
         Ok(Self { body, delimiter, at, over: false })
     }
 
-    /// The next part, head included. The end of the form was checked when there is none.
+    /// The next part, head included. `None` = the form's end was reached and is correct.
     fn next(&mut self) -> Result<Option<(usize, usize)>, FormError> {
         if self.over {
             return Ok(None);
@@ -160,14 +160,14 @@ impl<'a> Parts<'a> {
 }
 
 #[derive(Default)]
-struct Found {
+struct FormHeadBuilder {
     seen: u8,
     model: Option<(usize, usize)>,
     stream: bool,
     choices: u64,
 }
 
-impl Found {
+impl FormHeadBuilder {
     fn part(&mut self, body: &[u8], start: usize, end: usize) -> Result<(), FormError> {
         let part = &body[start..end];
         let head = memmem::find(&part[..part.len().min(PART_HEAD_MAX)], b"\r\n\r\n").ok_or(FormError::PartHead)?;

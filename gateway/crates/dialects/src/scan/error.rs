@@ -1,4 +1,4 @@
-//! Why a body is not let through.
+//! Why a body is refused.
 
 use crate::json::{DEPTH_MAX, Fault};
 
@@ -10,11 +10,11 @@ pub enum ScanError {
     NotObject,
     #[error("The body is nested deeper than {DEPTH_MAX} levels.")]
     Depth,
-    #[error("Bytes follow the JSON object.")]
+    #[error("There are bytes after the JSON object.")]
     Trailing,
     #[error("The key `{0}` appears twice. Send it once.")]
     Duplicate(&'static str),
-    #[error("Keys with escapes are not accepted. Write them plainly.")]
+    #[error("Keys with escape sequences are not accepted. Write them without escapes.")]
     EscapedKey,
     #[error("`{0}` must be {1}.")]
     Type(&'static str, &'static str),
@@ -22,9 +22,9 @@ pub enum ScanError {
     Missing(&'static str),
     #[error("The body is not valid UTF-8.")]
     Utf8,
-    #[error("`{0}` refers to what is kept at the provider, where callers share one account. Send the whole conversation in the request.")]
+    #[error("`{0}` refers to state kept at the provider, where all callers share one account. Send the whole conversation in the request.")]
     ProviderState(&'static str),
-    #[error("`{0}` asks for a tool that the provider runs and bills beside tokens. Only tools that the caller runs are served.")]
+    #[error("`{0}` requests a tool that the provider runs and bills separately. Only tools that the caller runs are served.")]
     HostedTool(&'static str),
 }
 

@@ -1,10 +1,11 @@
-//! Lists whose objects name what the provider would run or keep.
+//! Lists whose objects can request tools or stored state of the provider.
 
-use super::{ScanError, decode, members};
-use crate::Form;
+use super::error::ScanError;
+use super::values::{decode, members};
 use crate::json::Cursor;
+use crate::request_format::Form;
 
-/// Calls `each` with every member of every object in a list; what is no list or no object passes by. `end` hears of each object's end.
+/// Calls `each` with every member of every object in a list and `end` after each object. Other values are skipped.
 fn objects_of_list<'a>(
     cursor: &mut Cursor<'a>,
     mut each: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), ScanError>,
@@ -33,13 +34,13 @@ fn objects_of_list<'a>(
     }
 }
 
-/// Tools that the caller runs itself. An allow-list: what providers invent tomorrow is not metered by us tomorrow.
-fn is_callers_tool(form: Form, kind: &str) -> bool {
+/// Tools that the caller runs itself. An allow-list, because we would not meter what a provider adds tomorrow.
+fn is_callers_tool(form: Form, tool_type: &str) -> bool {
     const MESSAGE: [&str; 7] = ["bash_", "text_editor_", "memory_", "computer_", "browser_toolset_", "computer_toolset_", "tool_search_tool_"];
     match form {
-        Form::Message | Form::CountTokens => kind == "custom" || MESSAGE.iter().any(|own| kind.starts_with(own)),
-        Form::Response => matches!(kind, "function" | "custom" | "local_shell" | "apply_patch" | "computer" | "computer_use_preview"),
-        _ => matches!(kind, "function" | "custom"),
+        Form::Message | Form::CountTokens => tool_type == "custom" || MESSAGE.iter().any(|own| tool_type.starts_with(own)),
+        Form::Response => matches!(tool_type, "function" | "custom" | "local_shell" | "apply_patch" | "computer" | "computer_use_preview"),
+        _ => matches!(tool_type, "function" | "custom"),
     }
 }
 
@@ -50,9 +51,9 @@ pub(super) fn tools(form: Form, cursor: &mut Cursor<'_>) -> Result<(), ScanError
             if key != b"type" || cursor.peek() != Some(b'"') {
                 return Ok(cursor.value(3)?);
             }
-            let kind = cursor.string()?;
-            let kind = decode(cursor.text, kind, "tools[].type")?;
-            if is_callers_tool(form, &kind) { Ok(()) } else { Err(ScanError::HostedTool("tools[].type")) }
+            let quoted = cursor.string()?;
+            let tool_type = decode(cursor.text, quoted, "tools[].type")?;
+            if is_callers_tool(form, &tool_type) { Ok(()) } else { Err(ScanError::HostedTool("tools[].type")) }
         },
         || Ok(()),
     )
@@ -60,24 +61,24 @@ pub(super) fn tools(form: Form, cursor: &mut Cursor<'_>) -> Result<(), ScanError
 
 /// Items of a `responses` conversation. A reference to a stored item has `type: item_reference`, or no type and no role at all.
 pub(super) fn input_items(cursor: &mut Cursor<'_>) -> Result<(), ScanError> {
-    let names_itself = std::cell::Cell::new(false);
+    let has_type_or_role = std::cell::Cell::new(false);
     objects_of_list(
         cursor,
         |cursor, key| {
             match key {
-                b"role" => names_itself.set(true),
+                b"role" => has_type_or_role.set(true),
                 b"type" if cursor.peek() == Some(b'"') => {
-                    let kind = cursor.string()?;
-                    if decode(cursor.text, kind, "input[].type")? == "item_reference" {
+                    let quoted = cursor.string()?;
+                    if decode(cursor.text, quoted, "input[].type")? == "item_reference" {
                         return Err(ScanError::ProviderState("input[].type"));
                     }
-                    names_itself.set(true);
+                    has_type_or_role.set(true);
                     return Ok(());
                 }
                 _ => {}
             }
             Ok(cursor.value(3)?)
         },
-        || if names_itself.replace(false) { Ok(()) } else { Err(ScanError::ProviderState("input[].id")) },
+        || if has_type_or_role.replace(false) { Ok(()) } else { Err(ScanError::ProviderState("input[].id")) },
     )
 }

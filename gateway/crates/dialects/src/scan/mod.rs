@@ -1,30 +1,30 @@
-//! One pass over a request's body: what the gateway must know, and proof that nobody can read it differently.
+//! One pass over a request's body: what the gateway must know, and proof that no parser reads it differently.
 //!
-//! Parsers disagree about duplicate keys (first wins, last wins) and most know `mod\u0065l` as `model`; a policy that looked at the one and
-//! an engine that obeys the other would be a way around the policy. So both are refused.
+//! Parsers disagree about duplicate keys (first wins, last wins), and most read `mod\u0065l` as `model`. A policy that checked the one and
+//! an engine that obeys the other would let callers avoid the policy. So both are refused.
 //!
-//! What would live at the provider under the gateway's one credential, and what the provider would run and bill beside tokens, is refused
-//! too: docs/reference/dialects.md says why.
+//! State kept at the provider under the gateway's one credential, and tools that the provider runs and bills, are refused
+//! too: docs/reference/dialects.md explains why.
 
 mod error;
+mod values;
 mod lists;
 
-use crate::Form;
-use crate::bound::Proof;
-use crate::json::{Cursor, Text};
+use crate::json::{Cursor, Span, Text};
+use crate::proof::Proof;
+use crate::request_format::Form;
 use lists::{input_items, tools};
 use std::borrow::Cow;
+use values::{absent, boolean, integer};
 
 pub use error::ScanError;
-
-/// From here to there in the body.
-pub type Span = (usize, usize);
+pub(crate) use values::{decode, members};
 
 /// What the gateway reads of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head<'a> {
     pub model: Cow<'a, str>,
-    /// Where the model's value stands, quotes included.
+    /// The position of the model's value, quotes included.
     pub model_at: Span,
     pub stream: bool,
     pub include_usage: IncludeUsage,
@@ -34,21 +34,21 @@ pub struct Head<'a> {
     pub mentions_continuous_usage: bool,
     /// The bound on the output of one choice; the larger one where two were given.
     pub max_tokens: Option<u64>,
-    /// Where its value stands.
+    /// The position of its value.
     pub max_tokens_at: Option<Span>,
-    /// Choices asked for (`n`, `best_of`), at least 1: each may take `max_tokens`.
+    /// Requested choices (`n`, `best_of`), at least 1: each may use `max_tokens`.
     pub choices: u64,
-    /// `system` or `instructions`, where it stands before the conversation.
+    /// The position of `system` or `instructions`.
     pub system_at: Option<Span>,
-    /// `messages`, `prompt`, `input` or a reranker's `documents`.
+    /// The position of `messages`, `prompt`, `input` or a reranker's `documents`.
     pub prompt_at: Option<Span>,
     /// Position after the first `{`.
     pub opening: usize,
-    /// For its bound.
+    /// For the bound on its tokens.
     pub proof: Proof,
 }
 
-/// How the caller stands to `stream_options.include_usage`, and where to put ours.
+/// The caller's `stream_options.include_usage`, and where to write ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IncludeUsage {
     Asked,
@@ -65,8 +65,8 @@ pub enum IncludeUsage {
     Declined(usize, usize),
 }
 
-/// Keys that decide where a call goes, what it may cost or how it is answered. Each may appear once, whatever the form: an engine may obey
-/// a key that its form does not have. The commonest stand first.
+/// Keys that decide where a call goes, what it may cost or how it is answered. Each may appear once, in every format: an engine may obey
+/// a key that does not belong to the format. The most common keys come first.
 const KEYS: [&str; 24] = [
     "model",
     "messages",
@@ -96,7 +96,7 @@ const KEYS: [&str; 24] = [
 const USAGE_KEY: &str = "stream_options.include_usage";
 
 #[derive(Default)]
-struct Found {
+struct HeadBuilder {
     seen: u32,
     model: Option<Text>,
     stream: bool,
@@ -111,48 +111,24 @@ struct Found {
     proof: Proof,
 }
 
-/// Reads a body. `UTF-8` is checked as a whole first (0.03 µs a kilobyte), because an engine may repair what we would pass on.
+/// Reads a body. UTF-8 is checked as a whole first (0.03 µs a kilobyte), because an engine may repair bad bytes that we would pass on.
 ///
 /// # Errors
-/// When it is not one JSON object that every parser reads alike, a key we know has a wrong type, or it asks for what is not served.
+/// When parsers could read it differently, a known key has a wrong type, or it requests what is not served.
 pub fn scan(form: Form, body: &[u8]) -> Result<Head<'_>, ScanError> {
     simdutf8::basic::from_utf8(body).map_err(|_| ScanError::Utf8)?;
     let mut cursor = Cursor::new(body);
     cursor.take(b'{').map_err(|_| if body.trim_ascii().is_empty() { ScanError::Syntax } else { ScanError::NotObject })?;
     let opening = cursor.at;
-    let mut found = Found::default();
-    members(&mut cursor, |cursor, key| found.member(form, cursor, key))?;
+    let mut head = HeadBuilder::default();
+    members(&mut cursor, |cursor, key| head.member(form, cursor, key))?;
     if cursor.peek().is_some() {
         return Err(ScanError::Trailing);
     }
-    found.head(form, body, opening)
+    head.build(form, body, opening)
 }
 
-/// Calls `each` with every key of an object whose `{` was taken; `each` passes the value. Ends after the `}`.
-pub(crate) fn members<'a>(
-    cursor: &mut Cursor<'a>,
-    mut each: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), ScanError>,
-) -> Result<(), ScanError> {
-    if cursor.peek() == Some(b'}') {
-        cursor.at += 1;
-        return Ok(());
-    }
-    loop {
-        let key = cursor.string()?;
-        if key.escaped {
-            return Err(ScanError::EscapedKey);
-        }
-        cursor.take(b':')?;
-        cursor.peek();
-        each(cursor, &cursor.text[key.start..key.end])?;
-        if cursor.peek() != Some(b',') {
-            return Ok(cursor.take(b'}')?);
-        }
-        cursor.at += 1;
-    }
-}
-
-impl Found {
+impl HeadBuilder {
     fn member(&mut self, form: Form, cursor: &mut Cursor<'_>, key: &[u8]) -> Result<(), ScanError> {
         let start = cursor.at;
         self.value(form, cursor, key)?;
@@ -196,7 +172,7 @@ impl Found {
         Ok(())
     }
 
-    /// Only the keys of its form bound a call; a foreign one would be believed here and ignored by the engine.
+    /// Only the keys of its format bound a call; the engine ignores another format's key.
     fn bound(&mut self, form: Form, cursor: &mut Cursor<'_>, name: &'static str) -> Result<(), ScanError> {
         let start = cursor.at;
         let number = integer(cursor, name)?;
@@ -225,14 +201,14 @@ impl Found {
                 return Ok(cursor.value(2)?);
             }
             let start = cursor.at;
-            let asked = boolean(cursor, USAGE_KEY)?;
-            let told = if asked { IncludeUsage::Asked } else { IncludeUsage::Declined(start, cursor.at) };
-            usage.replace(told).map_or(Ok(()), |_| Err(ScanError::Duplicate(USAGE_KEY)))
+            let requested = boolean(cursor, USAGE_KEY)?;
+            let value = if requested { IncludeUsage::Asked } else { IncludeUsage::Declined(start, cursor.at) };
+            usage.replace(value).map_or(Ok(()), |_| Err(ScanError::Duplicate(USAGE_KEY)))
         })?;
         Ok(usage.unwrap_or(IncludeUsage::Missing { at, empty }))
     }
 
-    fn head(self, form: Form, body: &[u8], opening: usize) -> Result<Head<'_>, ScanError> {
+    fn build(self, form: Form, body: &[u8], opening: usize) -> Result<Head<'_>, ScanError> {
         let model = self.model.ok_or(ScanError::Missing("model"))?;
         let text = decode(body, model, "model")?;
         if text.is_empty() {
@@ -260,50 +236,11 @@ impl Found {
 }
 
 impl Head<'_> {
-    /// The prompt's head, for affinity by prefix: at most `bytes` of what stands first, the system prompt before the conversation.
+    /// The beginning of the prompt, for prefix affinity: at most `bytes`, the system prompt before the conversation.
     #[must_use]
     pub fn prompt_head<'b>(&self, body: &'b [u8], bytes: usize) -> [&'b [u8]; 2] {
         let part = |span: Option<Span>, most: usize| span.map_or(&body[..0], |(start, end)| &body[start..end.min(start + most)]);
         let system = part(self.system_at, bytes);
         [system, part(self.prompt_at, bytes - system.len())]
     }
-}
-
-pub(crate) fn decode<'a>(body: &'a [u8], text: Text, key: &'static str) -> Result<Cow<'a, str>, ScanError> {
-    if text.escaped {
-        let quoted = &body[text.start - 1..=text.end];
-        return serde_json::from_slice(quoted).map(Cow::Owned).map_err(|_| ScanError::Type(key, "a string of whole characters"));
-    }
-    std::str::from_utf8(&body[text.start..text.end]).map(Cow::Borrowed).map_err(|_| ScanError::Utf8)
-}
-
-/// True, false or null (= false). The cursor stands at the value.
-fn boolean(cursor: &mut Cursor<'_>, key: &'static str) -> Result<bool, ScanError> {
-    let start = cursor.at;
-    cursor.value(2)?;
-    match &cursor.text[start..cursor.at] {
-        b"true" => Ok(true),
-        b"false" | b"null" => Ok(false),
-        _ => Err(ScanError::Type(key, "true or false")),
-    }
-}
-
-/// A plain non-negative integer or null: `1e3` and `12.0` are read differently by engines.
-fn integer(cursor: &mut Cursor<'_>, key: &'static str) -> Result<Option<u64>, ScanError> {
-    let start = cursor.at;
-    cursor.value(1)?;
-    match &cursor.text[start..cursor.at] {
-        b"null" => Ok(None),
-        digits => {
-            let number = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|c| c.is_ascii_digit()));
-            number.and_then(|text| text.parse().ok()).map(Some).ok_or(ScanError::Type(key, "a whole number"))
-        }
-    }
-}
-
-/// Null and empty lists ask for nothing.
-fn absent(cursor: &mut Cursor<'_>, otherwise: ScanError) -> Result<(), ScanError> {
-    let start = cursor.at;
-    cursor.value(1)?;
-    if matches!(&cursor.text[start..cursor.at], b"null" | b"[]") { Ok(()) } else { Err(otherwise) }
 }

@@ -8,7 +8,7 @@ use crate::usage::{AnthropicWire, Usage};
 pub(super) fn translate(body: &[u8], created: u64) -> Result<Vec<u8>, Malformed> {
     let text = std::str::from_utf8(body).map_err(|_| Malformed("the answer is not valid UTF-8"))?;
     let root = Node::parse(text).ok_or(Malformed("the answer is not valid JSON"))?;
-    let [id, model, content, stop_reason, told] = root.pick(["id", "model", "content", "stop_reason", "usage"]);
+    let [id, model, content, stop_reason, reported] = root.pick(["id", "model", "content", "stop_reason", "usage"]);
     let content = content.filter(|content| content.is_list()).ok_or(Malformed("the answer has no content"))?;
     let mut out = Writer::with_capacity(text.len() + 256);
     out.open(b'{').member("id", id.map_or("\"\"", |id| id.0)).key("object").text("chat.completion");
@@ -16,9 +16,9 @@ pub(super) fn translate(body: &[u8], created: u64) -> Result<Vec<u8>, Malformed>
     out.key("choices").open(b'[').open(b'{').member("index", "0").key("message").open(b'{').key("role").text("assistant");
     message(&mut out, content)?;
     out.close(b'}').member("logprobs", "null").key("finish_reason").text(finish_reason(stop_reason)).close(b'}').close(b']');
-    if let Some(told) = told.and_then(|usage| serde_json::from_str::<AnthropicWire>(usage.0).ok()?.usage()) {
+    if let Some(reported) = reported.and_then(|usage| serde_json::from_str::<AnthropicWire>(usage.0).ok()?.usage()) {
         out.key("usage");
-        usage(&mut out, &told);
+        usage(&mut out, &reported);
     }
     out.close(b'}');
     Ok(out.0)

@@ -9,7 +9,7 @@ use crate::usage::{Usage, openai_usage};
 pub(super) fn translate(body: &[u8]) -> Result<Vec<u8>, Malformed> {
     let text = std::str::from_utf8(body).map_err(|_| Malformed("the answer is not valid UTF-8"))?;
     let root = Node::parse(text).ok_or(Malformed("the answer is not valid JSON"))?;
-    let [id, model, choices, told] = root.pick(["id", "model", "choices", "usage"]);
+    let [id, model, choices, reported] = root.pick(["id", "model", "choices", "usage"]);
     let choice = choices.and_then(|choices| choices.items().next()).ok_or(Malformed("the answer has no choice"))?;
     let [message, reason, met] = choice.pick(["message", "finish_reason", "stop_reason"]);
     let message = message.ok_or(Malformed("the answer has no message"))?;
@@ -19,14 +19,14 @@ pub(super) fn translate(body: &[u8]) -> Result<Vec<u8>, Malformed> {
     let (called, refused) = content(&mut out, message)?;
     out.close(b']');
     stop(&mut out, reason, met, called, refused);
-    let told = told.and_then(|usage| openai_usage(usage.0.as_bytes())).unwrap_or_default();
+    let reported = reported.and_then(|usage| openai_usage(usage.0.as_bytes())).unwrap_or_default();
     out.key("usage");
-    usage(&mut out, &told);
+    usage(&mut out, &reported);
     out.close(b'}');
     Ok(out.0)
 }
 
-/// `stop_reason` and `stop_sequence`. vLLM tells beside `finish_reason` which stop string it met.
+/// `stop_reason` and `stop_sequence`. vLLM reports beside `finish_reason` which stop string ended the answer.
 pub(super) fn stop(out: &mut Writer, reason: Option<Node<'_>>, met: Option<Node<'_>>, called: bool, refused: bool) {
     let met = met.filter(|met| met.is_string());
     let reason = match reason.and_then(Node::inner) {
@@ -34,7 +34,7 @@ pub(super) fn stop(out: &mut Writer, reason: Option<Node<'_>>, met: Option<Node<
         Some("length") => "max_tokens",
         Some("tool_calls" | "function_call") => "tool_use",
         Some("content_filter") => "refusal",
-        // Some engines say `stop` after a call that they were told to make.
+        // Some engines report `stop` after a call that they were required to make.
         _ if called => "tool_use",
         _ if met.is_some() => "stop_sequence",
         _ => "end_turn",
@@ -43,7 +43,7 @@ pub(super) fn stop(out: &mut Writer, reason: Option<Node<'_>>, met: Option<Node<
     out.member("stop_sequence", met.filter(|_| reason == "stop_sequence").map_or("null", |met| met.0));
 }
 
-/// Anthropic's kinds are disjoint: `input_tokens` counts neither cache.
+/// Anthropic's counts are disjoint: `input_tokens` includes neither cache.
 pub(super) fn usage(out: &mut Writer, usage: &Usage) {
     out.open(b'{').key("input_tokens").number(usage.input.saturating_sub(usage.cached).saturating_sub(usage.cache_write));
     out.key("cache_creation_input_tokens").number(usage.cache_write).key("cache_read_input_tokens").number(usage.cached);
@@ -64,12 +64,12 @@ pub(super) fn thought<'a>(one: Option<Node<'a>>, other: Option<Node<'a>>) -> Opt
 
 /// Whether a tool is called, and whether the model refuses.
 fn content(out: &mut Writer, message: Node<'_>) -> Result<(bool, bool), Malformed> {
-    let [said, refusal, calls, reasoning_content, reasoning] = message.pick(PARTS);
+    let [content, refusal, calls, reasoning_content, reasoning] = message.pick(PARTS);
     if let Some(thought) = thought(reasoning_content, reasoning) {
         out.open(b'{').key("type").text("thinking").member("thinking", thought.0).key("signature").text("").close(b'}');
     }
     let refusal = refusal.filter(|refusal| !refusal.is_neutral());
-    for text in [said.filter(|said| !said.is_neutral()), refusal].into_iter().flatten() {
+    for text in [content.filter(|content| !content.is_neutral()), refusal].into_iter().flatten() {
         if !text.is_string() {
             return Err(Malformed("the answer's content is not a string"));
         }

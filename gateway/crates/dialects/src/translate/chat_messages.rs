@@ -42,8 +42,8 @@ impl<'a> Message<'a> {
     }
 }
 
-/// What stands before the conversation becomes `system`; later instructions stay where they are. Results of tools that follow each other are
-/// one turn of the user.
+/// System messages before the conversation become `system`; later ones stay where they are. Tool results in a row become
+/// one user turn.
 pub(super) fn messages(out: &mut Writer, list: Node<'_>) -> Result<(), Refused> {
     let path = Path::root("messages");
     let mut before = 0;
@@ -152,10 +152,10 @@ fn parts(out: &mut Writer, content: Node<'_>, path: &Path<'_>, allowed: Allowed)
     Ok(())
 }
 
-/// As our answers hold them: blocks of Anthropic's own, which only it can check.
+/// Blocks of Anthropic's own, as our answers hold them. Only Anthropic can check them.
 fn thinking(out: &mut Writer, blocks: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
     for (index, block) in blocks.list(path)?.enumerate() {
-        if !matches!(block.get("type").map(|kind| kind.0), Some("\"thinking\"" | "\"redacted_thinking\"")) {
+        if !matches!(block.get("type").map(|value| value.0), Some("\"thinking\"" | "\"redacted_thinking\"")) {
             return Err(path.index(index).key("type").no_counterpart());
         }
         out.raw(block.0);
@@ -170,8 +170,8 @@ enum Allowed {
 }
 
 fn content_part(out: &mut Writer, part: Node<'_>, path: &Path<'_>, allowed: Allowed) -> Result<(), Refused> {
-    let kind = part.get("type").and_then(Node::inner);
-    let payload = match kind {
+    let part_type = part.get("type").and_then(Node::inner);
+    let payload = match part_type {
         Some("text") => "text",
         Some("refusal") => "refusal",
         Some("image_url") if allowed == Allowed::All => "image_url",
@@ -179,22 +179,22 @@ fn content_part(out: &mut Writer, part: Node<'_>, path: &Path<'_>, allowed: Allo
         Some(_) => return Err(path.key("type").no_counterpart()),
         None => return Err(path.key("type").missing()),
     };
-    let mut given = None;
+    let mut content = None;
     for (key, value) in part.object(path)? {
         match key {
             "type" => {}
-            _ if key == payload => given = Some(value),
+            _ if key == payload => content = Some(value),
             _ if value.is_neutral() => {}
             _ => return Err(path.key(key).no_counterpart()),
         }
     }
     let path = path.key(payload);
-    let given = given.ok_or_else(|| path.missing())?;
+    let content = content.ok_or_else(|| path.missing())?;
     match payload {
-        "image_url" => image(out, given, &path),
-        "file" => file(out, given, &path),
+        "image_url" => image(out, content, &path),
+        "file" => file(out, content, &path),
         _ => {
-            text_block(out, given.string(&path)?);
+            text_block(out, content.string(&path)?);
             Ok(())
         }
     }
@@ -205,7 +205,7 @@ fn image(out: &mut Writer, image: Node<'_>, path: &Path<'_>) -> Result<(), Refus
     for (key, value) in image.object(path)? {
         match key {
             "url" => url = value.text(),
-            // Anthropic always looks closely.
+            // Anthropic always uses high detail.
             "detail" if matches!(value.0, "\"auto\"" | "\"high\"" | "null") => {}
             _ => return Err(path.key(key).no_counterpart()),
         }
@@ -281,7 +281,7 @@ fn tool_uses(out: &mut Writer, calls: Node<'_>, path: &Path<'_>) -> Result<(), R
     Ok(())
 }
 
-/// Models write nothing at all for a tool without parameters.
+/// Models write an empty string for a tool without parameters.
 pub(super) fn arguments_object(arguments: &str) -> Option<&str> {
     if arguments.trim().is_empty() {
         return Some("{}");

@@ -1,10 +1,10 @@
 //! A chat completion's request as one of messages.
 
 use super::chat_messages::messages;
+use super::direction::{MAX_TOKENS_DEFAULT, Route};
 use super::node::Node;
 use super::refused::{Path, Refused};
 use super::writer::Writer;
-use super::{MAX_TOKENS_DEFAULT, Route};
 
 #[derive(Default)]
 struct Chat<'a> {
@@ -57,7 +57,7 @@ impl<'a> Chat<'a> {
             "service_tier" => self.tier = Some(service_tier(value, path)?),
             "n" if value.0 == "1" => {}
             "modalities" if value.items().all(|item| item.0 == "\"text\"") => {}
-            // Hints to a cache: they change no answer.
+            // Cache hints: they change no answer.
             "prompt_cache_key" | "prompt_cache_retention" => {}
             _ if value.is_neutral() => {}
             _ => return Err(path.no_counterpart()),
@@ -65,7 +65,7 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    /// OpenAI's range goes to 2, Anthropic's to 1. Scaling would give other answers than asked for.
+    /// OpenAI's range goes to 2, Anthropic's to 1. Scaling would change what the caller requested.
     fn temperature(&mut self, value: Node<'a>, path: &Path<'_>) -> Result<(), Refused> {
         match value.number() {
             Some(number) if number <= 1.0 => self.same.push(("temperature", value)),
@@ -108,8 +108,8 @@ impl<'a> Chat<'a> {
                 out.open(b'[').raw(stop.string(&Path::root("stop"))?.0).close(b']')
             };
         }
-        if let Some(given) = self.tools {
-            tools(out, given)?;
+        if let Some(list) = self.tools {
+            tools(out, list)?;
             self.tool_choice(out)?;
         }
         self.output_config(out)?;
@@ -125,7 +125,7 @@ impl<'a> Chat<'a> {
     fn tool_choice(&self, out: &mut Writer) -> Result<(), Refused> {
         let single = self.parallel == Some(false);
         let path = Path::root("tool_choice");
-        let (kind, name) = match self.tool_choice.map(|choice| (choice, choice.text())) {
+        let (choice_type, name) = match self.tool_choice.map(|choice| (choice, choice.text())) {
             None if single => ("auto", None),
             None => return Ok(()),
             Some((_, Some(word))) => match &*word {
@@ -136,11 +136,11 @@ impl<'a> Chat<'a> {
             },
             Some((choice, None)) => ("tool", Some(named_tool(choice, &path)?)),
         };
-        out.key("tool_choice").open(b'{').key("type").text(kind);
+        out.key("tool_choice").open(b'{').key("type").text(choice_type);
         if let Some(name) = name {
             out.member("name", name.0);
         }
-        if single && kind != "none" {
+        if single && choice_type != "none" {
             out.member("disable_parallel_tool_use", "true");
         }
         out.close(b'}');
@@ -178,7 +178,7 @@ impl<'a> Chat<'a> {
     }
 }
 
-/// `include_usage` is for our answer; Anthropic's streams always tell.
+/// `include_usage` is about our answer; Anthropic's streams always report usage.
 fn stream_options(value: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
     for (key, value) in value.object(path)? {
         if key != "include_usage" && !value.is_neutral() {
@@ -196,10 +196,10 @@ fn service_tier(value: Node<'_>, path: &Path<'_>) -> Result<&'static str, Refuse
     }
 }
 
-/// The schema, if one is asked for. Anthropic's is always strict, and has no name.
+/// The requested schema, if any. Anthropic's is always strict and has no name.
 fn response_format<'a>(value: Node<'a>, path: &Path<'_>) -> Result<Option<Node<'a>>, Refused> {
-    let kind = value.get("type").and_then(Node::text);
-    match kind.as_deref() {
+    let format = value.get("type").and_then(Node::text);
+    match format.as_deref() {
         Some("text") => Ok(None),
         Some("json_schema") => {
             let path = path.key("json_schema");

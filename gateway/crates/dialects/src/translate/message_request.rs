@@ -1,6 +1,6 @@
 //! A request of messages as one of chat completions.
 
-use super::Route;
+use super::direction::Route;
 use super::message_turns::{only, system_message, turn};
 use super::node::Node;
 use super::refused::{Path, Refused};
@@ -61,7 +61,7 @@ impl<'a> Message<'a> {
             "service_tier" if value.0 == "\"auto\"" => {}
             "service_tier" if value.0 == "\"standard_only\"" => self.standard_only = true,
             "speed" if value.0 == "\"standard\"" => {}
-            // A hint: engines that speak OpenAI's protocol cache prefixes by themselves.
+            // A hint: engines with OpenAI's protocol cache prefixes by themselves.
             "cache_control" => {}
             _ if value.is_neutral() => {}
             _ => return Err(path.no_counterpart()),
@@ -76,7 +76,7 @@ impl<'a> Message<'a> {
                 "effort" => self.effort = Some(value.string(&path.key(key))?),
                 "format" => {
                     let path = path.key(key);
-                    if value.get("type").map(|kind| kind.0) != Some("\"json_schema\"") {
+                    if value.get("type").map(|format| format.0) != Some("\"json_schema\"") {
                         return Err(path.key("type").no_counterpart());
                     }
                     self.schema = Some(value.get("schema").ok_or_else(|| path.key("schema").missing())?);
@@ -124,8 +124,8 @@ impl<'a> Message<'a> {
         if let Some(stop) = self.stop {
             out.member("stop", stop.0);
         }
-        if let Some(given) = self.tools {
-            tools(out, given)?;
+        if let Some(list) = self.tools {
+            tools(out, list)?;
             if let Some(choice) = self.tool_choice {
                 tool_choice(out, choice)?;
             }
@@ -153,19 +153,19 @@ impl<'a> Message<'a> {
     }
 }
 
-/// OpenAI's protocol has a scale, Anthropic's a number of tokens: the bounds are ours. `adaptive` leaves it to the model, as saying nothing does.
+/// OpenAI's protocol has a scale, Anthropic's a number of tokens; the thresholds are ours. `adaptive` lets the model decide, as an absent key does.
 fn thinking(value: Node<'_>, path: &Path<'_>) -> Result<Option<&'static str>, Refused> {
     let mut budget = None;
-    let mut kind = None;
+    let mut mode = None;
     for (key, value) in value.object(path)? {
         match key {
-            "type" => kind = value.inner(),
+            "type" => mode = value.inner(),
             "budget_tokens" => budget = value.unsigned(),
             "display" if matches!(value.0, "null" | "\"summarized\"") => {}
             _ => return Err(path.key(key).no_counterpart()),
         }
     }
-    match (kind, budget) {
+    match (mode, budget) {
         (Some("disabled"), _) => Ok(Some("none")),
         (Some("adaptive"), _) => Ok(None),
         (Some("enabled"), Some(budget)) => Ok(Some(match budget {

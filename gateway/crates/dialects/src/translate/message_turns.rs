@@ -20,7 +20,7 @@ fn text_content(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<
     let mut texts = Vec::new();
     for (index, block) in content.list(path)?.enumerate() {
         let path = path.index(index);
-        if block.get("type").map(|kind| kind.0) != Some("\"text\"") {
+        if block.get("type").map(|value| value.0) != Some("\"text\"") {
             return Err(path.key("type").no_counterpart());
         }
         texts.push(text_of(block, &path)?);
@@ -48,7 +48,7 @@ fn text_of<'a>(block: Node<'a>, path: &Path<'_>) -> Result<Node<'a>, Refused> {
     block.get("text").ok_or_else(|| path.key("text").missing())?.string(&path.key("text"))
 }
 
-/// Members beside these (and `type`, and the hint `cache_control`) must ask for nothing.
+/// Members other than these (and `type`, and the hint `cache_control`) must be empty or neutral.
 pub(super) fn only(block: Node<'_>, known: &[&str], path: &Path<'_>) -> Result<(), Refused> {
     for (key, value) in block.object(path)? {
         if !(matches!(key, "type" | "cache_control") || known.contains(&key) || value.is_neutral()) {
@@ -81,17 +81,17 @@ pub(super) fn turn(out: &mut Writer, message: Node<'_>, path: &Path<'_>) -> Resu
     }
 }
 
-/// Results of tools become messages of their own, before what the user says beside them.
+/// Tool results become messages of their own, before the user's other content.
 fn user_turn(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
-    let mut said = false;
+    let mut has_content = false;
     for (index, block) in content.list(path)?.enumerate() {
         if block.get("type").and_then(Node::inner) == Some("tool_result") {
             tool_message(out, block, &path.index(index))?;
         } else {
-            said = true;
+            has_content = true;
         }
     }
-    if !said {
+    if !has_content {
         return Ok(());
     }
     out.open(b'{').key("role").text("user").key("content").open(b'[');
@@ -110,7 +110,7 @@ fn user_turn(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(),
     Ok(())
 }
 
-/// OpenAI's protocol has no mark for a failed tool: the text says it.
+/// OpenAI's protocol has no flag for a failed tool, so the text begins with "Error".
 fn tool_message(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
     only(block, &["tool_use_id", "content", "is_error"], path)?;
     let id = block.get("tool_use_id").ok_or_else(|| path.key("tool_use_id").missing())?;
@@ -126,7 +126,7 @@ fn tool_message(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<()
             out.open(b'[').raw(r#"{"type":"text","text":"Error:"}"#);
             for (index, block) in content.list(&path)?.enumerate() {
                 let path = path.index(index);
-                if block.get("type").map(|kind| kind.0) != Some("\"text\"") {
+                if block.get("type").map(|value| value.0) != Some("\"text\"") {
                     return Err(path.key("type").no_counterpart());
                 }
                 text_part(out, text_of(block, &path)?);

@@ -1,4 +1,4 @@
-//! A JSON value as it stands in the text, read level by level. Nothing is built: lists and objects are walked, strings stay as written.
+//! A JSON value as it is written in the text, read level by level. Nothing is built: lists and objects are iterated, strings stay as written.
 
 use super::refused::{Path, Refused};
 use crate::json::Cursor;
@@ -34,7 +34,7 @@ impl<'a> Node<'a> {
         self.0.starts_with('[')
     }
 
-    /// Asks for nothing: null, false, zero, or empty.
+    /// Requests nothing: null, false, zero, or empty.
     pub fn is_neutral(self) -> bool {
         let text = self.0;
         matches!(text, "null" | "false" | "\"\"")
@@ -72,12 +72,12 @@ impl<'a> Node<'a> {
         self.0.strip_prefix('"')?.strip_suffix('"')
     }
 
-    pub fn items(self) -> Walk<'a> {
-        Walk::of(self, b'[')
+    pub fn items(self) -> Items<'a> {
+        Items::of(self, b'[')
     }
 
     pub fn members(self) -> Members<'a> {
-        Members(Walk::of(self, b'{'))
+        Members(Items::of(self, b'{'))
     }
 
     /// The last member of this name.
@@ -85,20 +85,20 @@ impl<'a> Node<'a> {
         self.members().filter(|(key, _)| *key == name).last().map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
-    /// Several members in one walk, each the last of its name; null counts as absent.
+    /// Several members in one pass, each the last of its name; null counts as absent.
     pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Self>; N] {
-        let mut found = [None; N];
+        let mut picked = [None; N];
         for (key, value) in self.members() {
             if let Some(at) = names.iter().position(|name| *name == key) {
-                found[at] = Some(value).filter(|value| !value.is_null());
+                picked[at] = Some(value).filter(|value| !value.is_null());
             }
         }
-        found
+        picked
     }
 
     /// # Errors
     /// When it is no list.
-    pub fn list(self, path: &Path<'_>) -> Result<Walk<'a>, Refused> {
+    pub fn list(self, path: &Path<'_>) -> Result<Items<'a>, Refused> {
         if self.is_list() { Ok(self.items()) } else { Err(path.wrong_type("must be a list.")) }
     }
 
@@ -122,13 +122,13 @@ impl<'a> Node<'a> {
 }
 
 /// The values of a list; of anything else, none.
-pub(super) struct Walk<'a> {
+pub(super) struct Items<'a> {
     text: &'a str,
     cursor: Cursor<'a>,
     open: bool,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Items<'a> {
     fn of(node: Node<'a>, bracket: u8) -> Self {
         let mut cursor = Cursor::new(node.0.as_bytes());
         let open = cursor.take(bracket).is_ok();
@@ -147,7 +147,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl<'a> Iterator for Walk<'a> {
+impl<'a> Iterator for Items<'a> {
     type Item = Node<'a>;
 
     fn next(&mut self) -> Option<Node<'a>> {
@@ -159,7 +159,7 @@ impl<'a> Iterator for Walk<'a> {
 }
 
 /// The members of an object, keys as written.
-pub(super) struct Members<'a>(Walk<'a>);
+pub(super) struct Members<'a>(Items<'a>);
 
 impl<'a> Iterator for Members<'a> {
     type Item = (&'a str, Node<'a>);

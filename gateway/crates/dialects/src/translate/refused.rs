@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// The caller's request cannot be said in the endpoint's dialect.
+/// The caller's request cannot be translated into the endpoint's dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` {reason}")]
 pub struct Refused {
@@ -12,7 +12,7 @@ pub struct Refused {
     pub reason: &'static str,
 }
 
-/// The endpoint's answer is not what its dialect promises, or cannot be said in the caller's.
+/// The endpoint's answer does not follow its dialect, or cannot be translated into the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub &'static str);
@@ -29,7 +29,7 @@ impl Refused {
     }
 }
 
-/// Where in the request we are; a list on the stack, written out only when something is refused.
+/// The position in the request: a linked list on the stack, written out only when something is refused.
 #[derive(Clone, Copy)]
 pub(super) struct Path<'p> {
     parent: Option<&'p Path<'p>>,

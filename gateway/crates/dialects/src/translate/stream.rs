@@ -1,8 +1,8 @@
-//! A stream on its way through a translation: one frame in, the caller's frames out. Nothing but an unfinished frame is kept.
+//! Translates a stream frame by frame. Only an unfinished frame is kept.
 
-use super::Direction;
-use super::chunks::ToEvents;
-use super::events::ToChunks;
+use super::chunks_to_events::ToEvents;
+use super::direction::Direction;
+use super::events_to_chunks::ToChunks;
 use super::refused::Malformed;
 use crate::frames::{Frame, Framer};
 use crate::observe::{Notes, Seen};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub struct Translator {
     framer: Framer,
-    /// What the endpoint's stream says, in its own dialect: this is what is billed.
+    /// Usage and end of the endpoint's stream in its own dialect: this is what is billed.
     notes: Notes,
     turning: Turning,
 }
@@ -23,7 +23,7 @@ enum Turning {
 }
 
 impl Translator {
-    /// `include_usage`: the caller asked for a usage chunk. `created` in seconds, for OpenAI's field.
+    /// `include_usage`: the caller requested a usage chunk. `created` in seconds, for OpenAI's field.
     #[must_use]
     pub fn new(direction: Direction, include_usage: bool, created: u64) -> Self {
         let turning = match direction {
@@ -38,10 +38,10 @@ impl Translator {
         &self.notes.seen
     }
 
-    /// What the caller gets for what arrived; may be empty.
+    /// The caller's frames for the bytes that arrived; may be empty.
     ///
     /// # Errors
-    /// When the stream is not what the endpoint's dialect promises. What came before is lost with it: the stream cannot go on.
+    /// When the stream does not follow the endpoint's dialect. Frames of this chunk are lost: the stream cannot go on.
     pub fn translate(&mut self, chunk: &Bytes) -> Result<Bytes, Malformed> {
         let mut out = Vec::new();
         let (notes, turning) = (&mut self.notes, &mut self.turning);
@@ -49,7 +49,7 @@ impl Translator {
         Ok(out.into())
     }
 
-    /// At the stream's end: a last frame without its empty line, and what closes the caller's stream if the endpoint's was whole.
+    /// At the stream's end: a last frame without its empty line, and the closing frames if the endpoint's stream was complete.
     ///
     /// # Errors
     /// As [`Self::translate`].

@@ -1,4 +1,4 @@
-//! Writes JSON text. Commas come by themselves: what stands before says whether one is due.
+//! Writes JSON text. Commas are added automatically, from the last byte written.
 
 #[derive(Default)]
 pub(super) struct Writer(pub Vec<u8>);

@@ -1,6 +1,5 @@
-//! Whether a prompt is text that stands in the body, so that its bytes bound its tokens. Computed only when somebody asks (a hard budget).
+//! Whether a prompt is plain text, so that its bytes bound its tokens. Computed only for hard budgets.
 
-use crate::Form;
 use crate::json::{Cursor, Fault};
 use crate::scan::Head;
 
@@ -10,12 +9,12 @@ pub enum Media {
     None,
     /// Images, sound, video or files.
     Some,
-    /// Something this gateway does not know, or that the provider fetches: nothing is promised.
+    /// Something this gateway does not know, or that the provider fetches: no bound is known.
     Unknown,
 }
 
 impl Head<'_> {
-    /// Judges the conversation, key by key: engines also take an image from a part that names no type, so an allow-list of keys alone proves.
+    /// Checks the conversation key by key. Only an allow-list of keys is proof: engines also accept an image in a part without a type.
     #[must_use]
     pub fn media(&self, body: &[u8]) -> Media {
         let Some((start, end)) = self.prompt_at else {
@@ -32,10 +31,10 @@ struct Walk<'a> {
     worst: Media,
 }
 
-/// What a key of a message, part, item or block says.
+/// What a key of a message, part, item or block means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// Its value is walked on.
+    /// Its value is checked in turn.
     Yes,
     Media,
     No,
@@ -53,10 +52,10 @@ fn known(key: &[u8]) -> Known {
     }
 }
 
-/// Values of `type` that say the part is text.
-fn is_text(kind: &[u8]) -> bool {
+/// Values of `type` for parts that are text.
+fn is_text(part_type: &[u8]) -> bool {
     matches!(
-        kind,
+        part_type,
         b"text"
             | b"input_text"
             | b"output_text"
@@ -77,7 +76,7 @@ fn is_text(kind: &[u8]) -> bool {
     )
 }
 
-/// Over what the scan has proved to be JSON.
+/// Reads text that the scan has already proved to be JSON.
 impl Walk<'_> {
     fn worse(&mut self, media: Media) {
         if self.worst == Media::None || media == Media::Some {
@@ -129,42 +128,12 @@ impl Walk<'_> {
         } else if known == Known::Media {
             self.worse(Media::Some);
         } else if key == b"type" && self.cursor.peek() == Some(b'"') {
-            let kind = self.cursor.proven_string()?;
-            if kind.escaped || !is_text(&self.cursor.text[kind.start..kind.end]) {
+            let part_type = self.cursor.proven_string()?;
+            if part_type.escaped || !is_text(&self.cursor.text[part_type.start..part_type.end]) {
                 self.worse(Media::Unknown);
             }
             return Ok(());
         }
         self.value(false)
     }
-}
-
-/// How many completions the call makes: `n` or `best_of`, times the prompts of a list (`completions` takes several at once). Each may take
-/// `max_tokens`.
-#[must_use]
-pub fn completions(form: Form, head: &Head<'_>, body: &[u8]) -> u64 {
-    let prompts = match (form, head.prompt_at) {
-        (Form::Completion, Some((start, end))) => prompts_of(&body[start..end]),
-        _ => 1,
-    };
-    head.choices.saturating_mul(prompts)
-}
-
-/// A list of strings or of lists of tokens holds several prompts; a list of numbers is one.
-fn prompts_of(prompt: &[u8]) -> u64 {
-    let mut cursor = Cursor::new(prompt);
-    if cursor.take(b'[').is_err() || !matches!(cursor.peek(), Some(b'"' | b'[' | b'{')) {
-        return 1;
-    }
-    let mut prompts = 0;
-    while cursor.peek().is_some_and(|next| next != b']') {
-        if cursor.value(1).is_err() {
-            break;
-        }
-        prompts += 1;
-        if cursor.peek() == Some(b',') {
-            cursor.at += 1;
-        }
-    }
-    prompts.max(1)
 }

@@ -1,7 +1,7 @@
 //! Anthropic's events as OpenAI's chunks.
 
-use super::Direction;
 use super::answer_to_chat::{finish_reason, usage};
+use super::direction::Direction;
 use super::errors;
 use super::node::Node;
 use super::refused::Malformed;
@@ -34,8 +34,8 @@ impl ToChunks {
 
     pub fn event(&mut self, data: &str, seen: &Seen, out: &mut Vec<u8>) -> Result<(), Malformed> {
         let event = Node::parse(data).ok_or(Malformed("an event of the stream is not valid JSON"))?;
-        let [kind, delta, block] = event.pick(["type", "delta", "content_block"]);
-        match kind.and_then(Node::inner) {
+        let [event_type, delta, block] = event.pick(["type", "delta", "content_block"]);
+        match event_type.and_then(Node::inner) {
             Some("message_start") => self.start(event, out),
             Some("content_block_start") => self.block_start(block.ok_or(INCOMPLETE)?, out)?,
             Some("content_block_delta") => self.delta(delta.ok_or(INCOMPLETE)?, out)?,
@@ -57,7 +57,7 @@ impl ToChunks {
                 errors::write(&mut writer, Direction::ChatToMessages, 500, event.get("error"), None);
                 frame(out, &writer.0);
             }
-            // Anthropic's rule for its clients: what is new is passed over.
+            // Anthropic asks its clients to ignore unknown events.
             _ => {}
         }
         Ok(())
@@ -115,7 +115,7 @@ impl ToChunks {
             },
             "null",
         );
-        // Some engines give the whole input here instead of piece by piece.
+        // Some engines send the whole input here instead of piece by piece.
         if let Some(input) = block.get("input").filter(|input| !input.is_neutral()) {
             let mut text = Writer::default();
             text.text(input.0);
@@ -144,7 +144,7 @@ impl ToChunks {
                     "null",
                 );
             }
-            // Citations come only for documents that asked for them, and those are not translated.
+            // Citations come only for documents that request them, and those are not translated.
             _ => {}
         }
         Ok(())

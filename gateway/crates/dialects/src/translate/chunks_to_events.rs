@@ -1,7 +1,7 @@
 //! OpenAI's chunks as Anthropic's events.
 
-use super::Direction;
 use super::answer_to_message::{PARTS, stop, thought, usage};
+use super::direction::Direction;
 use super::errors;
 use super::node::Node;
 use super::refused::Malformed;
@@ -27,7 +27,7 @@ pub(super) struct ToEvents {
     /// Highest index of a call that was begun, plus one.
     calls: u64,
     refused: bool,
-    /// `"stop_reason":…,"stop_sequence":…`, held until the numbers are known.
+    /// `"stop_reason":…,"stop_sequence":…`, held until the usage is known.
     stopped: Option<String>,
     seen: Seen,
 }
@@ -66,7 +66,7 @@ impl ToEvents {
         Ok(())
     }
 
-    /// Numbers are not known yet: `message_delta` tells them.
+    /// Usage is not known yet: `message_delta` reports it.
     fn start(&mut self, id: Option<Node<'_>>, model: Option<Node<'_>>, out: &mut Vec<u8>) {
         self.started = true;
         let quoted = |value: Option<Node<'_>>| value.filter(|value| value.is_string()).map_or_else(|| "\"\"".to_owned(), |value| value.0.to_owned());
@@ -81,7 +81,7 @@ impl ToEvents {
     fn delta(&mut self, delta: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
         let [content, refusal, calls, reasoning_content, reasoning] = delta.pick(PARTS);
         if let Some(thought) = thought(reasoning_content, reasoning) {
-            self.enter(Block::Thinking, out, |block| {
+            self.open_block(Block::Thinking, out, |block| {
                 block.key("type").text("thinking").key("thinking").text("").key("signature").text("");
             });
             self.piece(out, "thinking_delta", "thinking", thought.0);
@@ -94,7 +94,7 @@ impl ToEvents {
                 return Err(Malformed("the stream's content is not a string"));
             }
             self.refused |= is_refusal;
-            self.enter(Block::Text, out, |block| {
+            self.open_block(Block::Text, out, |block| {
                 block.key("type").text("text").key("text").text("");
             });
             self.piece(out, "text_delta", "text", text.0);
@@ -106,7 +106,7 @@ impl ToEvents {
     }
 
     fn call(&mut self, call: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        // Engines that make one call at a time may leave the index out.
+        // Engines that make one call at a time may omit the index.
         let index = match call.get("index") {
             Some(index) => index.unsigned().ok_or(Malformed("a tool call of the stream has no index"))?,
             None if call.get("id").is_some() => self.calls,
@@ -117,11 +117,11 @@ impl ToEvents {
             let id = call.get("id").ok_or(Malformed("a tool call of the stream has no id"))?;
             let name = function.and_then(|function| function.get("name")).ok_or(Malformed("a tool call of the stream has no name"))?;
             self.calls = index.saturating_add(1);
-            self.enter(Block::Tool(index), out, |block| {
+            self.open_block(Block::Tool(index), out, |block| {
                 block.key("type").text("tool_use").member("id", id.0).member("name", name.0).member("input", "{}");
             });
         } else if self.block != Some(Block::Tool(index)) {
-            return Err(Malformed("the stream goes back to a tool call that was left"));
+            return Err(Malformed("the stream returns to a tool call that it had finished"));
         }
         if let Some(piece) = function.and_then(|function| function.get("arguments")).filter(|piece| piece.is_string() && !piece.is_neutral()) {
             self.piece(out, "input_json_delta", "partial_json", piece.0);
@@ -130,11 +130,11 @@ impl ToEvents {
     }
 
     /// Opens a block unless it is open already, closing another.
-    fn enter(&mut self, block: Block, out: &mut Vec<u8>, describe: impl FnOnce(&mut Writer)) {
+    fn open_block(&mut self, block: Block, out: &mut Vec<u8>, describe: impl FnOnce(&mut Writer)) {
         if self.block == Some(block) {
             return;
         }
-        self.leave(out);
+        self.close_block(out);
         self.block = Some(block);
         let index = self.blocks;
         self.blocks += 1;
@@ -145,7 +145,7 @@ impl ToEvents {
         });
     }
 
-    fn leave(&mut self, out: &mut Vec<u8>) {
+    fn close_block(&mut self, out: &mut Vec<u8>) {
         if self.block.take().is_some() {
             let index = self.blocks - 1;
             event(out, "content_block_stop", |writer| {
@@ -154,26 +154,26 @@ impl ToEvents {
         }
     }
 
-    fn piece(&self, out: &mut Vec<u8>, kind: &str, name: &str, text: &str) {
+    fn piece(&self, out: &mut Vec<u8>, delta_type: &str, name: &str, text: &str) {
         let index = self.blocks.saturating_sub(1);
         event(out, "content_block_delta", |writer| {
             writer.open(b'{').key("type").text("content_block_delta").key("index").number(index).key("delta").open(b'{');
-            writer.key("type").text(kind).member(name, text).close(b'}').close(b'}');
+            writer.key("type").text(delta_type).member(name, text).close(b'}').close(b'}');
         });
     }
 
-    /// The stream was whole: everything is closed, and the numbers told.
+    /// The stream was complete: closes the open block and reports the usage.
     pub fn end(&mut self, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.ended, true) || !self.started || self.seen.error {
             return;
         }
-        self.leave(out);
+        self.close_block(out);
         let stopped = self.stopped.take();
-        let usage_seen = self.seen.usage.unwrap_or_default();
+        let total = self.seen.usage.unwrap_or_default();
         event(out, "message_delta", |writer| {
             writer.open(b'{').key("type").text("message_delta").key("delta").open(b'{');
             writer.raw(stopped.as_deref().unwrap_or(r#""stop_reason":"end_turn","stop_sequence":null"#)).close(b'}').key("usage");
-            usage(writer, &usage_seen);
+            usage(writer, &total);
             writer.close(b'}');
         });
         event(out, "message_stop", |writer| {

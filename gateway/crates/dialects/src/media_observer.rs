@@ -1,18 +1,18 @@
-//! Answers of the doors for speech and images: what they say of usage, and what was made.
+//! Observes answers of the speech and image routes: their usage, and how many images they hold.
 //!
-//! They differ in how they count (tokens by another name, seconds, nothing) and can be large, so they are watched, never kept: the first and
-//! the last bytes and a few marks in between.
+//! They differ in how they count (tokens by another name, seconds, nothing) and can be large. So they are not kept whole: only the first and
+//! the last bytes, and a few marks in between.
 
 use crate::usage::{Usage, find_usage};
 use bytes::{Buf, BytesMut};
 use memchr::memmem;
 
-/// Kept of the beginning and of the end; usage stands in one of them.
+/// Bytes kept of the beginning and of the end; usage is in one of them.
 const EDGE: usize = 16 << 10;
 /// A mark, `"type":"image_generation.completed"` with some white space, is not longer.
 const MARK: usize = 96;
 
-/// Watches an answer as it passes.
+/// Observes an answer as it passes.
 #[derive(Debug, Default)]
 pub struct Watch {
     /// A stream of events, not one JSON text.
@@ -79,23 +79,23 @@ impl Watch {
         self.error
     }
 
-    /// What the answer told; with `images` (it is an answer of images), those made are counted.
+    /// The usage that the answer reports. With `images` (the answer holds images) its images are counted.
     #[must_use]
     pub fn usage(&self, images: bool) -> Option<Usage> {
-        let told = find_usage(&self.tail).or_else(|| find_usage(&self.head));
-        let made = match (images, self.events) {
+        let reported = find_usage(&self.tail).or_else(|| find_usage(&self.head));
+        let images = match (images, self.events) {
             (false, _) => 0,
             (true, true) => u32::from(self.image),
             (true, false) => self.urls.max(self.encoded),
         };
-        match (told, made) {
+        match (reported, images) {
             (None, 0) => None,
-            (told, made) => Some(Usage { images: made, ..told.unwrap_or_default() }),
+            (reported, images) => Some(Usage { images, ..reported.unwrap_or_default() }),
         }
     }
 }
 
-/// `: "name"` as it stands after a key.
+/// The string in `: "name"` after a key.
 fn string_after(text: &[u8]) -> Option<&[u8]> {
     let value = text.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
     value.get(..memchr::memchr(b'"', value)?)

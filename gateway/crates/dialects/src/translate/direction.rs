@@ -1,0 +1,66 @@
+//! Which way a call is translated, and what its route adds.
+
+use crate::dialect::Dialect;
+use crate::request_format::Form;
+
+/// Which way a call is translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The caller uses chat completions, the endpoint messages.
+    ChatToMessages,
+    /// The caller uses messages, the endpoint chat completions.
+    MessagesToChat,
+}
+
+/// The endpoint's protocol has no counterpart of the operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotServed;
+
+/// What the route adds to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Route<'a> {
+    /// The model's name at the endpoint; `None` = the caller's.
+    pub model: Option<&'a str>,
+    /// The cap where the caller set none and the endpoint's protocol requires one: the model's `output_tokens_max`; 0 = unknown.
+    pub output_tokens_max: u32,
+    /// The endpoint expects `max_completion_tokens` (OpenAI's own); others expect `max_tokens`.
+    pub max_completion_tokens: bool,
+    /// Request the engine's usage in every chunk.
+    pub continuous_usage: bool,
+}
+
+/// For callers without `max_tokens` and models without a known maximum. The answer's `finish_reason` shows when it was too little.
+pub(super) const MAX_TOKENS_DEFAULT: u32 = 4096;
+
+impl Direction {
+    /// `None` = bytes pass as they are.
+    ///
+    /// # Errors
+    /// When the operation has no counterpart. A token count is not estimated, because callers plan their context with it.
+    pub fn between(form: Form, endpoint: Dialect) -> Result<Option<Self>, NotServed> {
+        match (form, endpoint) {
+            (Form::Chat, Dialect::Anthropic) => Ok(Some(Self::ChatToMessages)),
+            (Form::Message, Dialect::OpenAi) => Ok(Some(Self::MessagesToChat)),
+            _ if form.dialect() == endpoint => Ok(None),
+            _ => Err(NotServed),
+        }
+    }
+
+    /// The form of what the endpoint gets and answers.
+    #[must_use]
+    pub const fn endpoint_form(self) -> Form {
+        match self {
+            Self::ChatToMessages => Form::Message,
+            Self::MessagesToChat => Form::Chat,
+        }
+    }
+
+    /// The path at the endpoint, after `/v1`.
+    #[must_use]
+    pub const fn endpoint_path(self) -> &'static str {
+        match self {
+            Self::ChatToMessages => "/v1/messages",
+            Self::MessagesToChat => "/v1/chat/completions",
+        }
+    }
+}
