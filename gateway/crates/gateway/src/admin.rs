@@ -1,5 +1,6 @@
-//! The admin listener: is it alive, is it ready, what does it count. Not for callers.
+//! The admin listener: liveness, readiness, metrics, configuration, explanations. Not for callers.
 
+use crate::admin_state::AdminState;
 use crate::exposition::exposition;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -11,10 +12,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tenon_control::Status;
-use tenon_proxy::{Shared, WhenLogFull};
+use tenon_proxy::Shared;
 use tenon_snapshot::unix_ms;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -22,22 +22,13 @@ use tokio::task::JoinSet;
 const CONNECTIONS_MAX: usize = 64;
 
 pub struct Admin {
-    world: Arc<World>,
+    state: Arc<AdminState>,
     listener: TcpListener,
-}
-
-/// What the pages tell about.
-pub struct World {
-    pub shared: Shared,
-    pub control: Arc<Status>,
-    pub started_unix_ms: i64,
-    /// Every variable in force, as JSON.
-    pub config: String,
 }
 
 impl Admin {
     pub fn new(shared: &Shared, control: Arc<Status>, config: String, listener: TcpListener) -> Self {
-        Self { world: Arc::new(World { shared: shared.clone(), control, started_unix_ms: unix_ms(), config }), listener }
+        Self { state: Arc::new(AdminState { shared: shared.clone(), control, started_unix_ms: unix_ms(), config }), listener }
     }
 }
 
@@ -52,10 +43,10 @@ pub async fn serve_admin(admin: Admin) {
         if connections.len() >= CONNECTIONS_MAX {
             connections.join_next().await;
         }
-        let world = admin.world.clone();
+        let state = admin.state.clone();
         connections.spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&world, &request);
+                let answer = answer(&state, &request);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut server = http1::Builder::new();
@@ -65,17 +56,17 @@ pub async fn serve_admin(admin: Admin) {
     }
 }
 
-fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(state: &AdminState, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, body) = match request.uri().path() {
         _ if request.method() != Method::GET => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
         "/livez" => (StatusCode::OK, "alive\n".to_owned()),
-        "/readyz" => world.readiness(),
-        "/config" => (StatusCode::OK, world.config.clone()),
-        "/metrics" => (StatusCode::OK, exposition(world)),
+        "/readyz" => state.readiness(),
+        "/config" => (StatusCode::OK, state.config.clone()),
+        "/metrics" => (StatusCode::OK, exposition(state)),
         path => match path.strip_prefix("/explain/") {
-            Some(id) => match world.shared.completed_calls.explain(id) {
-                Some(told) => (StatusCode::OK, format!("{told:#}\n")),
-                None => (StatusCode::NOT_FOUND, "no such call among the last ones that ended here\n".to_owned()),
+            Some(id) => match state.shared.completed_calls.explain(id) {
+                Some(explanation) => (StatusCode::OK, format!("{explanation:#}\n")),
+                None => (StatusCode::NOT_FOUND, "this request id is not among the last calls that ended here\n".to_owned()),
             },
             None => (StatusCode::NOT_FOUND, "/livez, /readyz, /metrics, /config, /explain/{request id}\n".to_owned()),
         },
@@ -84,28 +75,4 @@ fn answer(world: &World, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     response
-}
-
-impl World {
-    fn trouble(&self) -> String {
-        let trouble = self.control.trouble();
-        if trouble.is_empty() { trouble } else { format!(" ({trouble})") }
-    }
-
-    /// `ready`, `stale` (serving from what was last known) or not ready.
-    fn readiness(&self) -> (StatusCode, String) {
-        let known = self.shared.snapshots.load().is_known();
-        let full = self.shared.log.stats.is_full.load(Relaxed);
-        match (known, self.control.connected.load(Relaxed)) {
-            (true, _) if full && self.shared.limits.when_log_full == WhenLogFull::Refuse => {
-                (StatusCode::SERVICE_UNAVAILABLE, "not ready: the usage log has no room, so calls are refused\n".to_owned())
-            }
-            (false, _) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: nothing is known from the control plane{}\n", self.trouble())),
-            (true, true) if self.control.heard.is_refusing.load(Relaxed) => {
-                (StatusCode::OK, "stale: the control plane told a snapshot older than what is served, so the served one stays\n".to_owned())
-            }
-            (true, true) => (StatusCode::OK, "ready\n".to_owned()),
-            (true, false) => (StatusCode::OK, format!("stale: serving from the last known good snapshot{}\n", self.trouble())),
-        }
-    }
 }

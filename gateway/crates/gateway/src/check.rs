@@ -1,4 +1,4 @@
-//! `tenon-gateway check` and `diff`: is everything a start needs there and usable, and what would it change. Nothing is started, bound or
+//! `tenon-gateway check` and `diff`: whether a gateway can start with this environment, and what that would change. Nothing is started, bound or
 //! written.
 
 use crate::config::{Config, Settings};
@@ -13,102 +13,102 @@ use tenon_proxy::TlsListener;
 use tenon_snapshot::{LastKnownGood, SealingKey, Shared as Snapshots, Store};
 use tenon_upstream::trust_store::TrustStore;
 
-/// What was found, a sentence each.
+/// The problems and notes, a sentence each.
 #[derive(Default)]
-pub struct Findings {
-    wrong: Vec<String>,
+pub struct Report {
+    problems: Vec<String>,
     notes: Vec<String>,
 }
 
-impl Findings {
-    fn see<T, E: Display>(&mut self, what: &str, found: Result<T, E>) -> Option<T> {
-        found.inspect_err(|error| self.wrong.push(format!("{what}: {error}"))).ok()
+impl Report {
+    fn check<T, E: Display>(&mut self, subject: &str, result: Result<T, E>) -> Option<T> {
+        result.inspect_err(|error| self.problems.push(format!("{subject}: {error}"))).ok()
     }
 
-    pub fn is_well(&self) -> bool {
-        self.wrong.is_empty()
+    pub fn is_ok(&self) -> bool {
+        self.problems.is_empty()
     }
 
     pub fn text(&self) -> String {
-        let wrong = self.wrong.iter().map(|sentence| format!("wrong  {sentence}\n"));
-        let notes = self.notes.iter().map(|sentence| format!("note   {sentence}\n"));
-        let end = if self.is_well() { "well   a gateway with this environment starts\n".to_owned() } else { String::new() };
-        wrong.chain(notes).chain([end]).collect()
+        let problems = self.problems.iter().map(|sentence| format!("problem  {sentence}\n"));
+        let notes = self.notes.iter().map(|sentence| format!("note     {sentence}\n"));
+        let end = if self.is_ok() { "ok       a gateway can start with this environment\n".to_owned() } else { String::new() };
+        problems.chain(notes).chain([end]).collect()
     }
 }
 
-pub fn check(config: &Config) -> Findings {
-    let mut found = Findings::default();
+pub fn check(config: &Config) -> Report {
+    let mut report = Report::default();
     if config.token.is_empty() {
-        found.wrong.push("TENON_GATEWAY_TOKEN_FILE: it is empty".into());
+        report.problems.push("TENON_GATEWAY_TOKEN_FILE: it is empty".into());
     }
-    found.see("TENON_GATEWAY_CONTROL_URL", config.peer().check());
-    found.see("TENON_GATEWAY_UPSTREAM_CA_FILE", TrustStore::open(config.upstream_authorities.clone()));
+    report.check("TENON_GATEWAY_CONTROL_URL", config.peer().check());
+    report.check("TENON_GATEWAY_UPSTREAM_CA_FILE", TrustStore::open(config.upstream_authorities.clone()));
     if let Some(files) = &config.tls {
-        private(&mut found, "TENON_GATEWAY_TLS_KEY_FILE", &files.key);
-        found.see("TENON_GATEWAY_TLS_CERT_FILE", TlsListener::open(files.clone(), config.tls_handshake));
+        private(&mut report, "TENON_GATEWAY_TLS_KEY_FILE", &files.key);
+        report.check("TENON_GATEWAY_TLS_CERT_FILE", TlsListener::open(files.clone(), config.tls_handshake));
     } else if !config.listen.ip().is_loopback() {
-        found.notes.push(format!("callers speak plain HTTP to {}, keys included: something in front should speak TLS", config.listen));
+        report.notes.push(format!("callers send their keys to {} over plain HTTP: a proxy in front of it should terminate TLS", config.listen));
     }
-    private(&mut found, "TENON_GATEWAY_SEALING_KEY_FILE", &config.sealing_key_file);
-    data_dir(&mut found, &config.data_dir);
-    if let Some(sealing) = found.see("TENON_GATEWAY_SEALING_KEY_FILE", SealingKey::read(&config.sealing_key_file)) {
-        saved(&mut found, config, Arc::new(sealing));
+    private(&mut report, "TENON_GATEWAY_SEALING_KEY_FILE", &config.sealing_key_file);
+    data_dir(&mut report, &config.data_dir);
+    if let Some(sealing) = report.check("TENON_GATEWAY_SEALING_KEY_FILE", SealingKey::read(&config.sealing_key_file)) {
+        saved(&mut report, config, Arc::new(sealing));
     }
-    found
+    report
 }
 
-fn private(found: &mut Findings, name: &str, path: &Path) {
+fn private(report: &mut Report, name: &str, path: &Path) {
     let mode = std::fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
     if mode & 0o077 != 0 {
-        found.notes.push(format!("{name}: {} can be read by others than its owner", path.display()));
+        report.notes.push(format!("{name}: {} can be read by others than its owner", path.display()));
     }
 }
 
-fn data_dir(found: &mut Findings, dir: &Path) {
-    // A start makes it; then its parent must let it.
-    let place = dir.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(dir);
-    let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
-    if !place.is_dir() {
-        found.wrong.push(format!("TENON_GATEWAY_DATA_DIR: {} is not a directory", place.display()));
-    } else if rustix::fs::access(place, rustix::fs::Access::WRITE_OK).is_err() {
-        found.wrong.push(format!("TENON_GATEWAY_DATA_DIR: {} cannot be written to", place.display()));
+fn data_dir(report: &mut Report, dir: &Path) {
+    // The gateway creates it; then its parent must be writable.
+    let existing = dir.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(dir);
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    if !existing.is_dir() {
+        report.problems.push(format!("TENON_GATEWAY_DATA_DIR: {} is not a directory", existing.display()));
+    } else if rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_err() {
+        report.problems.push(format!("TENON_GATEWAY_DATA_DIR: {} cannot be written to", existing.display()));
     }
 }
 
-/// The last known good snapshot: whether it opens, and what of it could not be used.
-fn saved(found: &mut Findings, config: &Config, sealing: Arc<SealingKey>) {
-    let Some(saved) = found.see("the saved snapshot", LastKnownGood::new(&config.data_dir, sealing.clone()).read()) else {
+/// The last known good snapshot: whether it can be read, and which of its endpoints cannot be used.
+fn saved(report: &mut Report, config: &Config, sealing: Arc<SealingKey>) {
+    let Some(saved) = report.check("the saved snapshot", LastKnownGood::new(&config.data_dir, sealing.clone()).read()) else {
         return;
     };
     let Some(saved) = saved else {
-        return found.notes.push("there is no saved snapshot: it serves when it has heard the control plane".into());
+        return report.notes.push("there is no saved snapshot: the gateway serves only after it has reached the control plane".into());
     };
     let revision = saved.update.revision;
     let snapshots = Snapshots::default();
     Store::new(snapshots.clone(), sealing).apply(saved.update);
     let snapshot = snapshots.load_full();
-    found.notes.push(format!("the saved snapshot is at revision {revision} and knows {} keys", snapshot.keys().count()));
+    report.notes.push(format!("the saved snapshot is at revision {revision} and has {} keys", snapshot.keys().count()));
     let routes = snapshot.tables().flat_map(|table| table.models().map(move |model| (table, model)));
     for (table, model) in routes {
         for route in &model.routes {
             if let Err(reason) = &route.endpoint.target {
                 let (tenant, endpoint) = (&table.table.tenant_id, &route.endpoint.id);
-                found.notes.push(format!("tenant {tenant}, model {}: endpoint {endpoint} cannot be used: {reason}", model.name));
+                report.notes.push(format!("tenant {tenant}, model {}: endpoint {endpoint} cannot be used: {reason}", model.name));
             }
         }
     }
 }
 
-/// What another start would change in the gateway that runs here, by its own account.
+/// The variables that a restart would change, compared with the running gateway's own report.
 ///
 /// # Errors
-/// When none answers.
+/// When no gateway answers.
 pub fn diff(config: &Config) -> Result<String, String> {
     let running = running(config.admin_listen).map_err(|error| format!("no gateway answers at {}: {error}", config.admin_listen))?;
     let mut text = String::new();
     for (name, new) in &config.settings {
-        let old = running.get(*name).and_then(serde_json::Value::as_str).unwrap_or("(unknown to it)");
+        let old = running.get(*name).and_then(serde_json::Value::as_str).unwrap_or("(unknown)");
         if old != new {
             text += &format!("{name}: {old} -> {new}\n");
         }

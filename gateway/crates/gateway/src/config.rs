@@ -22,20 +22,21 @@ pub enum ConfigError {
     Argument(String),
 }
 
-pub struct RequestLogWanted {
+pub struct RequestLogConfig {
     pub file: PathBuf,
     pub ratio: f64,
     pub bodies: bool,
 }
 
-pub enum Wanted {
+/// What the arguments request.
+pub enum Command {
     Run(Box<Config>),
-    Tell(String),
+    Print(String),
     Check(Box<Config>),
     Diff(Box<Config>),
 }
 
-/// Every variable as it is in force. None holds a secret: those lie in files.
+/// The value of every variable. None holds a secret: secrets are in files.
 pub type Settings = BTreeMap<&'static str, String>;
 
 pub struct Config {
@@ -59,104 +60,108 @@ pub struct Config {
     pub queue_length_max: usize,
     pub checks: CheckIntervals,
     pub log: LogOptions,
-    /// Of each thread.
+    /// For each thread.
     pub explain_calls: usize,
-    pub request_log: Option<RequestLogWanted>,
+    pub request_log: Option<RequestLogConfig>,
     pub otlp_endpoint: Option<String>,
     pub trace_sample_ratio: f64,
     pub trusted_proxies: Vec<Network>,
 }
 
-/// At full speed a segment is full in a second. What is marked later than that is what waits for long calls.
+/// At full speed a segment is full in a second. Only segments that wait for long calls are marked later.
 const MARK_AFTER: Duration = Duration::from_secs(2);
 
-/// name, default ("" = none, must be set or is off), meaning
+/// Name, default ("" = none: it must be set, or the feature is off), meaning.
 pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("TENON_GATEWAY_LISTEN", "127.0.0.1:8090", "address for callers"),
     ("TENON_GATEWAY_ADMIN_LISTEN", "127.0.0.1:8091", "address for /livez, /readyz and /metrics"),
     ("TENON_GATEWAY_GRPC_LISTEN", "", "address for callers of the Open Inference Protocol over gRPC (HTTP/2); without it there is no such listener"),
     ("TENON_GATEWAY_CONTROL_URL", "http://127.0.0.1:8082", "the control plane's gRPC address (http:// or https://)"),
-    ("TENON_GATEWAY_CONTROL_CA_FILE", "", "PEM of authorities to trust for it, beside the public ones"),
-    ("TENON_GATEWAY_CONTROL_CERT_FILE", "", "PEM of a certificate to show to it, where it asks for one"),
-    ("TENON_GATEWAY_CONTROL_KEY_FILE", "", "PEM of that certificate's key; these three are read again for each connection"),
-    ("TENON_GATEWAY_TLS_CERT_FILE", "", "PEM of the certificate shown to callers, the leaf first; without it they speak plain HTTP"),
+    ("TENON_GATEWAY_CONTROL_CA_FILE", "", "PEM of authorities to trust for it, in addition to the public ones"),
+    ("TENON_GATEWAY_CONTROL_CERT_FILE", "", "PEM of the client certificate for it, if it requires one"),
+    ("TENON_GATEWAY_CONTROL_KEY_FILE", "", "PEM of that certificate's key; these three files are read again for each connection"),
+    ("TENON_GATEWAY_TLS_CERT_FILE", "", "PEM of the certificate for callers, the leaf first; without it callers use plain HTTP"),
     ("TENON_GATEWAY_TLS_KEY_FILE", "", "PEM of its key; both are read again when they change and on SIGHUP"),
-    ("TENON_GATEWAY_TLS_CLIENT_CA_FILE", "", "PEM of authorities for callers' certificates: a caller may show one, and keys can be bound to it"),
+    ("TENON_GATEWAY_TLS_CLIENT_CA_FILE", "", "PEM of authorities for callers' certificates: a caller may present one, and keys can be bound to it"),
     ("TENON_GATEWAY_TLS_HANDSHAKE_MS", "10000", "time for a TLS handshake"),
     ("TENON_GATEWAY_ID", "", "this gateway's id, as enrolled (required)"),
     ("TENON_GATEWAY_TOKEN_FILE", "", "file with the enrolment token (required)"),
     ("TENON_GATEWAY_SEALING_KEY_FILE", "", "file with the sealing key, 32 bytes raw or 64 hexadecimal digits (required)"),
     ("TENON_GATEWAY_DATA_DIR", "", "directory for the usage log and the last known good snapshot (required)"),
-    ("TENON_GATEWAY_UPSTREAM_CA_FILE", "", "PEM of authorities to trust for https endpoints, beside the public ones; read again when it changes"),
-    ("TENON_GATEWAY_TRUSTED_PROXIES", "", "networks (CIDR, by commas) whose X-Forwarded-For tells the caller's address"),
+    (
+        "TENON_GATEWAY_UPSTREAM_CA_FILE",
+        "",
+        "PEM of authorities to trust for https endpoints, in addition to the public ones; read again when it changes",
+    ),
+    ("TENON_GATEWAY_TRUSTED_PROXIES", "", "networks (CIDR, separated by commas) whose X-Forwarded-For has the caller's address"),
     ("TENON_GATEWAY_THREADS", "cores", "reactors; each has a thread and a listening socket"),
     ("TENON_GATEWAY_BODY_BYTES_MAX", "20971520", "largest request body"),
-    ("TENON_GATEWAY_BODY_MEMORY_MAX", "536870912", "what all request bodies together may hold; one more is refused before it is read"),
+    ("TENON_GATEWAY_BODY_MEMORY_MAX", "536870912", "memory for all request bodies together; a body above it is refused before it is read"),
     ("TENON_GATEWAY_BODY_READ_MS", "30000", "time for a body to arrive"),
     ("TENON_GATEWAY_BODY_IDLE_MS", "10000", "between two pieces of a body"),
-    ("TENON_GATEWAY_HEAD_BYTES_MAX", "65536", "largest head of a request, and what is kept for a caller that reads slowly; at least 8192"),
-    ("TENON_GATEWAY_CALLER_STALL_MS", "60000", "a caller who takes nothing of its answer for this long is let go, and its upstream with it"),
-    ("TENON_GATEWAY_ABORT_DRAIN_MS", "60000", "where an endpoint bills what its caller left: how long its answer is read on for the numbers"),
-    ("TENON_GATEWAY_ABORT_DRAINS_MAX", "256", "such answers at a time, for each thread; more are cancelled and counted by what passed"),
-    ("TENON_GATEWAY_CONNECTION_IDLE_MS", "75000", "a caller's connection that sends nothing is closed after this"),
+    ("TENON_GATEWAY_HEAD_BYTES_MAX", "65536", "largest head of a request, and the buffer for a caller that reads slowly; at least 8192"),
+    (
+        "TENON_GATEWAY_CALLER_STALL_MS",
+        "60000",
+        "a caller that reads nothing of its answer for this long is disconnected, and its upstream call cancelled",
+    ),
+    ("TENON_GATEWAY_ABORT_DRAIN_MS", "60000", "where an endpoint bills aborted calls: how long its answer is read on for the usage"),
+    ("TENON_GATEWAY_ABORT_DRAINS_MAX", "256", "such answers at a time, for each thread; further ones are cancelled and their usage is estimated"),
+    ("TENON_GATEWAY_CONNECTION_IDLE_MS", "75000", "an idle connection of a caller is closed after this"),
     ("TENON_GATEWAY_CONNECTIONS_MAX", "20000", "callers' connections for each thread; one more is answered 503 and closed"),
     ("TENON_GATEWAY_CONNECT_TIMEOUT_MS", "5000", "upstream: connect (an endpoint's own timeouts come first, for all five)"),
     ("TENON_GATEWAY_HEADERS_TIMEOUT_MS", "600000", "upstream: until the answer begins"),
     ("TENON_GATEWAY_FIRST_TOKEN_TIMEOUT_MS", "600000", "upstream: from there to the first byte of the body"),
     ("TENON_GATEWAY_IDLE_TIMEOUT_MS", "120000", "upstream: between two pieces of the body"),
     ("TENON_GATEWAY_TOTAL_TIMEOUT_MS", "3600000", "upstream: the whole call"),
-    ("TENON_GATEWAY_QUEUE_WAIT_MS", "30000", "how long a call waits for a saturated endpoint, where its model has no queue_timeout_ms; at least 1"),
-    ("TENON_GATEWAY_QUEUE_LENGTH_MAX", "4096", "calls that wait for one endpoint's server; one more is refused, 0 = none waits"),
-    ("TENON_GATEWAY_HEALTH_INTERVAL_MS", "5000", "between two looks at an endpoint's health_path; 0 = never"),
-    ("TENON_GATEWAY_METRICS_INTERVAL_MS", "1000", "between two looks at an engine's metrics_url; 0 = never"),
-    ("TENON_GATEWAY_WATCH_TIMEOUT_MS", "2000", "time for one such look"),
+    ("TENON_GATEWAY_QUEUE_WAIT_MS", "30000", "how long a call waits for a saturated endpoint, if its model has no queue_timeout_ms; at least 1"),
+    ("TENON_GATEWAY_QUEUE_LENGTH_MAX", "4096", "calls that may wait for one endpoint's server; one more is refused, 0 = none may wait"),
+    ("TENON_GATEWAY_HEALTH_INTERVAL_MS", "5000", "between two checks of an endpoint's health_path; 0 = never"),
+    ("TENON_GATEWAY_METRICS_INTERVAL_MS", "1000", "between two reads of an engine's metrics_url; 0 = never"),
+    ("TENON_GATEWAY_WATCH_TIMEOUT_MS", "2000", "time for one check or read"),
     (
         "TENON_GATEWAY_FORGED_TOKENS_PER_SECOND",
         "5",
-        "callers' tokens that fail their check, for each source address and thread (four times as many at once); further ones are not checked; 0 = all are",
+        "failed checks of callers' tokens, for each source address and thread (four times as many at once); further tokens are not checked; 0 = no limit",
     ),
-    ("TENON_GATEWAY_STALENESS_MAX_MS", "86400000", "how long keys are believed without a word from the control plane"),
+    ("TENON_GATEWAY_STALENESS_MAX_MS", "86400000", "how long keys are accepted without contact with the control plane"),
     ("TENON_GATEWAY_DRAIN_MS", "30000", "on SIGTERM: time for answers to finish, then again for usage to ship (at most 10 s)"),
     ("TENON_GATEWAY_WAL_SEGMENT_BYTES", "8388608", "size of a segment of the usage log"),
     ("TENON_GATEWAY_WAL_BYTES_MAX", "1073741824", "size of the whole log"),
-    (
-        "TENON_GATEWAY_WHEN_LOG_FULL",
-        "refuse",
-        "refuse or serve_unmetered: what becomes of calls then; unmetered ones are counted and leave no record",
-    ),
+    ("TENON_GATEWAY_WHEN_LOG_FULL", "refuse", "refuse or serve_unmetered: what happens to calls then; unmetered ones are counted and have no record"),
     ("TENON_GATEWAY_WAL_STRICT", "false", "true: the end of an answer waits until its usage record is on the disk"),
     (
         "TENON_GATEWAY_OPENAI_LIMIT_HEADERS",
         "false",
-        "true: x-ratelimit-* beside RateLimit on every answer; a caller who reached a limit always gets them",
+        "true: x-ratelimit-* in addition to RateLimit on every answer; a caller at its limit always gets them",
     ),
-    ("TENON_GATEWAY_WAL_SYNC_MS", "50", "a power failure may take the records of this long"),
-    ("TENON_GATEWAY_EXPLAIN_CALLS", "1024", "calls that ended and can still be explained, for each thread; 0 = none"),
-    ("TENON_GATEWAY_REQUEST_LOG_RATIO", "0", "share of calls that leave a JSON line, from 0 (off) to 1"),
-    ("TENON_GATEWAY_REQUEST_LOG_FILE", "", "where to; needed with a ratio"),
-    ("TENON_GATEWAY_REQUEST_LOG_BODIES", "none", "none, or redacted: of a body its shape, every text replaced by its length and a mark"),
+    ("TENON_GATEWAY_WAL_SYNC_MS", "50", "a power failure may lose the records of this time"),
+    ("TENON_GATEWAY_EXPLAIN_CALLS", "1024", "ended calls that can still be explained, for each thread; 0 = none"),
+    ("TENON_GATEWAY_REQUEST_LOG_RATIO", "0", "share of calls in the request log, from 0 (off) to 1"),
+    ("TENON_GATEWAY_REQUEST_LOG_FILE", "", "path of the request log; required with a ratio"),
+    ("TENON_GATEWAY_REQUEST_LOG_BODIES", "none", "none, or redacted: bodies with every text replaced by its length and a hash"),
     ("TENON_OTLP_ENDPOINT", "", "OpenTelemetry collector for spans (OTLP over HTTP, {endpoint}/v1/traces); without it there are none"),
-    ("TENON_TRACE_SAMPLE_RATIO", "0.01", "share of calls with a span, from 0 to 1, where the caller's traceparent does not decide"),
+    ("TENON_TRACE_SAMPLE_RATIO", "0.01", "share of calls with a span, from 0 to 1, if the caller's traceparent does not decide"),
     ("TENON_LOG", "info", "log filter: error, warn, info, debug"),
 ];
 
 impl Config {
-    /// The control plane, and who we are to it.
+    /// The control plane's address and this gateway's identity.
     pub fn peer(&self) -> Peer {
         Peer { url: self.control_url.clone(), gateway_id: self.gateway_id.clone(), token: self.token.clone(), tls: self.control_tls.clone() }
     }
 
-    pub fn from_process() -> Result<Wanted, ConfigError> {
+    pub fn from_process() -> Result<Command, ConfigError> {
         match std::env::args().nth(1).as_deref() {
-            Some("--help" | "-h") => return Ok(Wanted::Tell(help())),
-            Some("--version" | "-V") => return Ok(Wanted::Tell(format!("tenon-gateway {}", env!("CARGO_PKG_VERSION")))),
-            Some("doors") => return Ok(Wanted::Tell(tenon_proxy::routes_json())),
-            Some("check") => return Self::from_environment().map(Wanted::Check),
-            Some("diff") => return Self::from_environment().map(Wanted::Diff),
+            Some("--help" | "-h") => return Ok(Command::Print(help())),
+            Some("--version" | "-V") => return Ok(Command::Print(format!("tenon-gateway {}", env!("CARGO_PKG_VERSION")))),
+            Some("routes") => return Ok(Command::Print(tenon_proxy::routes_json())),
+            Some("check") => return Self::from_environment().map(Command::Check),
+            Some("diff") => return Self::from_environment().map(Command::Diff),
             Some(other) => return Err(ConfigError::Argument(other.to_owned())),
             None => {}
         }
-        Self::from_environment().map(Wanted::Run)
+        Self::from_environment().map(Command::Run)
     }
 
     fn from_environment() -> Result<Box<Self>, ConfigError> {
@@ -170,7 +175,7 @@ fn help() -> String {
     for (name, default, meaning) in VARIABLES {
         text += &format!("\n  {name:<38} {meaning}{}", if default.is_empty() { String::new() } else { format!(" [{default}]") });
     }
-    text += "\n\nArguments: check (is everything a start needs usable), diff (what a start would change in the gateway that runs), doors (its routes, JSON).";
+    text += "\n\nArguments: check (can a gateway start with this environment), diff (what a restart would change in the running gateway), routes (its routes, as JSON).";
     text += "\n\nExit codes: 0 stopped as asked, 2 configuration, 3 address taken, 4 data directory or sealing key unusable, 1 anything else.";
     text
 }
@@ -184,9 +189,9 @@ impl Source {
         value.ok_or(ConfigError::Missing(name))
     }
 
-    fn parse<T: std::str::FromStr>(&self, name: &'static str, kind: &'static str) -> Result<T, ConfigError> {
+    fn parse<T: std::str::FromStr>(&self, name: &'static str, expected: &'static str) -> Result<T, ConfigError> {
         let text = self.text(name)?;
-        text.parse().map_err(|_| ConfigError::Malformed(name, kind, text))
+        text.parse().map_err(|_| ConfigError::Malformed(name, expected, text))
     }
 
     fn ms(&self, name: &'static str) -> Result<Duration, ConfigError> {
@@ -260,8 +265,8 @@ impl Source {
 
     fn one_of<T, const N: usize>(&self, name: &'static str, words: [(&'static str, T); N]) -> Result<T, ConfigError> {
         let text = self.text(name)?;
-        let found = words.into_iter().find(|(word, _)| *word == text).map(|(_, value)| value);
-        found.ok_or(ConfigError::Malformed(name, "one of the words it may be", text))
+        let value = words.into_iter().find(|(word, _)| *word == text).map(|(_, value)| value);
+        value.ok_or(ConfigError::Malformed(name, "one of its allowed words", text))
     }
 
     fn ratio(&self, name: &'static str) -> Result<f64, ConfigError> {
@@ -273,16 +278,16 @@ impl Source {
     fn networks(&self, name: &'static str) -> Result<Vec<Network>, ConfigError> {
         let text = self.0.get(name).map_or("", String::as_str);
         let networks = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Network::parse).collect::<Option<_>>();
-        networks.ok_or_else(|| ConfigError::Malformed(name, "networks such as 10.0.0.0/8, by commas", text.to_owned()))
+        networks.ok_or_else(|| ConfigError::Malformed(name, "networks such as 10.0.0.0/8, separated by commas", text.to_owned()))
     }
 
-    fn request_log(&self) -> Result<Option<RequestLogWanted>, ConfigError> {
+    fn request_log(&self) -> Result<Option<RequestLogConfig>, ConfigError> {
         let ratio = self.ratio("TENON_GATEWAY_REQUEST_LOG_RATIO")?;
         let bodies = self.one_of("TENON_GATEWAY_REQUEST_LOG_BODIES", [("none", false), ("redacted", true)])?;
         if ratio == 0.0 {
             return Ok(None);
         }
-        Ok(Some(RequestLogWanted { file: self.text("TENON_GATEWAY_REQUEST_LOG_FILE")?.into(), ratio, bodies }))
+        Ok(Some(RequestLogConfig { file: self.text("TENON_GATEWAY_REQUEST_LOG_FILE")?.into(), ratio, bodies }))
     }
 
     fn threads(&self) -> Result<usize, ConfigError> {
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
+    fn missing_and_wrong_variables_are_named() {
         assert_eq!(source(&[]).config().err().unwrap().to_string(), "TENON_GATEWAY_TOKEN_FILE must be set (see tenon-gateway --help)");
         let wrong = source(&[("TENON_GATEWAY_THREADS", "0")]).threads().unwrap_err().to_string();
         assert!(wrong.contains("TENON_GATEWAY_THREADS"), "{wrong}");

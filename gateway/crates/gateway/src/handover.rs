@@ -1,11 +1,11 @@
-//! A new process takes over the listening sockets of the running one: no connection is refused or reset between them.
+//! A new process takes over the listening sockets of the running one, so that no connection is refused or reset during a restart.
 //!
-//! The new one asks over a Unix socket in the data directory, gets the listening sockets themselves (SCM_RIGHTS), starts whole, and says that
-//! it is ready; only then the old one stops accepting and drains. The queues of waiting connections belong to the sockets, so they pass with
-//! them. When the new one dies before it is ready, the old one never noticed anything but a question.
+//! The new process connects to a Unix socket in the data directory, receives the listening sockets (SCM_RIGHTS), starts completely, and reports
+//! that it is ready. Only then the old one stops accepting and drains. The queues of waiting connections belong to the sockets and pass with
+//! them. If the new process dies before it is ready, the old one goes on unchanged.
 //!
-//! Wire: the asker sends `H`; the answer is one byte for each socket (its role) with its descriptor, then `.`; the asker says `r` when it is
-//! ready, the other `g` when it goes.
+//! Protocol: the new process sends `H`. The answer is one byte for each socket (its role) with its descriptor, then `.`. The new process sends `r`
+//! when it is ready, and the old one `g` when it stops.
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg};
 use std::fs::{File, Permissions};
@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const NAME: &str = "handover.sock";
-/// For one message of the talk.
-const TALK_MAX: Duration = Duration::from_secs(5);
-/// For the new process to become ready: it waits for less itself.
+/// For one message of the protocol.
+const MESSAGE_MAX: Duration = Duration::from_secs(5);
+/// For the new process to become ready; its own limit is shorter.
 const READY_MAX: Duration = Duration::from_secs(120);
 const SOCKETS_MAX: usize = 4096;
 
@@ -41,26 +41,26 @@ impl Role {
 
 pub type Sockets = Vec<(Role, TcpListener)>;
 
-/// The running process, as the new one sees it.
+/// The running process, for the new one.
 pub struct Predecessor {
     stream: UnixStream,
     sockets: Sockets,
 }
 
 impl Predecessor {
-    /// `None` = nobody runs on this data directory.
+    /// `None` = no process runs on this data directory.
     ///
     /// # Errors
-    /// When somebody answers who is not this user, or speaks otherwise.
-    pub fn ask(data_dir: &Path) -> io::Result<Option<Self>> {
-        let place = Place::of(data_dir)?;
-        let mut stream = match UnixStream::connect(&place.path) {
+    /// When the answer comes from another user's process or does not follow the protocol.
+    pub fn connect(data_dir: &Path) -> io::Result<Option<Self>> {
+        let socket = SocketPath::of(data_dir)?;
+        let mut stream = match UnixStream::connect(&socket.path) {
             Ok(stream) => stream,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
             Err(error) => return Err(error),
         };
         check_user(&stream)?;
-        stream.set_read_timeout(Some(TALK_MAX))?;
+        stream.set_read_timeout(Some(MESSAGE_MAX))?;
         stream.write_all(b"H")?;
         let mut sockets = Vec::new();
         loop {
@@ -71,51 +71,51 @@ impl Predecessor {
                         sockets.push((role, TcpListener::from(socket)));
                     }
                 }
-                _ => return Err(io::Error::other("the running gateway answered something else")),
+                _ => return Err(io::Error::other("the running gateway did not follow the protocol")),
             }
         }
     }
 
-    /// Its sockets of this role at this address; others stay and are closed when it goes.
+    /// Its sockets of this role at this address. The others are closed when the predecessor is dropped.
     pub fn take(&mut self, role: Role, address: SocketAddr) -> Vec<TcpListener> {
         let fits = |(of, socket): &mut (Role, TcpListener)| *of == role && socket.local_addr().is_ok_and(|at| at == address);
         self.sockets.extract_if(.., fits).map(|(_, socket)| socket).collect()
     }
 
-    /// This process serves. Waits until the other one has heard it.
+    /// Reports that this process serves, and waits for the confirmation.
     pub fn ready(mut self) -> io::Result<()> {
         self.stream.write_all(b"r")?;
         self.stream.read_exact(&mut [0])
     }
 }
 
-/// This process, as its successor will see it.
-pub struct Successible {
+/// The side of the running process: listens for a successor.
+pub struct HandoverListener {
     listener: UnixListener,
     sockets: Arc<Sockets>,
 }
 
-impl Successible {
-    /// From now on the question comes here.
+impl HandoverListener {
+    /// From now on a successor connects to this process.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     pub fn open(data_dir: &Path, sockets: Sockets) -> io::Result<Self> {
-        let place = Place::of(data_dir)?;
+        let socket = SocketPath::of(data_dir)?;
         // A socket file outlives its process, and that of a predecessor is ours now.
-        let _absent = std::fs::remove_file(&place.path);
-        let listener = UnixListener::bind(&place.path)?;
-        std::fs::set_permissions(&place.path, Permissions::from_mode(0o600))?;
+        let _absent = std::fs::remove_file(&socket.path);
+        let listener = UnixListener::bind(&socket.path)?;
+        std::fs::set_permissions(&socket.path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, sockets: Arc::new(sockets) })
     }
 
-    /// Until a successor is ready. Needs a runtime.
+    /// Waits until a successor is ready. Needs a runtime.
     pub async fn until_succeeded(self) {
         let listener = match tokio::net::UnixListener::from_std(self.listener) {
             Ok(listener) => listener,
             Err(error) => {
-                tracing::error!("a successor could not ask for the sockets: {error}");
+                tracing::error!("sockets cannot be handed over to a successor: {error}");
                 return std::future::pending().await;
             }
         };
@@ -127,7 +127,7 @@ impl Successible {
             let sockets = self.sockets.clone();
             match tokio::task::spawn_blocking(move || hand_over(stream, &sockets)).await {
                 Ok(Ok(())) => return tracing::info!("a successor is ready and has the sockets"),
-                Ok(Err(error)) => tracing::warn!("a successor asked for the sockets and did not become ready: {error}"),
+                Ok(Err(error)) => tracing::warn!("a successor took the sockets and did not become ready: {error}"),
                 Err(_) => {}
             }
         }
@@ -136,8 +136,8 @@ impl Successible {
 
 fn hand_over(mut stream: UnixStream, sockets: &Sockets) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(TALK_MAX))?;
-    stream.set_write_timeout(Some(TALK_MAX))?;
+    stream.set_read_timeout(Some(MESSAGE_MAX))?;
+    stream.set_write_timeout(Some(MESSAGE_MAX))?;
     check_user(&stream)?;
     let mut word = [0];
     stream.read_exact(&mut word)?;
@@ -172,8 +172,8 @@ fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut word = [0];
-    let told = recvmsg(stream, &mut [IoSliceMut::new(&mut word)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    if told.bytes == 0 {
+    let received = recvmsg(stream, &mut [IoSliceMut::new(&mut word)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let rights = |message| match message {
@@ -183,13 +183,13 @@ fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
     Ok((word[0], control.drain().find_map(rights)))
 }
 
-/// Where the socket lies. Its path may be longer than an address can be (108 bytes), so it goes by the directory's descriptor.
-struct Place {
+/// The path of the socket. It may be longer than a socket address (108 bytes), so it is opened relative to the directory's descriptor.
+struct SocketPath {
     path: PathBuf,
     _dir: File,
 }
 
-impl Place {
+impl SocketPath {
     fn of(data_dir: &Path) -> io::Result<Self> {
         let dir = File::open(data_dir)?;
         Ok(Self { path: format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd()).into(), _dir: dir })
@@ -200,57 +200,57 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn successible(dir: &Path) -> (Successible, SocketAddr) {
+    fn handover(dir: &Path) -> (HandoverListener, SocketAddr) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        (Successible::open(dir, vec![(Role::Callers, socket)]).unwrap(), address)
+        (HandoverListener::open(dir, vec![(Role::Callers, socket)]).unwrap(), address)
     }
 
-    /// Runs `asker` beside the old process and says whether that one was succeeded.
-    fn beside(old: Successible, asker: impl FnOnce() + Send + 'static) -> bool {
+    /// Runs `successor` beside the old process, and returns whether it succeeded that process.
+    fn beside(old: HandoverListener, successor: impl FnOnce() + Send + 'static) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let asking = tokio::task::spawn_blocking(asker);
+            let running = tokio::task::spawn_blocking(successor);
             let succeeded = tokio::select! {
                 () = old.until_succeeded() => true,
                 () = tokio::time::sleep(Duration::from_millis(300)) => false,
             };
-            asking.await.unwrap();
+            running.await.unwrap();
             succeeded
         })
     }
 
     #[test]
-    fn sockets_pass_and_who_waits_in_their_queue_passes_with_them() {
+    fn sockets_pass_with_the_connections_in_their_queue() {
         // Longer than any socket address.
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("d".repeat(120));
         std::fs::create_dir(&deep).unwrap();
-        let (old, address) = successible(&deep);
+        let (old, address) = handover(&deep);
         let waiting = std::net::TcpStream::connect(address).unwrap();
         let mode = std::fs::metadata(deep.join(NAME)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         let at = deep.clone();
         assert!(beside(old, move || {
-            let mut predecessor = Predecessor::ask(&at).unwrap().unwrap();
+            let mut predecessor = Predecessor::connect(&at).unwrap().unwrap();
             assert!(predecessor.take(Role::Admin, address).is_empty() && predecessor.take(Role::Callers, "127.0.0.1:1".parse().unwrap()).is_empty());
             let [socket] = &predecessor.take(Role::Callers, address)[..] else { panic!("one socket") };
             assert_eq!(socket.accept().unwrap().1, waiting.local_addr().unwrap());
             predecessor.ready().unwrap();
         }));
-        assert!(Predecessor::ask(&deep).unwrap().is_none(), "nobody is left to ask");
+        assert!(Predecessor::connect(&deep).unwrap().is_none(), "no process is left");
     }
 
     #[test]
     fn a_successor_that_dies_before_it_is_ready_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (old, _) = successible(dir.path());
+        let (old, _) = handover(dir.path());
         let at = dir.path().to_owned();
         assert!(!beside(old, move || {
-            drop(Predecessor::ask(&at).unwrap().unwrap());
-            // And who speaks otherwise is sent away.
-            let place = Place::of(&at).unwrap();
-            UnixStream::connect(&place.path).unwrap().write_all(b"x").unwrap();
+            drop(Predecessor::connect(&at).unwrap().unwrap());
+            // A peer that does not follow the protocol is disconnected.
+            let socket = SocketPath::of(&at).unwrap();
+            UnixStream::connect(&socket.path).unwrap().write_all(b"x").unwrap();
         }));
     }
 }

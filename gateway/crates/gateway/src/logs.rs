@@ -1,4 +1,4 @@
-//! JSON lines on standard error. Never keys, bodies or personal values: nothing that logs has them at hand.
+//! JSON lines on standard error. They never have keys, bodies or personal data.
 
 use std::io::stderr;
 use tracing_subscriber::EnvFilter;

@@ -1,22 +1,23 @@
-//! The data plane's process.
+//! The process of the data plane.
 //!
 //! Owns: configuration, wiring, signals, the admin listener, logs.
-//! Promises: it starts whole or not at all, with one sentence saying why; on SIGTERM or SIGINT it finishes what runs, ships what ended, and
-//! ends; it never leaves the foreground.
-//! Needs: every other crate; nothing needs it.
+//! Promises: it starts completely or not at all, with one sentence that says why. On SIGTERM or SIGINT it finishes running calls, ships
+//! usage and ends. It stays in the foreground.
+//! Needs: every other crate; no crate needs it.
 
-mod admin;
-mod check;
-mod config;
-mod exposition;
-mod handover;
 mod logs;
+mod config;
+mod check;
+mod admin_state;
+mod exposition;
+mod admin;
+mod handover;
 mod wiring;
 
-use config::{Config, Wanted};
+use config::{Command, Config};
 use std::process::ExitCode;
 
-// Keeps what it frees for two seconds, then gives it back: 5,000 streams must not leave their memory behind.
+// Keeps freed memory for two seconds, then returns it to the system: the memory of 5,000 streams must not stay allocated.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -26,17 +27,17 @@ pub static MALLOC_CONF: &[u8; 60] = b"background_thread:true,dirty_decay_ms:2000
 
 fn main() -> ExitCode {
     let config = match Config::from_process() {
-        Ok(Wanted::Run(config)) => config,
-        Ok(Wanted::Tell(text)) => {
+        Ok(Command::Run(config)) => config,
+        Ok(Command::Print(text)) => {
             println!("{text}");
             return ExitCode::SUCCESS;
         }
-        Ok(Wanted::Check(config)) => {
-            let found = check::check(&config);
-            print!("{}", found.text());
-            return ExitCode::from(if found.is_well() { 0 } else { 2 });
+        Ok(Command::Check(config)) => {
+            let report = check::check(&config);
+            print!("{}", report.text());
+            return ExitCode::from(if report.is_ok() { 0 } else { 2 });
         }
-        Ok(Wanted::Diff(config)) => {
+        Ok(Command::Diff(config)) => {
             return match check::diff(&config) {
                 Ok(text) => {
                     print!("{text}");

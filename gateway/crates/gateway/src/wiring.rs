@@ -1,9 +1,9 @@
-//! Puts the parts together, in the order they need each other, and takes them apart in the other order.
+//! Starts the parts in the order of their dependencies and stops them in reverse order.
 
 use crate::admin::{Admin, serve_admin};
 use crate::check;
 use crate::config::Config;
-use crate::handover::{Predecessor, Role, Sockets, Successible};
+use crate::handover::{HandoverListener, Predecessor, Role, Sockets};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -24,14 +24,14 @@ use tenon_usage::{Log, LogError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Shipping is worth waiting for, but not for long: what stays in the log ships after the next start.
-const SHIP_PATIENCE_MAX: Duration = Duration::from_secs(10);
-/// Spans are worth less.
-const SPAN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a stop waits for shipping. Records that stay in the log ship after the next start.
+const SHIP_GRACE_PERIOD_MAX: Duration = Duration::from_secs(10);
+/// How long a stop waits for spans.
+const SPAN_GRACE_PERIOD: Duration = Duration::from_secs(2);
 
-/// For a new process to know what its predecessor knows.
-const KNOWN_PATIENCE: Duration = Duration::from_secs(30);
-const LOOK_AT_CERTIFICATE_EVERY: Duration = Duration::from_secs(2);
+/// How long a new process waits for a snapshot before it gives up.
+const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(30);
+const FILE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -49,11 +49,11 @@ pub enum StartError {
     Admin(SocketAddr, io::Error),
     #[error("{0}")]
     Tls(#[from] TlsError),
-    #[error("the gateway that runs on this data directory did not hand over its sockets: {0}")]
+    #[error("the gateway running on this data directory did not hand over its sockets: {0}")]
     HandOver(io::Error),
     #[error("TENON_GATEWAY_REQUEST_LOG_FILE cannot be written: {0}")]
     RequestLog(io::Error),
-    #[error("nothing was heard from the control plane in time, so the gateway that runs goes on")]
+    #[error("the control plane could not be reached in time, so the running gateway goes on")]
     NotReady,
     #[error("the main runtime could not be started: {0}")]
     Runtime(io::Error),
@@ -83,7 +83,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| StartError::DataDir(dir, e))?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-    let mut predecessor = Predecessor::ask(&config.data_dir).map_err(StartError::HandOver)?;
+    let mut predecessor = Predecessor::connect(&config.data_dir).map_err(StartError::HandOver)?;
     let mut inherited = |role, address| predecessor.as_mut().map_or_else(Vec::new, |predecessor| predecessor.take(role, address));
     let listeners = listen(config.listen, config.threads, inherited(Role::Callers, config.listen))?;
     let grpc = config.grpc_listen.map_or(Ok(Vec::new()), |address| listen(address, config.threads, inherited(Role::Grpc, address)))?;
@@ -123,26 +123,26 @@ pub fn run(config: Config) -> Result<(), StartError> {
         request_log,
     };
     if predecessor.is_some() {
-        wait_until_known(&shared)?;
+        wait_for_snapshot(&shared)?;
     }
     health::start(shared.snapshots.clone(), shared.balance.clone(), trust.clone(), config.checks).map_err(StartError::Runtime)?;
     let servers = Servers::start(&shared, listeners, grpc)?;
     let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
     let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin);
     if let Some(Err(error)) = predecessor.map(Predecessor::ready) {
-        tracing::warn!("the predecessor did not confirm that it goes: {error}");
+        tracing::warn!("the predecessor did not confirm that it stops: {error}");
     }
-    let successible = sockets.and_then(|sockets| Successible::open(&config.data_dir, sockets));
-    let successible = successible.inspect_err(|error| tracing::warn!("sockets cannot be handed over to a successor: {error}")).ok();
+    let handover = sockets.and_then(|sockets| HandoverListener::open(&config.data_dir, sockets));
+    let handover = handover.inspect_err(|error| tracing::warn!("sockets cannot be handed over to a successor: {error}")).ok();
     tracing::info!(listen = %config.listen, admin = %config.admin_listen, threads = config.threads, gateway_id = %config.gateway_id, "serving");
 
-    let succeeded = runtime.block_on(until_told(admin, Reloads { trust, listener: tls_listener }, successible));
+    let succeeded = runtime.block_on(run_until_stopped(admin, Reloads { trust, listener: tls_listener }, handover));
     tracing::info!(succeeded, "stopping: finishing what runs");
     servers.stop(config.drain, succeeded);
     if let Some(exporter) = exporter {
-        exporter.stop(SPAN_PATIENCE);
+        exporter.stop(SPAN_GRACE_PERIOD);
     }
-    control.stop(config.drain.min(SHIP_PATIENCE_MAX));
+    control.stop(config.drain.min(SHIP_GRACE_PERIOD_MAX));
     log.stop();
     tracing::info!("stopped");
     Ok(())
@@ -156,7 +156,7 @@ fn export(config: &Config, trust: &Arc<TrustStore>) -> Result<Option<Exporter>, 
     Ok(Some(Exporter::start(endpoint, config.trace_sample_ratio, Box::new(move || trust.config()))?))
 }
 
-/// A start without control plane serves from what an earlier one left.
+/// A start without control plane serves from the saved snapshot.
 fn restore(disk: &LastKnownGood, store: &mut Store, freshness: &Freshness) {
     match disk.read() {
         Ok(Some(saved)) => {
@@ -169,23 +169,23 @@ fn restore(disk: &LastKnownGood, store: &mut Store, freshness: &Freshness) {
     }
 }
 
-/// Until a signal, or a successor. Whether it was a successor; everything it was given a copy of is closed here then.
-async fn until_told(admin: Admin, reloads: Reloads, successible: Option<Successible>) -> bool {
+/// Runs until a signal or a successor. True for a successor; the sockets it took over are then closed here.
+async fn run_until_stopped(admin: Admin, reloads: Reloads, handover: Option<HandoverListener>) -> bool {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         tracing::error!("signals cannot be received");
         return false;
     };
     let succeeded = async {
-        match successible {
-            Some(successible) => successible.until_succeeded().await,
+        match handover {
+            Some(handover) => handover.until_succeeded().await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
         () = succeeded => true,
         () = serve_admin(admin) => false,
-        () = reloads.look_for_ever() => false,
+        () = reloads.poll_loop() => false,
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
     }
@@ -204,9 +204,9 @@ fn clones(callers: &[std::net::TcpListener], grpc: &[std::net::TcpListener], adm
     callers.chain(grpc).chain([(Role::Admin, admin)]).map(|(role, socket)| Ok((role, socket.try_clone()?))).collect()
 }
 
-/// A process that knows nothing would refuse what its predecessor serves.
-fn wait_until_known(shared: &Shared) -> Result<(), StartError> {
-    let deadline = Instant::now() + KNOWN_PATIENCE;
+/// A process without a snapshot would refuse calls that its predecessor serves.
+fn wait_for_snapshot(shared: &Shared) -> Result<(), StartError> {
+    let deadline = Instant::now() + SNAPSHOT_WAIT_MAX;
     while !shared.snapshots.load().is_known() {
         if Instant::now() > deadline {
             return Err(StartError::NotReady);
@@ -216,27 +216,27 @@ fn wait_until_known(shared: &Shared) -> Result<(), StartError> {
     Ok(())
 }
 
-/// What is read from files again.
+/// Files that are read again when they change.
 struct Reloads {
     trust: Arc<TrustStore>,
     listener: Option<Arc<TlsListener>>,
 }
 
 impl Reloads {
-    /// Looks at the files now and then, and at once on SIGHUP.
-    async fn look_for_ever(self) {
-        let mut ticks = tokio::time::interval(LOOK_AT_CERTIFICATE_EVERY);
+    /// Checks the files at intervals, and at once on SIGHUP.
+    async fn poll_loop(self) {
+        let mut ticks = tokio::time::interval(FILE_POLL_INTERVAL);
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             return std::future::pending().await;
         };
         loop {
-            let told_to = tokio::select! {
+            let forced = tokio::select! {
                 _ = ticks.tick() => false,
                 _ = hangup.recv() => true,
             };
-            self.trust.reload(told_to);
+            self.trust.reload(forced);
             if let Some(listener) = &self.listener {
-                listener.reload(told_to);
+                listener.reload(forced);
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Hard budgets: what is spent lies within leases, whoever is killed, cut off or late.
+//! Hard budgets: spending stays within leases when gateways are killed, disconnected or late.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
 use std::time::{Duration, Instant};
-use support::{ANSWER, BODY, CHAT, House, STREAM_BODY, TENANT, frame, setup};
+use support::{ANSWER, BODY, CHAT, STREAM_BODY, Stack, TENANT, frame, setup};
 use tenon_contract::{Budget, BudgetMode, Governance, LeaseUse, Price, Subject, UsageSource};
 use tenon_testkit::{Gateway, Setup, Step, json_answer, post, sse_head, wait_for};
 
@@ -41,12 +41,12 @@ fn budget() -> Budget {
     }
 }
 
-fn house(amount: i64, prices: Vec<Price>) -> House {
-    let house = House::new();
-    house.control.set_budget("b", amount);
+fn stack(amount: i64, prices: Vec<Price>) -> Stack {
+    let stack = Stack::new();
+    stack.control.set_budget("b", amount);
     let governance = Governance { tenant_id: TENANT.into(), budgets: vec![budget()], prices, ..Governance::default() };
-    house.gateway.wait_revision(house.control.put_governance(governance));
-    house
+    stack.gateway.wait_revision(stack.control.put_governance(governance));
+    stack
 }
 
 fn used(record: &tenon_contract::UsageRecord) -> i64 {
@@ -55,142 +55,142 @@ fn used(record: &tenon_contract::UsageRecord) -> i64 {
 
 #[test]
 fn a_call_reserves_its_bound_and_is_charged_what_it_used() {
-    let house = house(1_000_000, vec![price()]);
-    let answer = house.chat(CAPPED);
+    let stack = stack(1_000_000, vec![price()]);
+    let answer = stack.chat(CAPPED);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let record = house.usage(&answer);
+    let record = stack.usage(&answer);
     assert_eq!((used(&record), record.price_id.as_str(), record.usage_source()), (COST, price().price_id.as_str(), UsageSource::Engine));
-    assert_eq!(record.process_id, house.control.leases()[0].1.process_id);
-    assert!(house.upstream.last().json()["max_tokens"] == 100, "the caller's cap stands");
-    wait_for("what was spent is reported", || house.control.leases()[0].1.reported_nano == COST);
-    assert_eq!(house.gateway.metric("tenon_gateway_leases"), 1.0);
+    assert_eq!(record.process_id, stack.control.leases()[0].1.process_id);
+    assert!(stack.upstream.last().json()["max_tokens"] == 100, "the caller's cap stands");
+    wait_for("what was spent is reported", || stack.control.leases()[0].1.reported_nano == COST);
+    assert_eq!(stack.gateway.metric("tenon_gateway_leases"), 1.0);
 }
 
 #[test]
 fn a_call_without_a_cap_gets_one_that_the_lease_can_pay() {
-    let house = house(bound(BODY, 700), vec![price()]);
-    assert_eq!(house.chat(BODY).status, 200);
-    assert_eq!(house.upstream.last().json()["max_tokens"], 700);
-    house.control.set_budget("b", 1_000_000);
-    wait_for("more is leased", || house.chat(BODY).status == 200 && house.upstream.last().json()["max_tokens"] == 4096);
+    let stack = stack(bound(BODY, 700), vec![price()]);
+    assert_eq!(stack.chat(BODY).status, 200);
+    assert_eq!(stack.upstream.last().json()["max_tokens"], 700);
+    stack.control.set_budget("b", 1_000_000);
+    wait_for("more is leased", || stack.chat(BODY).status == 200 && stack.upstream.last().json()["max_tokens"] == 4096);
     let null = BODY.replace("{\"model\"", "{\"max_completion_tokens\":null,\"model\"");
-    assert_eq!(house.chat(&null).status, 200);
-    assert_eq!(house.upstream.last().json()["max_completion_tokens"], 4096, "no key stands twice");
+    assert_eq!(stack.chat(&null).status, 200);
+    assert_eq!(stack.upstream.last().json()["max_completion_tokens"], 4096, "no key stands twice");
 }
 
 #[test]
 fn a_spent_budget_refuses_and_says_so() {
-    let house = house(bound(CAPPED, 100) + 3 * COST, vec![price()]);
+    let stack = stack(bound(CAPPED, 100) + 3 * COST, vec![price()]);
     for _ in 0..4 {
-        assert_eq!(house.chat(CAPPED).status, 200);
+        assert_eq!(stack.chat(CAPPED).status, 200);
     }
-    let refused = house.chat(CAPPED);
+    let refused = stack.chat(CAPPED);
     assert_eq!((refused.status, refused.code().as_str()), (402, "budget_exhausted"));
     assert_eq!(refused.header("x-should-retry"), Some("false"));
-    assert_eq!(house.upstream.count(), 4, "what is refused reaches no upstream");
+    assert_eq!(stack.upstream.count(), 4, "what is refused reaches no upstream");
 }
 
 #[test]
 fn what_has_no_price_or_no_bound_is_refused() {
-    let unpriced = house(1_000_000, vec![]);
+    let unpriced = stack(1_000_000, vec![]);
     assert_eq!((unpriced.chat(CAPPED).status, unpriced.chat(CAPPED).code().as_str()), (403, "model_not_priced"));
-    let house = house(1_000_000, vec![price()]);
+    let stack = stack(1_000_000, vec![price()]);
     let image = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:x"}}]}]}"#;
-    let refused = house.chat(image);
+    let refused = stack.chat(image);
     assert_eq!((refused.status, refused.code().as_str()), (400, "unbounded_input"), "{}", refused.text());
-    assert_eq!(house.chat(CAPPED).status, 200);
+    assert_eq!(stack.chat(CAPPED).status, 200);
 }
 
 #[test]
 fn without_the_control_plane_there_is_no_lease_and_no_call() {
-    let house = house(1_000_000, vec![price()]);
-    assert_eq!(house.chat(CAPPED).status, 200);
-    house.control.stop();
-    wait_for("the connection is missed", || house.gateway.metric("tenon_gateway_leases_connected") == 0.0);
-    assert_eq!(house.chat(CAPPED).status, 200, "what is leased is leased");
+    let stack = stack(1_000_000, vec![price()]);
+    assert_eq!(stack.chat(CAPPED).status, 200);
+    stack.control.stop();
+    wait_for("the connection is missed", || stack.gateway.metric("tenon_gateway_leases_connected") == 0.0);
+    assert_eq!(stack.chat(CAPPED).status, 200, "what is leased is leased");
     let large = CAPPED.replace("100", "900000");
-    let refused = house.chat(&large);
+    let refused = stack.chat(&large);
     assert_eq!((refused.status, refused.code().as_str()), (503, "budget_lease_unavailable"));
     assert!(refused.header("retry-after").is_some());
 }
 
 #[test]
 fn calls_are_paid_again_when_the_control_plane_is_back() {
-    let mut house = house(1_000_000, vec![price()]);
-    house.control.stop();
-    std::thread::sleep(Duration::from_secs(7));
-    let refused = house.chat(CAPPED);
+    let mut stack = stack(1_000_000, vec![price()]);
+    stack.control.stop();
+    wait_for("the connection is missed", || stack.gateway.metric("tenon_gateway_leases_connected") == 0.0);
+    let refused = stack.chat(CAPPED);
     assert_eq!((refused.status, refused.code().as_str()), (503, "budget_lease_unavailable"));
-    house.control.resume();
+    stack.control.resume();
     // How soon is a matter of the pauses between attempts, which `control` tests without a clock.
-    wait_for("a lease", || house.chat(CAPPED).status == 200);
+    wait_for("a lease", || stack.chat(CAPPED).status == 200);
 }
 
 #[test]
-fn a_lease_whose_grant_crosses_the_farewell_goes_back_too() {
-    let mut house = house(1_000_000, vec![price()]);
-    assert_eq!(house.chat(CAPPED).status, 200);
-    house.control.hold_lease_answers(true);
-    let refused = house.chat(&CAPPED.replace("100", "500000"));
-    assert_eq!((refused.status, refused.code().as_str()), (503, "budget_lease_unavailable"), "its lease is granted, and not yet told");
-    wait_for("a second lease", || house.control.leases().len() == 2);
-    house.gateway.terminate();
-    let open = |house: &House| house.control.leases().iter().filter(|(_, lease)| lease.closed_nano.is_none()).count();
-    wait_for("the farewell gives the first back", || open(&house) == 1);
-    house.control.hold_lease_answers(false);
-    assert!(house.gateway.wait_end().success());
-    assert_eq!((open(&house), house.control.counted_nano("b")), (0, COST));
+fn a_lease_granted_while_the_gateway_stops_is_returned_too() {
+    let mut stack = stack(1_000_000, vec![price()]);
+    assert_eq!(stack.chat(CAPPED).status, 200);
+    stack.control.hold_lease_answers(true);
+    let refused = stack.chat(&CAPPED.replace("100", "500000"));
+    assert_eq!((refused.status, refused.code().as_str()), (503, "budget_lease_unavailable"), "its lease is granted, but not yet answered");
+    wait_for("a second lease", || stack.control.leases().len() == 2);
+    stack.gateway.terminate();
+    let open = |stack: &Stack| stack.control.leases().iter().filter(|(_, lease)| lease.closed_nano.is_none()).count();
+    wait_for("the stopping gateway returns the first", || open(&stack) == 1);
+    stack.control.hold_lease_answers(false);
+    assert!(stack.gateway.wait_end().success());
+    assert_eq!((open(&stack), stack.control.counted_nano("b")), (0, COST));
 }
 
 #[test]
 fn a_caller_who_leaves_is_charged_at_the_bound_for_what_nobody_counted() {
-    let house = house(1_000_000, vec![price()]);
-    house.upstream.say(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Send(frame("b")), Step::UntilGone]);
+    let stack = stack(1_000_000, vec![price()]);
+    stack.upstream.respond(|_| vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Send(frame("b")), Step::UntilGone]);
     let body = STREAM_BODY.replace("{\"model\"", "{\"max_tokens\":100,\"model\"");
-    let mut client = house.open(&body);
+    let mut client = stack.open(&body);
     let head = client.head();
     let _frame = client.chunk().unwrap();
     drop(client);
-    let record = house.usage(&head);
+    let record = stack.usage(&head);
     assert_eq!(record.usage_source(), UsageSource::Estimated);
     assert_eq!(used(&record), bound(&body, 0) + i64::try_from(record.output_tokens).unwrap(), "its input at the bound, its output as counted");
     // Of an answer that never began nothing is known.
-    house.upstream.say(|_| vec![Step::UntilGone]);
-    let asked = house.upstream.count();
-    let client = house.open(CAPPED);
-    wait_for("the upstream has it", || house.upstream.count() > asked);
+    stack.upstream.respond(|_| vec![Step::UntilGone]);
+    let received = stack.upstream.count();
+    let client = stack.open(CAPPED);
+    wait_for("the upstream has it", || stack.upstream.count() > received);
     drop(client);
-    let find = || house.control.usage().into_iter().find(|record| record.usage_source() == UsageSource::Reserved);
+    let find = || stack.control.usage().into_iter().find(|record| record.usage_source() == UsageSource::Reserved);
     wait_for("its record", || find().is_some());
     assert_eq!(used(&find().unwrap()), bound(CAPPED, 100));
 }
 
 #[test]
 fn what_was_running_when_a_gateway_died_stays_charged_as_reserved_until_its_log_has_shipped() {
-    let mut house = house(1_000_000, vec![price()]);
-    assert_eq!(house.chat(CAPPED).status, 200);
-    house.upstream.say(|_| vec![Step::UntilGone]);
-    let asked = house.upstream.count();
-    let _running = house.open(CAPPED);
-    wait_for("the upstream has it", || house.upstream.count() > asked);
-    house.gateway.kill();
-    let lease = house.control.leases()[0].1.clone();
-    assert_eq!(house.control.counted_nano("b"), lease.amount_nano, "a lease without a closing report counts whole");
-    let gateway = house.setup.start();
-    wait_for("the log has shipped and the lease is closed", || house.control.leases()[0].1.closed_nano.is_some());
-    assert_eq!(house.control.counted_nano("b"), COST + bound(CAPPED, 100));
-    let record = house.control.usage().into_iter().find(|record| record.usage_source() == UsageSource::Reserved).unwrap();
+    let mut stack = stack(1_000_000, vec![price()]);
+    assert_eq!(stack.chat(CAPPED).status, 200);
+    stack.upstream.respond(|_| vec![Step::UntilGone]);
+    let received = stack.upstream.count();
+    let _running = stack.open(CAPPED);
+    wait_for("the upstream has it", || stack.upstream.count() > received);
+    stack.gateway.kill();
+    let lease = stack.control.leases()[0].1.clone();
+    assert_eq!(stack.control.counted_nano("b"), lease.amount_nano, "a lease without a closing report counts whole");
+    let gateway = stack.setup.start();
+    wait_for("the log has shipped and the lease is closed", || stack.control.leases()[0].1.closed_nano.is_some());
+    assert_eq!(stack.control.counted_nano("b"), COST + bound(CAPPED, 100));
+    let record = stack.control.usage().into_iter().find(|record| record.usage_source() == UsageSource::Reserved).unwrap();
     assert_eq!(record.process_id, lease.process_id);
     drop(gateway);
 }
 
 #[test]
 fn a_gateway_that_stops_gives_back_what_it_has_not_spent() {
-    let mut house = house(1_000_000, vec![price()]);
-    assert_eq!(house.chat(CAPPED).status, 200);
-    house.gateway.terminate();
-    assert!(house.gateway.wait_end().success());
-    assert_eq!(house.control.counted_nano("b"), COST);
+    let mut stack = stack(1_000_000, vec![price()]);
+    assert_eq!(stack.chat(CAPPED).status, 200);
+    stack.gateway.terminate();
+    assert!(stack.gateway.wait_end().success());
+    assert_eq!(stack.control.counted_nano("b"), COST);
 }
 
 /// Three gateways spend one budget while they are killed, cut off from the control plane and started again.
@@ -198,16 +198,16 @@ fn a_gateway_that_stops_gives_back_what_it_has_not_spent() {
 fn a_hard_budget_is_never_overspent() {
     const CALLS: i64 = 150;
     let amount = CALLS * COST + 4 * bound(CAPPED, 100);
-    let house = house(amount, vec![price()]);
-    house.upstream.say(|_| vec![Step::Wait(Duration::from_millis(2)), Step::Send(json_answer(200, ANSWER))]);
-    let setups: Vec<Setup> = (0..3).map(|_| setup(&house.control)).collect();
+    let stack = stack(amount, vec![price()]);
+    stack.upstream.respond(|_| vec![Step::Wait(Duration::from_millis(2)), Step::Send(json_answer(200, ANSWER))]);
+    let setups: Vec<Setup> = (0..3).map(|_| setup(&stack.control)).collect();
     let mut gateways: Vec<Gateway> = setups.iter().map(Setup::start).collect();
     let addresses: Vec<_> = gateways.iter().map(|gateway| gateway.address).collect();
     let until = Instant::now() + Duration::from_secs(9);
     let callers: Vec<_> = addresses
         .iter()
         .map(|address| {
-            let (address, key) = (*address, house.key.text.clone());
+            let (address, key) = (*address, stack.key.text.clone());
             std::thread::spawn(move || {
                 while Instant::now() < until {
                     call_once(address, &key)
@@ -215,7 +215,7 @@ fn a_hard_budget_is_never_overspent() {
             })
         })
         .collect();
-    let mut control = house.control.clone();
+    let mut control = stack.control.clone();
     let mut round = 0;
     while Instant::now() < until {
         std::thread::sleep(Duration::from_millis(400));
@@ -229,21 +229,21 @@ fn a_hard_budget_is_never_overspent() {
             gateways[victim] = setups[victim].spawn();
         }
         round += 1;
-        let upstream = i64::try_from(house.upstream.count()).unwrap() * COST;
+        let upstream = i64::try_from(stack.upstream.count()).unwrap() * COST;
         assert!(upstream <= amount, "{upstream} of {amount} after {round} rounds");
     }
     callers.into_iter().for_each(|caller| caller.join().unwrap());
     wait_for("everything has shipped", || gateways.iter().all(|gateway| gateway.metric("tenon_gateway_wal_backlog_records") == 0.0));
-    let charged: i64 = house.control.usage().iter().map(used).sum();
-    let really = i64::try_from(house.upstream.count()).unwrap() * COST;
-    assert!(really <= charged && charged <= amount, "asked for {really}, charged {charged}, of {amount}");
-    assert!(house.control.counted_nano("b") <= amount);
+    let charged: i64 = stack.control.usage().iter().map(used).sum();
+    let used_nano = i64::try_from(stack.upstream.count()).unwrap() * COST;
+    assert!(used_nano <= charged && charged <= amount, "used {used_nano}, charged {charged}, of {amount}");
+    assert!(stack.control.counted_nano("b") <= amount);
     assert!(charged > amount / 3, "most of it could be spent: {charged} of {amount}");
 }
 
 fn call_once(address: std::net::SocketAddr, key: &str) {
-    let asked = std::panic::catch_unwind(|| post(address, CHAT, key, CAPPED).status);
-    if asked.is_err() || asked.is_ok_and(|status| status != 200) {
+    let called = std::panic::catch_unwind(|| post(address, CHAT, key, CAPPED).status);
+    if called.is_err() || called.is_ok_and(|status| status != 200) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,4 +1,4 @@
-//! A rolling restart under load with long streams: nobody notices. The new process takes the sockets over, the old one finishes what it began.
+//! A rolling restart under load with long streams: no caller notices. The new process takes the sockets over, the old one finishes its calls.
 //!
 //! `TENON_STREAM_SECONDS` sets how long the streams are (default 3; 600 for the real thing).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::{ANSWER, BODY, CHAT, DONE, House, STREAM_BODY, USAGE_FRAME, frame};
+use support::{ANSWER, BODY, CHAT, DONE, STREAM_BODY, Stack, USAGE_FRAME, frame};
 use tenon_testkit::{Client, Gateway, Step, json_answer, post, sse_head, wait_for};
 
 const CALLERS: usize = 8;
@@ -67,16 +67,16 @@ fn stream_once(at: SocketAddr, key: &str) -> Result<String, String> {
 #[test]
 fn a_rolling_restart_loses_nothing() {
     let seconds = stream_seconds();
-    let mut house = House::with(|setup| setup.with("TENON_GATEWAY_DRAIN_MS", (seconds + 30) * 1000));
-    house.upstream.say(move |asked| {
-        if !asked.body.windows(8).any(|w| w == b"\"stream\"") {
+    let mut stack = Stack::with(|setup| setup.with("TENON_GATEWAY_DRAIN_MS", (seconds + 30) * 1000));
+    stack.upstream.respond(move |request| {
+        if !request.body.windows(8).any(|w| w == b"\"stream\"") {
             return vec![Step::Send(json_answer(200, ANSWER))];
         }
         let frames = (0..seconds * 10).flat_map(|_| [Step::Send(frame("a")), Step::Wait(Duration::from_millis(100))]);
         [vec![Step::Send(sse_head())], frames.collect(), vec![Step::Send([USAGE_FRAME, DONE].concat()), Step::Close]].concat()
     });
     let stop = Arc::new(AtomicBool::new(false));
-    let (at, key) = (house.gateway.address, house.key.text.clone());
+    let (at, key) = (stack.gateway.address, stack.key.text.clone());
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
             let (stop, key) = (stop.clone(), key.clone());
@@ -91,11 +91,11 @@ fn a_rolling_restart_loses_nothing() {
             streams.push(std::thread::spawn(move || stream_once(at, &key)));
         }
         std::thread::sleep(Duration::from_millis(300));
-        let before = house.gateway.child.id();
-        let successor = house.setup.spawn();
+        let before = stack.gateway.child.id();
+        let successor = stack.setup.spawn();
         wait_for("the successor serves", || successor.try_metric("tenon_gateway_process_id") == Some(f64::from(successor.child.id())));
         assert_ne!(before, successor.child.id());
-        old.push(std::mem::replace(&mut house.gateway, successor));
+        old.push(std::mem::replace(&mut stack.gateway, successor));
     }
     let streamed: Vec<_> = streams.into_iter().map(|stream| stream.join().unwrap()).collect();
     stop.store(true, Ordering::SeqCst);
@@ -110,27 +110,27 @@ fn a_rolling_restart_loses_nothing() {
     let ids: Vec<_> = called.into_iter().flat_map(|(answered, _)| answered).chain(streamed.into_iter().map(Result::unwrap)).collect();
     println!("{} calls, {} streams of {seconds} s, {RESTARTS} restarts", ids.len(), STREAMS * RESTARTS);
     wait_for("every call has its record", || {
-        let recorded: HashSet<_> = house.control.usage().into_iter().map(|record| record.request_id).collect();
+        let recorded: HashSet<_> = stack.control.usage().into_iter().map(|record| record.request_id).collect();
         ids.iter().all(|id| recorded.contains(id))
     });
-    assert_eq!(house.control.usage_count(), ids.len(), "and nobody has two");
+    assert_eq!(stack.control.usage_count(), ids.len(), "and no call has two");
 }
 
 #[test]
 fn a_successor_that_cannot_start_changes_nothing() {
-    let house = House::new();
-    let bad = house.setup.data_dir().join("nothing.pem").display().to_string();
-    let mut command = house.setup.command();
+    let stack = Stack::new();
+    let bad = stack.setup.data_dir().join("nothing.pem").display().to_string();
+    let mut command = stack.setup.command();
     command.env("TENON_GATEWAY_TLS_CERT_FILE", &bad).env("TENON_GATEWAY_TLS_KEY_FILE", &bad);
     assert_eq!(command.status().unwrap().code(), Some(2));
-    let mut killed = house.setup.command().env("TENON_GATEWAY_CONTROL_URL", "http://127.0.0.1:1").spawn().unwrap();
+    let mut killed = stack.setup.command().env("TENON_GATEWAY_CONTROL_URL", "http://127.0.0.1:1").spawn().unwrap();
     killed.kill().unwrap();
     killed.wait().unwrap();
-    assert_eq!(house.chat(BODY).status, 200);
+    assert_eq!(stack.chat(BODY).status, 200);
     // And after a successor, another one: the socket is the newest's.
-    let second = house.setup.spawn();
+    let second = stack.setup.spawn();
     wait_for("the second serves", || second.try_metric("tenon_gateway_process_id") == Some(f64::from(second.child.id())));
-    let third = house.setup.spawn();
+    let third = stack.setup.spawn();
     wait_for("the third serves", || third.try_metric("tenon_gateway_process_id") == Some(f64::from(third.child.id())));
-    assert_eq!(house.chat(BODY).status, 200);
+    assert_eq!(stack.chat(BODY).status, 200);
 }

@@ -1,15 +1,15 @@
-//! Every metric is in docs/reference/metrics.md (`TENON_GENERATE=1` writes it), and what is served stands beside what was told.
+//! Every metric is in docs/reference/metrics.md (`TENON_GENERATE=1` writes it), and the served revision is shown beside the received one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
 use std::collections::BTreeSet;
-use support::{House, endpoint, model, table};
+use support::{Stack, endpoint, model, table};
 use tenon_testkit::{Authority, Step, Upstream, get, json_answer, wait_for};
 
 /// With everything on that has metrics of its own.
 fn page() -> String {
-    let house = House::with(|setup| {
+    let stack = Stack::with(|setup| {
         let (certificate, key) = Authority::new().issue("localhost");
         let path = |name: &str| setup.data_dir().join(name);
         std::fs::write(path("cert.pem"), certificate).unwrap();
@@ -23,9 +23,9 @@ fn page() -> String {
     let engine = Upstream::start(|_| vec![Step::Send(json_answer(200, "vllm:num_requests_running 1\nvllm:kv_cache_usage_perc 0.5\n"))]);
     let mut watched = endpoint("e1", &engine.url());
     watched.metrics_url = format!("http://{}/metrics", engine.address);
-    house.control.put_routing(table(vec![watched], vec![model("m", "e1")]));
-    let page = || get(house.gateway.admin, "/metrics", "").text();
-    wait_for("the engine told", || page().contains("tenon_gateway_engine_cache_usage_ratio{"));
+    stack.control.put_routing(table(vec![watched], vec![model("m", "e1")]));
+    let page = || get(stack.gateway.admin, "/metrics", "").text();
+    wait_for("the engine reports", || page().contains("tenon_gateway_engine_cache_usage_ratio{"));
     page()
 }
 
@@ -61,15 +61,15 @@ fn every_metric_is_in_the_reference() {
 
 #[test]
 fn an_endpoint_that_cannot_be_used_is_counted_and_the_rest_is_served() {
-    let house = House::new();
-    let (good, bad) = (endpoint("e1", &house.upstream.url()), endpoint("e2", "ftp://nowhere"));
-    let revision = house.control.put_routing(table(vec![good, bad], vec![model("m", "e1")]));
-    house.gateway.wait_revision(revision);
-    assert_eq!(house.gateway.metric("tenon_gateway_snapshot_rejected_total{reason=\"endpoint\"}"), 1.0);
-    assert_eq!(house.gateway.metric("tenon_gateway_endpoints_unusable"), 1.0);
-    assert_eq!(house.gateway.metric("tenon_gateway_revision_heard"), house.gateway.metric("tenon_gateway_revision"));
-    assert_eq!(house.chat(support::BODY).status, 200);
-    let revision = house.control.put_routing(table(vec![endpoint("e1", &house.upstream.url())], vec![model("m", "e1")]));
-    house.gateway.wait_revision(revision);
-    wait_for("it is gone", || house.gateway.metric("tenon_gateway_endpoints_unusable") == 0.0);
+    let stack = Stack::new();
+    let (good, bad) = (endpoint("e1", &stack.upstream.url()), endpoint("e2", "ftp://nowhere"));
+    let revision = stack.control.put_routing(table(vec![good, bad], vec![model("m", "e1")]));
+    stack.gateway.wait_revision(revision);
+    assert_eq!(stack.gateway.metric("tenon_gateway_snapshot_rejected_total{reason=\"endpoint\"}"), 1.0);
+    assert_eq!(stack.gateway.metric("tenon_gateway_endpoints_unusable"), 1.0);
+    assert_eq!(stack.gateway.metric("tenon_gateway_revision_heard"), stack.gateway.metric("tenon_gateway_revision"));
+    assert_eq!(stack.chat(support::BODY).status, 200);
+    let revision = stack.control.put_routing(table(vec![endpoint("e1", &stack.upstream.url())], vec![model("m", "e1")]));
+    stack.gateway.wait_revision(revision);
+    wait_for("it is gone", || stack.gateway.metric("tenon_gateway_endpoints_unusable") == 0.0);
 }

@@ -1,4 +1,4 @@
-//! Whose tokens are believed, compiled from what the control plane told.
+//! A trusted issuer of tokens, compiled from the control plane's record.
 
 use crate::json::Value;
 use crate::key::{Algorithm, Key};
@@ -11,11 +11,11 @@ pub enum IssuerRejected {
     Audience,
     #[error("its algorithm is not known")]
     Algorithm,
-    #[error("its keys are no JWK set")]
+    #[error("its keys are not a JWK set")]
     Keys,
 }
 
-/// An identity provider: its name, its one algorithm, its keys, and what its tokens must say.
+/// An identity provider: its name, its one algorithm, its keys, and the claims its tokens must have.
 #[derive(Debug)]
 pub struct Issuer {
     pub(crate) name: String,
@@ -27,7 +27,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Keys of the set that cannot be used (of another kind, too weak) are left out; an issuer may be left with none.
+    /// Keys of the set that cannot be used (of another type, too weak) are skipped; an issuer may end up with none.
     ///
     /// # Errors
     /// When no token could ever be checked against it.
@@ -69,10 +69,10 @@ impl Issuer {
         self.keys.len()
     }
 
-    /// The key a token means: the one with its `kid`, or the only one where it names none. Two with one name are none.
+    /// The key for a token: the one with its `kid`, or the only key where the token has none. If two match, none is used.
     pub(crate) fn key(&self, kid: Option<&str>) -> Option<&Key> {
-        let mut meant = self.keys.iter().filter(|key| kid.is_none() || key.kid.as_deref() == kid);
-        let first = meant.next()?;
-        meant.next().is_none().then_some(first)
+        let mut matching = self.keys.iter().filter(|key| kid.is_none() || key.kid.as_deref() == kid);
+        let first = matching.next()?;
+        matching.next().is_none().then_some(first)
     }
 }

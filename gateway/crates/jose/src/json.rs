@@ -1,9 +1,9 @@
-//! JSON in which a name stands once in an object, at any depth: two parsers that choose differently would read two different tokens.
+//! JSON in which each name of an object is unique, at any depth. Otherwise two parsers could read two different tokens.
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// Deeper than any claim of use.
+/// Deeper than any useful claim.
 const DEPTH_MAX: usize = 16;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// A value that may be nested this much deeper.
+/// A value that may have this many more levels of nesting.
 #[derive(Clone, Copy)]
 struct Nested(usize);
 
@@ -129,9 +129,9 @@ impl<'de> Visitor<'de> for Nested {
         let inside = self.inside()?;
         let mut object: Vec<(String, Value)> = Vec::new();
         while let Some(name) = members.next_key::<String>()? {
-            // Members are few: a token has at most some hundred in its 8 KiB.
+            // Members are few: a token of 8 KiB has at most a few hundred.
             if object.iter().any(|(known, _)| *known == name) {
-                return Err(A::Error::custom("a name stands twice"));
+                return Err(A::Error::custom("a name appears twice"));
             }
             object.push((name, members.next_value_seed(inside)?));
         }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused() {
+    fn invalid_json_is_refused() {
         for text in ["", "{", "{} {}", "{}x", "\u{feff}{}", "NaN", "1e999", r#""\ud800""#, "\"\n\"", "{'a':1}", "[1,]", "01"] {
             assert!(Value::parse(text.as_bytes()).is_err(), "{text:?}");
         }

@@ -7,7 +7,7 @@ use ring::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 
-/// RFC 7518 and RFC 9864. No MAC (an issuer's verifier could then forge), no `none`, no curve that `ring` lacks.
+/// RFC 7518 and RFC 9864. No MAC (anyone who can verify could also forge), no `none`, no curve that `ring` lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     Rs256,
@@ -20,7 +20,7 @@ pub enum Algorithm {
     Es384,
     /// Named `EdDSA` (RFC 8037); only with Ed25519.
     EdDsa,
-    /// The same, by its newer name. A token names the one that its issuer is set to.
+    /// The same, by its newer name. A token must use the name that its issuer is configured with.
     Ed25519,
 }
 
@@ -42,7 +42,7 @@ impl Algorithm {
         })
     }
 
-    fn key_form(self) -> (&'static str, Option<&'static str>) {
+    fn key_type(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Es256 => ("EC", Some("P-256")),
             Self::Es384 => ("EC", Some("P-384")),
@@ -71,13 +71,13 @@ enum Material {
 }
 
 impl Key {
-    /// `None` for a key of another kind or use, or one that is too weak: it is as if it were not in the set.
+    /// `None` for a key of another type or use, or one that is too weak: it is treated as absent from the set.
     pub fn parse(jwk: &Value, algorithm: Algorithm, name: &str) -> Option<Self> {
         let text = |member: &str| jwk.get(member).and_then(Value::text);
-        let (kind, curve) = algorithm.key_form();
-        let told = |member: &str, wanted: &str| jwk.get(member).is_none_or(|value| value.text() == Some(wanted));
+        let (key_type, curve) = algorithm.key_type();
+        let allows = |member: &str, expected: &str| jwk.get(member).is_none_or(|value| value.text() == Some(expected));
         let verifies = jwk.get("key_ops").is_none_or(|ops| ops.list().is_some_and(|ops| ops.iter().any(|op| op.text() == Some("verify"))));
-        if text("kty") != Some(kind) || text("crv") != curve || !told("use", "sig") || !told("alg", name) || !verifies {
+        if text("kty") != Some(key_type) || text("crv") != curve || !allows("use", "sig") || !allows("alg", name) || !verifies {
             return None;
         }
         let kid = match jwk.get("kid") {
@@ -85,7 +85,7 @@ impl Key {
             Some(kid) => Some(kid.text()?.to_owned()),
         };
         let bytes = |member: &str| text(member).and_then(|value| base64url::decode(value.as_bytes()));
-        let material = match kind {
+        let material = match key_type {
             "RSA" => rsa(bytes("n")?, bytes("e")?)?,
             "EC" => point(curve, &bytes("x")?, &bytes("y")?)?,
             _ => Material::Point(bytes("x").filter(|x| x.len() == 32)?),
@@ -132,7 +132,7 @@ fn rsa(n: Vec<u8>, e: Vec<u8>) -> Option<Material> {
     (sound && fits).then_some(Material::Rsa { n, e })
 }
 
-/// Whether it lies on the curve is checked by `ring` with each signature.
+/// `ring` checks with each signature that the point is on the curve.
 fn point(curve: Option<&str>, x: &[u8], y: &[u8]) -> Option<Material> {
     let size = if curve == Some("P-256") { 32 } else { 48 };
     (x.len() == size && y.len() == size).then(|| Material::Point([&[4], x, y].concat()))

@@ -1,15 +1,15 @@
-//! One token, in the order of the checks: size, form, header, key, signature, claims.
+//! Verifies one token, in this order: size, format, header, key, signature, claims.
 
 use crate::base64url;
 use crate::issuer::Issuer;
 use crate::json::Value;
 
-/// Before anything is decoded.
+/// Checked before anything is decoded.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 const SUBJECT_BYTES_MAX: usize = 255;
-/// The end of the year 9999: what lies beyond is no date but a mistake.
+/// The end of the year 9999; a later time is a mistake.
 const SECONDS_MAX: f64 = 253_402_300_799.0;
-/// Members of the header that would choose the key, or change how the rest is read.
+/// Members of the header that would choose the key or change how the rest is read.
 const FORBIDDEN: [&str; 8] = ["jwk", "jku", "x5u", "x5c", "enc", "zip", "cty", "b64"];
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
@@ -17,18 +17,18 @@ const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     TooLarge,
-    /// No compact JWS of strict base64url and strict JSON.
+    /// It is not a compact JWS of strict base64url and strict JSON.
     Malformed,
-    /// `crit`: something must be understood that we do not know.
+    /// `crit`: it requires an extension that we do not support.
     Critical,
-    /// It brings a key, an encryption or another encoding along.
+    /// It embeds a key, or uses encryption or another encoding.
     Embedded,
     Type,
     Algorithm,
-    /// No key of the issuer is meant by it.
+    /// No key of the issuer matches it.
     Key,
     Signature,
-    /// A claim has another type than it must have.
+    /// A claim has the wrong type.
     Claims,
     Issuer,
     Audience,
@@ -61,15 +61,15 @@ impl Refused {
     }
 }
 
-/// What a verified token says.
+/// The claims of a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     pub subject: String,
-    /// `exp` and the issuer's leeway: from here on it is refused.
+    /// `exp` plus the issuer's leeway: from then on it is refused.
     pub expires_unix_ms: i64,
 }
 
-/// A token taken apart. Nothing of it is believed yet.
+/// A parsed token that is not verified yet.
 #[derive(Debug)]
 pub struct Unverified<'a> {
     message: &'a [u8],
@@ -98,13 +98,13 @@ impl<'a> Unverified<'a> {
         Ok(Self { message, header: object(header)?, payload: object(payload)?, signature: bytes(signature)? })
     }
 
-    /// `iss` as it is claimed: to find the issuer whose keys decide.
+    /// The claimed `iss`, to look up the issuer whose keys verify it.
     #[must_use]
     pub fn claimed_issuer(&self) -> Option<&str> {
         self.payload.get("iss").and_then(Value::text)
     }
 
-    /// Whether its `aud`, not yet believed, names one of the issuer's audiences.
+    /// Whether its unverified `aud` names one of the issuer's audiences.
     #[must_use]
     pub fn names_audience_of(&self, issuer: &Issuer) -> bool {
         self.is_for(issuer) == Ok(true)
@@ -132,7 +132,7 @@ impl<'a> Unverified<'a> {
         if FORBIDDEN.iter().any(|name| self.header.get(name).is_some()) {
             return Err(Refused::Embedded);
         }
-        let known = |kind: &Value| kind.text().is_some_and(|kind| TYPES.iter().any(|known| kind.eq_ignore_ascii_case(known)));
+        let known = |typ: &Value| typ.text().is_some_and(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known)));
         if !self.header.get("typ").is_none_or(known) {
             return Err(Refused::Type);
         }
@@ -167,14 +167,14 @@ impl<'a> Unverified<'a> {
     fn instant(&self, name: &str) -> Result<Option<i64>, Refused> {
         match self.payload.get(name) {
             None => Ok(None),
-            #[allow(clippy::cast_possible_truncation)] // within the bounds just looked at
+            #[allow(clippy::cast_possible_truncation)] // within the bounds just checked
             Some(Value::Number(seconds)) if (0.0..=SECONDS_MAX).contains(seconds) => Ok(Some((seconds * 1000.0).floor() as i64)),
             Some(_) => Err(Refused::Claims),
         }
     }
 
     fn is_for(&self, issuer: &Issuer) -> Result<bool, Refused> {
-        let named = |audience: &str| issuer.audiences.iter().any(|wanted| wanted == audience);
+        let named = |audience: &str| issuer.audiences.iter().any(|expected| expected == audience);
         match self.payload.get("aud") {
             None => Ok(false),
             Some(Value::Text(audience)) => Ok(named(audience)),
@@ -186,7 +186,7 @@ impl<'a> Unverified<'a> {
         }
     }
 
-    /// `sub`; where there is none, the client that asked for the token (client credentials).
+    /// `sub`; where it is absent, the client that requested the token (client credentials).
     fn subject(&self) -> Result<String, Refused> {
         let claim = ["sub", "client_id", "azp"].iter().find_map(|name| self.payload.get(name)).ok_or(Refused::Subject)?;
         let subject = claim.text().ok_or(Refused::Claims)?;

@@ -13,16 +13,16 @@ struct Corpus {
 }
 
 fn corpus() -> Corpus {
-    let told: Value = serde_json::from_str(include_str!("../../../../contracts/tokens/corpus.json")).unwrap();
-    let issuers = told["issuers"].as_object().unwrap().iter().map(|(name, told)| (name.clone(), issuer(told))).collect();
-    Corpus { now_unix_ms: told["now_unix_ms"].as_i64().unwrap(), issuers, cases: told["cases"].as_array().unwrap().clone() }
+    let file: Value = serde_json::from_str(include_str!("../../../../contracts/tokens/corpus.json")).unwrap();
+    let issuers = file["issuers"].as_object().unwrap().iter().map(|(name, record)| (name.clone(), issuer(record))).collect();
+    Corpus { now_unix_ms: file["now_unix_ms"].as_i64().unwrap(), issuers, cases: file["cases"].as_array().unwrap().clone() }
 }
 
-fn issuer(told: &Value) -> Issuer {
-    let audiences: Vec<String> = told["audiences"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
-    let number = |name: &str| u32::try_from(told[name].as_u64().unwrap()).unwrap();
-    let (name, algorithm) = (told["issuer"].as_str().unwrap(), told["algorithm"].as_str().unwrap());
-    Issuer::compile(name, &audiences, algorithm, told["jwks"].to_string().as_bytes(), number("leeway_ms"), number("lifetime_max_ms")).unwrap()
+fn issuer(record: &Value) -> Issuer {
+    let audiences: Vec<String> = record["audiences"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
+    let number = |name: &str| u32::try_from(record[name].as_u64().unwrap()).unwrap();
+    let (name, algorithm) = (record["issuer"].as_str().unwrap(), record["algorithm"].as_str().unwrap());
+    Issuer::compile(name, &audiences, algorithm, record["jwks"].to_string().as_bytes(), number("leeway_ms"), number("lifetime_max_ms")).unwrap()
 }
 
 fn token(case: &Value) -> String {
@@ -37,13 +37,13 @@ fn verdict(token: &str, issuer: &Issuer, now_unix_ms: i64) -> &'static str {
 }
 
 #[test]
-fn both_implementations_say_the_same() {
+fn verdicts_equal_those_of_the_corpus() {
     let corpus = corpus();
     let mut wrong = Vec::new();
     for case in &corpus.cases {
-        let said = verdict(&token(case), &corpus.issuers[case["issuer"].as_str().unwrap()], corpus.now_unix_ms);
-        if said != case["verdict"] {
-            wrong.push(format!("{}: {said} instead of {}", case["name"], case["verdict"]));
+        let actual = verdict(&token(case), &corpus.issuers[case["issuer"].as_str().unwrap()], corpus.now_unix_ms);
+        if actual != case["verdict"] {
+            wrong.push(format!("{}: {actual} instead of {}", case["name"], case["verdict"]));
         }
     }
     assert!(wrong.is_empty() && corpus.cases.len() > 200, "{}", wrong.join("\n"));
@@ -85,7 +85,7 @@ fn what_verification_costs() {
 }
 
 proptest! {
-    /// Whatever byte of a good token is changed, it is no longer good: its text is the proof, all of it.
+    /// A good token with any one character changed is refused.
     #[test]
     fn no_changed_character_is_accepted(which in 0_usize..10, at in 0_usize..700, character in "[A-Za-z0-9_.=-]") {
         let corpus = corpus();

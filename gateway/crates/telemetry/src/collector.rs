@@ -1,4 +1,4 @@
-//! The collector's end: one POST a batch, on a connection of its own (batches are seconds apart).
+//! The client of the collector: one POST for each batch, on its own connection (batches are seconds apart).
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
@@ -27,11 +27,11 @@ pub(crate) enum SendError {
     Connect(#[from] io::Error),
     #[error("{0}")]
     Http(#[from] hyper::Error),
-    #[error("it answered {0}")]
+    #[error("the collector answered {0}")]
     Refused(StatusCode),
 }
 
-/// Whom its certificate is judged by, asked at each connection.
+/// Gives the TLS configuration that checks the collector's certificate. Called for each connection.
 pub type Trust = dyn Fn() -> Arc<ClientConfig> + Send + Sync;
 
 pub(crate) struct Collector {
@@ -90,14 +90,14 @@ impl Collector {
     }
 }
 
-/// Without the brackets of an IPv6 address: neither the resolver nor TLS wants them.
+/// Without the brackets of an IPv6 address: neither the resolver nor TLS accepts them.
 fn host_of(authority: &Authority) -> String {
     authority.host().trim_start_matches('[').trim_end_matches(']').to_owned()
 }
 
 async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Full<Bytes>>) -> Result<StatusCode, hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // The answer's head is all that is read; the connection ends with its sender.
+    // Only the answer's head is read; the connection ends with its sender.
     let answer = async move { sender.send_request(request).await.map(|response| response.status()) };
     let (answer, _) = tokio::join!(answer, connection);
     answer

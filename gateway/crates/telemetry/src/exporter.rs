@@ -1,4 +1,4 @@
-//! The queue, and the thread that empties it.
+//! The queue of spans and the thread that sends them.
 
 use crate::collector::{Collector, EndpointError, Trust};
 use crate::span::{Span, request};
@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 
 const QUEUE_SPANS_MAX: usize = 4096;
 const BATCH_SPANS_MAX: usize = 512;
-const FLUSH_EVERY: Duration = Duration::from_secs(2);
-/// The thread looks; it is not woken, because a wake is a system call of the reactor's.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
+/// The thread polls; waking it would cost the reactor a system call.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub struct Counts {
     pub dropped_send_failed: AtomicU64,
 }
 
-/// Where reactors leave spans.
+/// The reactors' end of the queue.
 #[derive(Clone, Debug)]
 pub struct Spans {
     queue: mpsc::Sender<Span>,
@@ -43,7 +43,7 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Whether a call that nobody decided about is sampled. `random` is uniform.
+    /// Whether to sample a call for which the caller's `traceparent` does not decide. `random` is uniform.
     #[must_use]
     pub fn samples(&self, random: u64) -> bool {
         u128::from(random) < self.threshold
@@ -71,7 +71,7 @@ pub struct Exporter {
 
 impl Exporter {
     /// # Errors
-    /// When the address cannot be used or no thread can be made. An absent collector is no error.
+    /// When the address is invalid or the thread cannot be started. An absent collector is not an error.
     pub fn start(endpoint: &str, sample_ratio: f64, tls: Box<Trust>) -> Result<Self, StartError> {
         let collector = Collector::new(endpoint, tls)?;
         let (sender, queue) = mpsc::channel(QUEUE_SPANS_MAX);
@@ -84,24 +84,24 @@ impl Exporter {
         Ok(Self { spans: Spans { queue: sender, counts, threshold: threshold(sample_ratio) }, stop, thread })
     }
 
-    /// Sends what is queued, for at most `patience`, and ends the thread.
-    pub fn stop(self, patience: Duration) {
-        self.stop.send_replace(Some(patience));
+    /// Sends the queued spans, for at most `grace_period`, and ends the thread.
+    pub fn stop(self, grace_period: Duration) {
+        self.stop.send_replace(Some(grace_period));
         if self.thread.join().is_err() {
-            tracing::error!("the telemetry thread ended badly");
+            tracing::error!("the telemetry thread panicked");
         }
     }
 }
 
 async fn until_stopped(mut sending: Sending, stopped: watch::Receiver<Option<Duration>>) {
     let mut stop = stopped.clone();
-    let out_of_patience = async move {
-        let patience = stop.wait_for(Option::is_some).await.ok().and_then(|told| *told);
-        tokio::time::sleep(patience.unwrap_or_default()).await;
+    let grace_period_over = async move {
+        let grace_period = stop.wait_for(Option::is_some).await.ok().and_then(|period| *period);
+        tokio::time::sleep(grace_period.unwrap_or_default()).await;
     };
     tokio::select! {
-        () = sending.send_for_ever(stopped) => {}
-        () = out_of_patience => tracing::warn!("spans are lost: the collector did not take them in time"),
+        () = sending.run(stopped) => {}
+        () = grace_period_over => tracing::warn!("spans were lost because the collector did not accept them in time"),
     }
 }
 
@@ -113,11 +113,11 @@ struct Sending {
 }
 
 impl Sending {
-    async fn send_for_ever(&mut self, mut stopped: watch::Receiver<Option<Duration>>) {
+    async fn run(&mut self, mut stopped: watch::Receiver<Option<Duration>>) {
         let mut flushed = Instant::now();
         loop {
-            let stopping = tokio::time::timeout(LOOK_EVERY, stopped.wait_for(Option::is_some)).await.is_ok();
-            if stopping || self.queue.len() >= BATCH_SPANS_MAX || flushed.elapsed() >= FLUSH_EVERY {
+            let stopping = tokio::time::timeout(POLL_INTERVAL, stopped.wait_for(Option::is_some)).await.is_ok();
+            if stopping || self.queue.len() >= BATCH_SPANS_MAX || flushed.elapsed() >= FLUSH_INTERVAL {
                 self.flush().await;
                 flushed = Instant::now();
             }
@@ -127,7 +127,7 @@ impl Sending {
         }
     }
 
-    /// All that is queued, in batches. A batch that fails is not tried again: spans are an aid, not a record.
+    /// Sends all queued spans, in batches. A failed batch is not retried: spans are diagnostics, not records.
     async fn flush(&mut self) {
         loop {
             let batch: Vec<Span> = std::iter::from_fn(|| self.queue.try_recv().ok()).take(BATCH_SPANS_MAX).collect();
@@ -143,7 +143,7 @@ impl Sending {
         }
     }
 
-    /// Says once that the collector is away, and once that it is back.
+    /// Counts a batch, and logs once when the collector goes away and once when it is back.
     fn count(&mut self, spans: u64, sent: Result<(), String>) {
         let was_failing = std::mem::replace(&mut self.failing, sent.is_err());
         match sent {

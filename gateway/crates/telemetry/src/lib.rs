@@ -1,15 +1,16 @@
-//! Spans of sampled calls, sent to an OpenTelemetry collector (OTLP over HTTP, protobuf) from a thread of their own.
+//! Sends spans of sampled calls to an OpenTelemetry collector (OTLP over HTTP, protobuf), from a thread of its own.
 //!
-//! Owns: what a span says and how its attributes are called, the bounded queue, the sending.
-//! Promises: a reactor only moves a span into the queue, it never waits and wakes nobody; what finds the queue full or the collector away is
-//! dropped and counted, never kept at the cost of calls; a span holds ids, numbers and configured names, never keys, bodies or callers' text.
-//! Needs: nothing of the other crates.
+//! Owns: the content of a span and the names of its attributes, the bounded queue, the sending.
+//! Promises: a reactor only moves a span into the queue; it never waits and makes no system call. A span is
+//! dropped and counted when the queue is full or the collector is away. It holds ids, numbers and configured names, never keys, bodies or
+//! callers' text.
+//! Needs: none of our crates.
 
-mod collector;
-mod exporter;
 pub mod names;
 pub mod otlp;
 mod span;
+mod collector;
+mod exporter;
 
 pub use collector::{EndpointError, Trust};
 pub use exporter::{Counts, Exporter, Spans, StartError};

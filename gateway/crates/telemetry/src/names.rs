@@ -1,4 +1,4 @@
-//! Every name a span uses: OpenTelemetry's where it has one (semantic conventions for GenAI and HTTP), ours with `tenon.` in front.
+//! Names used in spans: OpenTelemetry's where it has one (semantic conventions for GenAI and HTTP), otherwise ours with the prefix `tenon.`.
 
 pub const SERVICE_NAME: &str = "service.name";
 pub const SERVICE_VERSION: &str = "service.version";
@@ -26,5 +26,5 @@ pub const REALTIME: &str = "realtime";
 pub const INFER: &str = "infer";
 pub const COUNT_TOKENS: &str = "count_tokens";
 
-/// Value of [`PROVIDER`]: the dialect that is spoken, whoever runs the engine.
+/// Value of [`PROVIDER`]: the API dialect, whoever runs the engine.
 pub const OPENAI: &str = "openai";

@@ -1,4 +1,4 @@
-//! What is told of one call. The type holds ids, numbers, our own fixed words and a model's configured name: there is no place for more.
+//! The span of one call. The type has room only for ids, numbers, our own fixed words and a model's configured name.
 
 use crate::names;
 use crate::otlp::{self, KeyValue, SpanKind, StatusCode};
@@ -13,15 +13,15 @@ pub struct Span {
     pub started_unix_us: i64,
     pub took: Duration,
     pub operation: &'static str,
-    /// As configured, never as asked for: `None` when no such model was found.
+    /// As configured, never as requested: `None` when there is no such model.
     pub model: Option<Box<str>>,
     pub request_id: Box<str>,
     pub outcome: &'static str,
-    /// What the caller got. Zero = nothing: it had left.
+    /// The status that the caller got. Zero = none, because it had left.
     pub http_status: u16,
     /// Input and output, when known.
     pub tokens: Option<(u64, u64)>,
-    /// Our code of what went wrong.
+    /// Our error code.
     pub error: Option<&'static str>,
 }
 
@@ -34,7 +34,7 @@ impl Span {
             span_id: self.span_id.to_vec(),
             parent_span_id: self.parent_id.map(|id| id.to_vec()).unwrap_or_default(),
             name: self.model.as_ref().map_or_else(|| self.operation.to_owned(), |model| format!("{} {model}", self.operation)),
-            // One span for both sides of the gateway. As a server's it counts in the request rates collectors compute.
+            // One span covers both sides of the gateway. As a server span it counts in the request rates that collectors compute.
             kind: SpanKind::Server as i32,
             start_time_unix_nano: start,
             end_time_unix_nano: start.saturating_add(u64::try_from(self.took.as_nanos()).unwrap_or(u64::MAX)),
@@ -60,7 +60,7 @@ impl Span {
     }
 }
 
-/// A batch as it goes over the wire.
+/// The message for a batch of spans.
 pub(crate) fn request(spans: &[Span]) -> otlp::ExportTraceServiceRequest {
     let version = env!("CARGO_PKG_VERSION");
     let attributes = vec![KeyValue::text(names::SERVICE_NAME, names::SERVICE), KeyValue::text(names::SERVICE_VERSION, version)];

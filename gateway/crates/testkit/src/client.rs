@@ -1,4 +1,4 @@
-//! A plain HTTP client: one request a connection, everything visible.
+//! A plain HTTP client that shows every detail of an answer.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The body ended as its head said it would.
+    /// The body ended as its head announced.
     pub complete: bool,
 }
 
@@ -63,7 +63,7 @@ impl Client {
         Self::send(to, (raw + "\r\n" + body).as_bytes())
     }
 
-    /// Until something of the answer is here; it stays to be read.
+    /// Waits until the answer begins, without reading it.
     pub fn wait_begins(&mut self) {
         let _ = self.reader.fill_buf();
     }
@@ -102,7 +102,7 @@ impl Client {
         Ok((size > 0).then_some(chunk))
     }
 
-    /// What comes until these bytes have come, or the connection ends.
+    /// Reads until these bytes or the end of the connection.
     pub fn rest_until(&mut self, last: &[u8]) -> Vec<u8> {
         let mut rest = Vec::new();
         while !rest.ends_with(last) {
@@ -121,7 +121,7 @@ impl Client {
         answer
     }
 
-    /// Whatever comes until the connection ends.
+    /// Reads until the connection ends.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = self.reader.read_to_end(&mut rest);

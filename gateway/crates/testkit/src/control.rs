@@ -1,7 +1,7 @@
-//! A control plane in memory: the port's second implementation.
+//! A control plane in memory: the second implementation of the contract.
 
-use crate::leasing::{KeptLease, Leasing};
-use crate::light::{Light, Stored};
+use crate::leases::{LeaseRecord, Leases};
+use crate::record_ids::{RecordIdsOnly, Stored};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -34,9 +34,9 @@ struct State {
     usage: HashMap<Vec<u8>, UsageRecord>,
     duplicates: u64,
     acknowledge: bool,
-    resolve_delay: Duration,
+    resolves_held: bool,
     resolves: u64,
-    leasing: Leasing,
+    leasing: Leases,
     lease_answers_held: bool,
 }
 
@@ -47,8 +47,8 @@ pub struct Control {
     state: Arc<Mutex<State>>,
     pub address: SocketAddr,
     stop: Arc<Mutex<Option<Running>>>,
-    /// For load: records are kept by their ids alone.
-    light: Option<Stored>,
+    /// For load tests: only the ids of usage records are kept.
+    record_ids: Option<Stored>,
 }
 
 impl Control {
@@ -60,14 +60,14 @@ impl Control {
         Self::begin(address, None)
     }
 
-    /// For load, where whole records would cost more than the gateway: only [`Self::usage_count`] knows of usage then.
-    pub fn start_light_at(address: SocketAddr) -> Self {
+    /// For load tests, where whole records would cost more than the gateway. Only [`Self::usage_count`] reports usage then.
+    pub fn start_counting_ids_at(address: SocketAddr) -> Self {
         Self::begin(address, Some(Stored::default()))
     }
 
-    fn begin(address: SocketAddr, light: Option<Stored>) -> Self {
+    fn begin(address: SocketAddr, record_ids: Option<Stored>) -> Self {
         let state = State { revision: 1, acknowledge: true, ..State::default() };
-        let mut control = Self { state: Arc::new(Mutex::new(state)), address, stop: Arc::default(), light };
+        let mut control = Self { state: Arc::new(Mutex::new(state)), address, stop: Arc::default(), record_ids };
         control.resume();
         control
     }
@@ -78,13 +78,13 @@ impl Control {
         listener.set_nonblocking(true).unwrap();
         self.address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let service = Light::new(GatewayControlServer::new(Service(self.state.clone())), self.light.clone());
+        let service = RecordIdsOnly::new(GatewayControlServer::new(Service(self.state.clone())), self.record_ids.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
                 let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
-                // Dropped, not drained: a control plane that dies does not say goodbye.
+                // Dropped, not drained, like a control plane that was killed.
                 tokio::select! { _ = server => {}, _ = stopped => {} }
             });
         });
@@ -99,7 +99,7 @@ impl Control {
         self.state.lock().unwrap().subscribers.clear();
     }
 
-    /// Sends a change as the next revision and gives that.
+    /// Sends a change as the next revision and returns the revision.
     fn change(&self, change: impl FnOnce(&mut State, u64) -> Change) -> u64 {
         let mut state = self.state.lock().unwrap();
         state.revision += 1;
@@ -148,14 +148,15 @@ impl Control {
         })
     }
 
-    /// A key that only `ResolveKey` tells of, with the answer as given.
+    /// A key that only `ResolveKey` knows, with this answer.
     pub fn hide_key(&self, record: KeyRecord, read_at: u64) {
         let answer = ResolveKeyResponse { found: true, revision: read_at, key: Some(record.clone()) };
         self.state.lock().unwrap().hidden.insert(record.key_id, answer);
     }
 
-    pub fn delay_resolves(&self, delay: Duration) {
-        self.state.lock().unwrap().resolve_delay = delay;
+    /// While held, key lookups are counted but not answered.
+    pub fn hold_resolves(&self, held: bool) {
+        self.state.lock().unwrap().resolves_held = held;
     }
 
     pub fn acknowledge(&self, acknowledge: bool) {
@@ -174,28 +175,28 @@ impl Control {
         self.state.lock().unwrap().usage.values().cloned().collect()
     }
 
-    /// What may be spent of a budget; it is named in the governance of its tenant.
+    /// The amount of a budget that the tenant's governance names.
     pub fn set_budget(&self, budget_id: &str, amount_nano: i64) {
         self.state.lock().unwrap().leasing.set_budget(budget_id, amount_nano);
     }
 
-    /// Who speaks of leases is heard, and answered when this is over.
+    /// While held, lease requests are received but not answered.
     pub fn hold_lease_answers(&self, held: bool) {
         self.state.lock().unwrap().lease_answers_held = held;
     }
 
-    pub fn leases(&self) -> Vec<(String, KeptLease)> {
+    pub fn leases(&self) -> Vec<(String, LeaseRecord)> {
         self.state.lock().unwrap().leasing.leases()
     }
 
-    /// What counts against the budget now: open leases whole, closed ones at what they spent.
+    /// The amount that counts against the budget now: open leases whole, closed ones at their spending.
     pub fn counted_nano(&self, budget_id: &str) -> i64 {
         self.state.lock().unwrap().leasing.counted_nano(budget_id)
     }
 
     pub fn usage_count(&self) -> usize {
-        let light = self.light.as_ref().map_or(0, |stored| stored.lock().unwrap().len());
-        self.state.lock().unwrap().usage.len() + light
+        let record_ids = self.record_ids.as_ref().map_or(0, |stored| stored.lock().unwrap().len());
+        self.state.lock().unwrap().usage.len() + record_ids
     }
 
     pub fn usage_of(&self, request_id: &str) -> Option<UsageRecord> {
@@ -210,9 +211,9 @@ impl Control {
 struct Service(Arc<Mutex<State>>);
 
 fn check(metadata: &tonic::metadata::MetadataMap) -> Result<(), Status> {
-    let told = metadata.get("authorization").and_then(|value| value.to_str().ok());
+    let authorization = metadata.get("authorization").and_then(|value| value.to_str().ok());
     let id = metadata.get("tenon-gateway-id").is_some();
-    if told == Some(&format!("Bearer {TOKEN}")) && id { Ok(()) } else { Err(Status::unauthenticated("unknown gateway")) }
+    if authorization == Some(&format!("Bearer {TOKEN}")) && id { Ok(()) } else { Err(Status::unauthenticated("unknown gateway")) }
 }
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -256,16 +257,18 @@ impl GatewayControl for Service {
     async fn resolve_key(&self, request: Request<ResolveKeyRequest>) -> Result<Response<ResolveKeyResponse>, Status> {
         check(request.metadata())?;
         let id = request.into_inner().key_id;
-        let (answer, delay) = {
+        let answer = {
             let mut state = self.0.lock().unwrap();
             state.resolves += 1;
             let known = state.keys.get(&id).cloned();
             let revision = state.revision;
             let known = known.map(|key| ResolveKeyResponse { found: true, key: Some(key), revision });
             let answer = state.hidden.get(&id).cloned().or(known);
-            (answer.unwrap_or(ResolveKeyResponse { found: false, key: None, revision }), state.resolve_delay)
+            answer.unwrap_or(ResolveKeyResponse { found: false, key: None, revision })
         };
-        tokio::time::sleep(delay).await;
+        while self.0.lock().unwrap().resolves_held {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Ok(Response::new(answer))
     }
 

@@ -3,14 +3,15 @@
 use crate::client::{Client, get};
 use crate::control::{Control, TOKEN};
 use crate::keys::SEALING_KEY;
-use crate::wait_for;
-use std::net::{SocketAddr, TcpListener};
+use crate::ports::reserved_address;
+use crate::wait::wait_for;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 pub const GATEWAY_ID: &str = "gw-test";
 
-/// What a start needs; the data directory outlives the process, so that another start finds it.
+/// The environment of a gateway. The data directory outlives the process, so that the next start finds it.
 pub struct Setup {
     pub binary: PathBuf,
     pub data: tempfile::TempDir,
@@ -26,17 +27,13 @@ pub struct Gateway {
     pub admin: SocketAddr,
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 impl Setup {
     pub fn new(binary: &str, control: &Control) -> Self {
         let data = tempfile::tempdir().unwrap();
         std::fs::write(data.path().join("token"), TOKEN).unwrap();
         std::fs::write(data.path().join("sealing"), SEALING_KEY).unwrap();
         let environment = vec![("TENON_GATEWAY_WAL_SEGMENT_BYTES", (1 << 20).to_string()), ("TENON_GATEWAY_THREADS", "2".into())];
-        Self { binary: binary.into(), data, address: free_address(), admin: free_address(), control: control.address, environment }
+        Self { binary: binary.into(), data, address: reserved_address(), admin: reserved_address(), control: control.address, environment }
     }
 
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -70,7 +67,7 @@ impl Setup {
         std::fs::OpenOptions::new().create(true).append(true).open(self.data.path().join("log")).unwrap().into()
     }
 
-    /// The lines it logged so far, of all its starts.
+    /// The log lines of all its starts so far.
     pub fn log(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.data.path().join("log")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
@@ -80,13 +77,13 @@ impl Setup {
     pub fn spawn(&self) -> Gateway {
         let mut gateway = Gateway { child: self.command().spawn().unwrap(), address: self.address, admin: self.admin };
         wait_for("the gateway listens", || {
-            assert!(gateway.child.try_wait().unwrap().is_none(), "the gateway ended at once");
+            assert!(gateway.child.try_wait().unwrap().is_none(), "the gateway ended immediately");
             std::net::TcpStream::connect(gateway.admin).is_ok() && std::net::TcpStream::connect(gateway.address).is_ok()
         });
         gateway
     }
 
-    /// Starts it and waits until it has heard the control plane.
+    /// Starts it and waits until it has synchronised with the control plane.
     pub fn start(&self) -> Gateway {
         let gateway = self.spawn();
         wait_for("the gateway is ready", || gateway.readiness() == (200, "ready\n".into()));
@@ -100,14 +97,14 @@ impl Gateway {
         (answer.status, answer.text())
     }
 
-    /// The value of a metric, labels included in the name as they are printed.
+    /// The value of a metric; the name includes the labels as they are printed.
     pub fn metric(&self, name: &str) -> f64 {
         let page = get(self.admin, "/metrics", "").text();
         let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no metric {name} in\n{page}"))
     }
 
-    /// As [`Self::metric`]; `None` when nobody answers: a predecessor that goes may take a connection of its admin listener with it.
+    /// As [`Self::metric`]; `None` when there is no answer: a predecessor that ends may close a connection of its admin listener.
     pub fn try_metric(&self, name: &str) -> Option<f64> {
         let mut client = Client::connect(self.admin).ok()?;
         client.write(b"GET /metrics HTTP/1.1\r\nhost: gateway\r\n\r\n").ok()?;
@@ -118,7 +115,7 @@ impl Gateway {
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    /// Until it serves this revision.
+    /// Waits until it serves this revision.
     pub fn wait_revision(&self, revision: u64) {
         wait_for("the revision arrives", || self.metric("tenon_gateway_revision") >= revision as f64);
     }

@@ -1,4 +1,4 @@
-//! gRPC in bytes: an endpoint that answers each message as a script says, and a caller.
+//! gRPC in bytes: an endpoint that answers each message from a script, and a caller.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
@@ -15,9 +15,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 type Piece = Result<Frame<Bytes>, Infallible>;
 
-/// What the gateway sent, up to one message.
+/// A request that the gateway sent, with one of its messages.
 #[derive(Clone, Debug)]
-pub struct GrpcAsked {
+pub struct GrpcRequest {
     pub path: String,
     pub headers: HeaderMap,
     pub message: Bytes,
@@ -25,34 +25,34 @@ pub struct GrpcAsked {
 
 #[derive(Clone, Debug)]
 pub enum GrpcStep {
-    Say(Vec<u8>),
+    Send(Vec<u8>),
     /// The end: a status.
     End(u8),
     /// The stream breaks off.
     Cut,
-    /// Nothing more, for ever.
+    /// Nothing more, indefinitely.
     Stall,
 }
 
-pub type GrpcAnswer = Vec<GrpcStep>;
-type Script = dyn Fn(&GrpcAsked) -> GrpcAnswer + Send + Sync;
+pub type GrpcScript = Vec<GrpcStep>;
+type Script = dyn Fn(&GrpcRequest) -> GrpcScript + Send + Sync;
 
 #[derive(Clone)]
 pub struct GrpcUpstream {
     pub address: SocketAddr,
-    pub asked: Arc<Mutex<Vec<GrpcAsked>>>,
+    pub requests: Arc<Mutex<Vec<GrpcRequest>>>,
     /// Calls that ended before their answer did.
     pub cancelled: Arc<AtomicUsize>,
     script: Arc<Script>,
 }
 
 impl GrpcUpstream {
-    /// `script` says what follows each message; a stream that the caller has ended ends well.
-    pub fn start(script: impl Fn(&GrpcAsked) -> GrpcAnswer + Send + Sync + 'static) -> Self {
+    /// `script` gives the steps after each message. A stream that the caller ends is completed.
+    pub fn start(script: impl Fn(&GrpcRequest) -> GrpcScript + Send + Sync + 'static) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let upstream = Self { address, asked: Arc::default(), cancelled: Arc::default(), script: Arc::new(script) };
+        let upstream = Self { address, requests: Arc::default(), cancelled: Arc::default(), script: Arc::new(script) };
         let serving = upstream.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -86,24 +86,24 @@ impl GrpcUpstream {
         tokio::spawn(async move {
             let running = Running(serving.cancelled.clone());
             let path = parts.uri.path().to_owned();
-            let whole = serving.converse(path, parts.headers, body, &sender).await;
-            if whole { running.well() } else { sender.closed().await }
+            let complete = serving.serve_connection(path, parts.headers, body, &sender).await;
+            if complete { running.completed() } else { sender.closed().await }
         });
         let mut response = Response::new(StreamBody::new(UnboundedReceiverStream::new(receiver)));
         response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
         response
     }
 
-    /// True when the answer has its end.
-    async fn converse(&self, path: String, headers: HeaderMap, mut body: Incoming, sender: &mpsc::UnboundedSender<Piece>) -> bool {
+    /// True when the answer was completed.
+    async fn serve_connection(&self, path: String, headers: HeaderMap, mut body: Incoming, sender: &mpsc::UnboundedSender<Piece>) -> bool {
         let mut held = BytesMut::new();
         loop {
             while let Some(message) = next_message(&mut held) {
-                let asked = GrpcAsked { path: path.clone(), headers: headers.clone(), message };
-                self.asked.lock().unwrap().push(asked.clone());
-                for step in (self.script)(&asked) {
+                let request = GrpcRequest { path: path.clone(), headers: headers.clone(), message };
+                self.requests.lock().unwrap().push(request.clone());
+                for step in (self.script)(&request) {
                     match step {
-                        GrpcStep::Say(message) => drop(sender.send(Ok(Frame::data(frame(&message))))),
+                        GrpcStep::Send(message) => drop(sender.send(Ok(Frame::data(frame(&message))))),
                         GrpcStep::End(status) => return sender.send(Ok(Frame::trailers(status_trailers(status)))).is_ok(),
                         GrpcStep::Cut => return true, // the body ends without a status
                         GrpcStep::Stall => return false,
@@ -122,7 +122,7 @@ impl GrpcUpstream {
 struct Running(Arc<AtomicUsize>);
 
 impl Running {
-    fn well(self) {
+    fn completed(self) {
         std::mem::forget(self);
     }
 }
@@ -150,15 +150,15 @@ fn next_message(held: &mut BytesMut) -> Option<Bytes> {
     Some(held.split_to(length).freeze())
 }
 
-/// What a caller saw.
+/// The answer as a caller received it.
 #[derive(Debug, Default)]
-pub struct GrpcSeen {
+pub struct GrpcAnswer {
     pub headers: HeaderMap,
     pub messages: Vec<Bytes>,
     pub trailers: HeaderMap,
 }
 
-impl GrpcSeen {
+impl GrpcAnswer {
     fn end(&self, name: &str) -> &str {
         let value = self.trailers.get(name).or_else(|| self.headers.get(name));
         value.and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -194,7 +194,7 @@ impl GrpcCaller {
         Self::try_connect(address).unwrap()
     }
 
-    /// Fails when nobody listens, or who listens goes.
+    /// Fails when no process listens, or the listener goes away.
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sender = runtime.block_on(async {
@@ -209,7 +209,19 @@ impl GrpcCaller {
     }
 
     /// Calls a method of the service with these messages and reads to the end, or until `leave_after` messages have come.
-    pub fn call(&mut self, method: &str, headers: &[(&str, &str)], messages: &[Vec<u8>], leave_after: Option<usize>) -> GrpcSeen {
+    pub fn call(&mut self, method: &str, headers: &[(&str, &str)], messages: &[Vec<u8>], leave_after: Option<usize>) -> GrpcAnswer {
+        self.call_observed(method, headers, messages, leave_after, || {})
+    }
+
+    /// As [`Self::call`]; `on_message` is called when a message has come.
+    pub fn call_observed(
+        &mut self,
+        method: &str,
+        headers: &[(&str, &str)],
+        messages: &[Vec<u8>],
+        leave_after: Option<usize>,
+        on_message: impl Fn(),
+    ) -> GrpcAnswer {
         let (sender, receiver) = mpsc::unbounded_channel();
         messages.iter().for_each(|message| drop(sender.send(Ok(Frame::data(frame(message))))));
         let mut request = Request::builder()
@@ -221,39 +233,40 @@ impl GrpcCaller {
             request = request.header(*name, *value);
         }
         let request = request.body(StreamBody::new(UnboundedReceiverStream::new(receiver))).unwrap();
-        // A caller who stays to the end has said all it has to say.
+        // A caller who reads to the end has finished its request.
         let held = leave_after.map(|_| sender);
-        let answered = self.sender.send_request(request);
-        let seen = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), read(answered, leave_after)).await });
+        let response = self.sender.send_request(request);
+        let answer = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), read(response, leave_after, on_message)).await });
         let leaves = held.is_some();
         drop(held);
         if leaves {
-            // Its leaving must be written.
+            // The cancellation must be written to the connection.
             self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
         }
-        seen.expect("an answer in time")
+        answer.expect("an answer in time")
     }
 }
 
-async fn read(answered: impl Future<Output = hyper::Result<Response<Incoming>>>, leave_after: Option<usize>) -> GrpcSeen {
-    let mut seen = GrpcSeen::default();
-    let Ok(response) = answered.await else {
-        return seen;
+async fn read(response: impl Future<Output = hyper::Result<Response<Incoming>>>, leave_after: Option<usize>, on_message: impl Fn()) -> GrpcAnswer {
+    let mut answer = GrpcAnswer::default();
+    let Ok(response) = response.await else {
+        return answer;
     };
     let (parts, mut body) = response.into_parts();
-    seen.headers = parts.headers;
+    answer.headers = parts.headers;
     let mut held = BytesMut::new();
-    while leave_after.is_none_or(|most| seen.messages.len() < most) {
+    while leave_after.is_none_or(|most| answer.messages.len() < most) {
         match body.frame().await {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => held.extend_from_slice(&data),
-                Err(frame) => seen.trailers = frame.into_trailers().unwrap_or_default(),
+                Err(frame) => answer.trailers = frame.into_trailers().unwrap_or_default(),
             },
-            Some(Err(_)) | None => return seen,
+            Some(Err(_)) | None => return answer,
         }
         while let Some(message) = next_message(&mut held) {
-            seen.messages.push(message);
+            answer.messages.push(message);
+            on_message();
         }
     }
-    seen
+    answer
 }

@@ -1,4 +1,4 @@
-//! Keys as the control plane issues them, written a second time.
+//! A second implementation of the control plane's keys.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};

@@ -1,4 +1,4 @@
-//! TLS around what speaks plainly: an authority, a front before an upstream, and a tail behind which a plain caller stands.
+//! TLS around plain peers: an authority, a TLS front for an upstream, and a TLS tail for a caller.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -39,7 +39,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A client that trusts it, and shows `own` when asked.
+    /// A client that trusts it, and presents `own` when asked for a certificate.
     pub fn client(&self, own: Option<&Pair>, protocols: &[&str]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem().as_bytes()).unwrap()).unwrap();
@@ -57,17 +57,17 @@ impl Authority {
     }
 }
 
-/// Ends TLS before a plain upstream.
+/// Terminates TLS in front of a plain upstream.
 pub struct TlsFront {
     pub address: SocketAddr,
     /// The protocol that each handshake agreed on.
     pub agreed: Arc<Mutex<Vec<String>>>,
-    /// Handshakes that came to nothing.
+    /// Handshakes that failed.
     pub failed: Arc<AtomicUsize>,
 }
 
 impl TlsFront {
-    /// It shows `pair` and speaks these protocols and no other.
+    /// Presents `pair` and offers only these protocols.
     pub fn start(to: SocketAddr, pair: &Pair, protocols: &[&str]) -> Self {
         let chain = vec![CertificateDer::from_pem_slice(pair.0.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(pair.1.as_bytes()).unwrap();
@@ -99,7 +99,7 @@ impl TlsFront {
     }
 }
 
-/// Speaks TLS to `localhost` for a plain caller; the address to call.
+/// Connects to `localhost` with TLS for a plain caller. Returns the address to call.
 pub fn tls_tail(to: SocketAddr, config: ClientConfig) -> SocketAddr {
     let connector = TlsConnector::from(Arc::new(config));
     accept(move |mut near| {

@@ -1,20 +1,21 @@
-//! An upstream that does what a script says, byte by byte.
+//! An upstream that follows a script, byte by byte.
 
+use crate::wait::wait_for;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What the gateway sent.
+/// A request that the gateway sent.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ReceivedRequest {
     pub line: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -28,32 +29,32 @@ impl Asked {
 pub enum Step {
     Send(Vec<u8>),
     Wait(Duration),
-    /// Goes on when the test says so.
+    /// Waits until the test sets the flag.
     Until(Arc<AtomicBool>),
-    /// Ends the connection here; without it, the next request on the connection is read.
+    /// Closes the connection; without it, the next request on the connection is read.
     Close,
     /// Reads until the gateway closes, and counts it as a cancel.
     UntilGone,
 }
 
-type Script = dyn Fn(&Asked) -> Vec<Step> + Send + Sync;
+type Script = dyn Fn(&ReceivedRequest) -> Vec<Step> + Send + Sync;
 
 #[derive(Clone)]
 pub struct Upstream {
     pub address: SocketAddr,
-    pub asked: Arc<Mutex<Vec<Asked>>>,
+    pub requests: Arc<Mutex<Vec<ReceivedRequest>>>,
     pub cancelled: Arc<AtomicUsize>,
     pub connections: Arc<AtomicUsize>,
     script: Arc<Mutex<Arc<Script>>>,
 }
 
 impl Upstream {
-    pub fn start(script: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Fn(&ReceivedRequest) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let script: Arc<Script> = Arc::new(script);
         let upstream = Self {
             address: listener.local_addr().unwrap(),
-            asked: Arc::default(),
+            requests: Arc::default(),
             cancelled: Arc::default(),
             connections: Arc::default(),
             script: Arc::new(Mutex::new(script)),
@@ -63,7 +64,7 @@ impl Upstream {
             for stream in listener.incoming().flatten() {
                 serving.connections.fetch_add(1, Ordering::SeqCst);
                 let serving = serving.clone();
-                std::thread::spawn(move || serving.converse(&stream));
+                std::thread::spawn(move || serving.serve_connection(&stream));
             }
         });
         upstream
@@ -73,33 +74,33 @@ impl Upstream {
         format!("http://{}/v1", self.address)
     }
 
-    pub fn say(&self, script: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static) {
+    pub fn respond(&self, script: impl Fn(&ReceivedRequest) -> Vec<Step> + Send + Sync + 'static) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
 
-    pub fn last(&self) -> Asked {
-        self.asked.lock().unwrap().last().cloned().expect("nothing was asked")
+    pub fn last(&self) -> ReceivedRequest {
+        self.requests.lock().unwrap().last().cloned().expect("there was no request")
     }
 
     pub fn count(&self) -> usize {
-        self.asked.lock().unwrap().len()
+        self.requests.lock().unwrap().len()
     }
 
-    fn converse(&self, stream: &TcpStream) {
+    fn serve_connection(&self, stream: &TcpStream) {
         stream.set_nodelay(true).unwrap();
         let mut reader = BufReader::new(stream);
-        while let Some(asked) = read_request(&mut reader) {
-            self.asked.lock().unwrap().push(asked.clone());
+        while let Some(request) = read_request(&mut reader) {
+            self.requests.lock().unwrap().push(request.clone());
             let script = self.script.lock().unwrap().clone();
-            for step in script(&asked) {
+            for step in script(&request) {
                 let going = match step {
                     Step::Send(bytes) => (&*stream).write_all(&bytes).is_ok(),
                     Step::Wait(time) => {
                         std::thread::sleep(time);
                         true
                     }
-                    Step::Until(word) => {
-                        crate::wait_for("the test's word", || word.load(Ordering::SeqCst));
+                    Step::Until(flag) => {
+                        wait_for("the test sets the flag", || flag.load(Ordering::SeqCst));
                         true
                     }
                     Step::Close => {
@@ -121,7 +122,7 @@ impl Upstream {
     }
 }
 
-fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
+fn read_request(reader: &mut impl BufRead) -> Option<ReceivedRequest> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut headers = Vec::new();
@@ -133,11 +134,11 @@ fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
         };
         headers.push((name.to_owned(), value.to_owned()));
     }
-    let mut asked = Asked { line: line.trim_end().to_owned(), headers, body: Vec::new() };
-    let length = asked.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    asked.body.resize(length, 0);
-    reader.read_exact(&mut asked.body).ok()?;
-    Some(asked)
+    let mut request = ReceivedRequest { line: line.trim_end().to_owned(), headers, body: Vec::new() };
+    let length = request.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+    request.body.resize(length, 0);
+    reader.read_exact(&mut request.body).ok()?;
+    Some(request)
 }
 
 pub fn json_answer(status: u16, body: &str) -> Vec<u8> {

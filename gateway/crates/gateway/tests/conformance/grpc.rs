@@ -1,24 +1,24 @@
-//! The doors of the Open Inference Protocol over gRPC, in the same table: how they are called, and what the others' answers are in its words.
-//! What belongs to gRPC alone (messages, streams, deadlines, leaving) is in tests/kserve.rs.
+//! The gRPC routes of the Open Inference Protocol in the same table: how they are called, and the gRPC statuses of the expected answers.
+//! Messages, streams, deadlines and cancellation, which only gRPC has, are tested in tests/kserve.rs.
 
 use crate::rows::Row;
-use crate::world::{Seen, World};
+use crate::stack::{Outcome, Stack};
 use std::time::Duration;
-use tenon_testkit::{GrpcAnswer, GrpcAsked, GrpcCaller, GrpcSeen, GrpcStep};
+use tenon_testkit::{GrpcAnswer, GrpcCaller, GrpcRequest, GrpcScript, GrpcStep};
 
-/// A call that holds its place ends by itself.
+/// A call that occupies a slot ends by itself.
 pub const OCCUPY_MS: u32 = 2_000;
 
-/// Policies that are the same at every door; the others are about bodies, heads and bytes of HTTP/1.
+/// Policies that also apply to gRPC; the others are about HTTP/1 bodies and heads.
 const POLICIES: [&str; 23] = [
-    "all is well",
+    "a good request",
     "no key",
-    "not one of our keys",
+    "not a key of ours",
     "unknown key",
     "right key id, wrong secret",
     "revoked key",
     "expired key",
-    "a token of no issuer we know",
+    "a token of an unknown issuer",
     "key of another network",
     "key bound to a certificate",
     "operation not in the key's scope",
@@ -36,7 +36,7 @@ const POLICIES: [&str; 23] = [
     "endpoint: unreachable",
 ];
 
-/// gRPC's names of the statuses that refusals have.
+/// The gRPC statuses of HTTP statuses.
 const STATUSES: [(&str, u8, &str); 9] = [
     ("200", 0, "OK"),
     ("400", 3, "INVALID_ARGUMENT"),
@@ -49,17 +49,17 @@ const STATUSES: [(&str, u8, &str); 9] = [
     ("503", 14, "UNAVAILABLE"),
 ];
 
-/// What is expected elsewhere, as a gRPC caller is told it.
-pub fn expected(policy: &str, row: &Row, elsewhere: Option<String>) -> Option<String> {
-    let elsewhere = elsewhere.filter(|_| POLICIES.contains(&policy))?;
+/// The outcome expected over HTTP, as a gRPC caller receives it.
+pub fn expected(policy: &str, row: &Row, over_http: Option<String>) -> Option<String> {
+    let over_http = over_http.filter(|_| POLICIES.contains(&policy))?;
     if row.short == "live" {
-        // Whoever can connect may know that it lives.
-        return Some("OK · no record · upstream not asked".into());
+        // Anyone who can connect may know that the gateway is alive.
+        return Some("OK · no record · upstream not called".into());
     }
-    let (told, rest) = elsewhere.split_once(" · ")?;
-    let (status, code) = told.split_once(' ').unwrap_or((told, ""));
+    let (summary, rest) = over_http.split_once(" · ")?;
+    let (status, code) = summary.split_once(' ').unwrap_or((summary, ""));
     let (_, _, name) = STATUSES.iter().find(|(http, ..)| *http == status)?;
-    // A stream is no other status here.
+    // A stream has the same status.
     let code = if *name == "OK" { "" } else { code };
     Some(format!("{} · {rest}", format!("{name} {code}").trim_end()))
 }
@@ -78,45 +78,47 @@ fn answered() -> Vec<u8> {
 }
 
 /// The script of the gRPC upstream.
-pub fn script(asked: &GrpcAsked) -> GrpcAnswer {
-    if asked.message.windows(7).any(|part| part == b"occupy.") {
+pub fn script(request: &GrpcRequest) -> GrpcScript {
+    if request.message.windows(7).any(|part| part == b"occupy.") {
         return vec![GrpcStep::Stall];
     }
-    match asked.path.rsplit('/').next().unwrap_or_default() {
-        "ModelStreamInfer" => vec![GrpcStep::Say(field(2, &answered()))],
-        "ModelInfer" => vec![GrpcStep::Say(answered()), GrpcStep::End(0)],
-        _ => vec![GrpcStep::Say(Vec::new()), GrpcStep::End(0)],
+    match request.path.rsplit('/').next().unwrap_or_default() {
+        "ModelStreamInfer" => vec![GrpcStep::Send(field(2, &answered()))],
+        "ModelInfer" => vec![GrpcStep::Send(answered()), GrpcStep::End(0)],
+        _ => vec![GrpcStep::Send(Vec::new()), GrpcStep::End(0)],
     }
 }
 
 /// Calls the row's method with this key for this fault's model.
-pub fn call(world: &World, row: &Row, key: &str, fault: &str) -> Seen {
+pub fn call(stack: &Stack, row: &Row, key: &str, fault: &str) -> Outcome {
     let bearer = format!("Bearer {key}");
     let headers = [("authorization", bearer.as_str())];
     let headers = if key.is_empty() { &[][..] } else { &headers[..] };
     let method = row.path.rsplit('/').next().unwrap_or_default();
     let message = message(&format!("{fault}.{}", row.protocol_name()));
-    see(&GrpcCaller::connect(world.grpc).call(method, headers, &[message], None))
+    outcome(&GrpcCaller::connect(stack.grpc).call(method, headers, &[message], None))
 }
 
-fn see(seen: &GrpcSeen) -> Seen {
-    let name = seen.status().and_then(|status| STATUSES.iter().find(|(_, number, _)| *number == status));
-    let told = format!("{} {}", name.map_or("ANOTHER STATUS", |(.., name)| name), seen.code());
-    Seen { id: seen.request_id(), told: told.trim_end().to_owned() }
+fn outcome(answer: &GrpcAnswer) -> Outcome {
+    let name = answer.status().and_then(|status| STATUSES.iter().find(|(_, number, _)| *number == status));
+    let summary = format!("{} {}", name.map_or("ANOTHER STATUS", |(.., name)| name), answer.code());
+    Outcome { id: answer.request_id(), summary: summary.trim_end().to_owned() }
 }
 
-/// One call runs while another is tried.
-pub fn beside_a_running_call(world: &World, row: &Row, key: &str) -> Seen {
+/// Makes a call while another one is running.
+pub fn beside_a_running_call(stack: &Stack, row: &Row, key: &str) -> Outcome {
     std::thread::scope(|scope| {
-        let before = world.grpc_upstream.asked.lock().unwrap().len();
-        scope.spawn(|| call(world, row, key, "occupy"));
-        tenon_testkit::wait_for("the upstream is asked", || world.grpc_upstream.asked.lock().unwrap()[before..].iter().any(is_occupying(row)));
+        let before = stack.grpc_upstream.requests.lock().unwrap().len();
+        scope.spawn(|| call(stack, row, key, "occupy"));
+        tenon_testkit::wait_for("the upstream gets the call", || {
+            stack.grpc_upstream.requests.lock().unwrap()[before..].iter().any(is_occupying(row))
+        });
         std::thread::sleep(Duration::from_millis(10));
-        call(world, row, key, "good")
+        call(stack, row, key, "good")
     })
 }
 
-fn is_occupying(row: &Row) -> impl Fn(&GrpcAsked) -> bool {
+fn is_occupying(row: &Row) -> impl Fn(&GrpcRequest) -> bool {
     let path = row.path;
-    move |asked| asked.path == path && asked.message.windows(7).any(|part| part == b"occupy.")
+    move |request| request.path == path && request.message.windows(7).any(|part| part == b"occupy.")
 }

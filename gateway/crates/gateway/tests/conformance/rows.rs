@@ -1,8 +1,8 @@
-//! What the suite knows of each door: a good request, and the road it takes. A door of the product that has no row here fails the suite.
+//! The rows of the suite: a good request for each route. A route of the product without a row here fails the suite.
 
 use tenon_contract::Protocol;
 
-/// How a request is carried.
+/// How a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Json,
@@ -15,24 +15,24 @@ pub enum Kind {
     Named,
     /// A method over gRPC, on a listener of its own.
     Grpc,
-    /// One that is answered without an endpoint.
+    /// A method that is answered without an endpoint.
     GrpcListing,
 }
 
-/// A door, in one of the ways in which it is used.
+/// A route, in one of the ways in which it is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     pub short: &'static str,
     pub method: &'static str,
     pub path: &'static str,
     pub operation: &'static str,
-    /// What the caller speaks: the shape of errors.
+    /// The caller's dialect: the format of errors.
     pub dialect: &'static str,
-    /// What the endpoint speaks.
+    /// The endpoint's protocol.
     pub protocol: Protocol,
     pub kind: Kind,
     pub streamed: bool,
-    /// The engine's numbers as a record has them; a door whose engines tell none has zeros.
+    /// The recorded usage; zeros for a route whose engines report none.
     pub usage: (u64, u64),
     /// Members of the body beside `model` and `stream`.
     members: &'static str,
@@ -64,7 +64,7 @@ const fn usage(input: u64, output: u64, of: Row) -> Row {
     Row { usage: (input, output), ..of }
 }
 
-const fn spoken(dialect: &'static str, protocol: Protocol, of: Row) -> Row {
+const fn with_protocol(dialect: &'static str, protocol: Protocol, of: Row) -> Row {
     Row { dialect, protocol, ..of }
 }
 
@@ -83,7 +83,7 @@ const fn listing(of: Row) -> Row {
 const CHAT: Row = row("chat", "/v1/chat/completions", "chat", MESSAGES);
 const COMPLETION: Row = row("compl", "/v1/completions", "completion", r#""max_tokens":16,"prompt":"hi""#);
 const RESPONSE: Row = row("resp", "/v1/responses", "response", r#""max_output_tokens":16,"input":"hi""#);
-const MESSAGE: Row = spoken("anthropic", Protocol::Anthropic, row("msg", "/v1/messages", "message", MESSAGES));
+const MESSAGE: Row = with_protocol("anthropic", Protocol::Anthropic, row("msg", "/v1/messages", "message", MESSAGES));
 const COUNT: Row = row("count", "/v1/messages/count_tokens", "count_tokens", r#""messages":[{"role":"user","content":"hi"}]"#);
 const SPEECH: Row = row("speech", "/v1/audio/speech", "speech", r#""input":"hi","voice":"alloy""#);
 const IMAGE: &str = r#""prompt":"a tenon""#;
@@ -98,12 +98,12 @@ pub const ROWS: &[Row] = &[
     streamed("resp≈", RESPONSE),
     MESSAGE,
     streamed("msg≈", MESSAGE),
-    usage(0, 0, spoken("anthropic", Protocol::Anthropic, COUNT)),
-    // The same doors before an endpoint that speaks the other dialect.
-    spoken("openai", Protocol::Anthropic, Row { short: "chat→A", ..CHAT }),
-    spoken("openai", Protocol::Anthropic, streamed("chat→A≈", CHAT)),
-    spoken("anthropic", Protocol::Openai, Row { short: "msg→O", ..MESSAGE }),
-    spoken("anthropic", Protocol::Openai, streamed("msg→O≈", MESSAGE)),
+    usage(0, 0, with_protocol("anthropic", Protocol::Anthropic, COUNT)),
+    // The same routes with an endpoint of the other dialect.
+    with_protocol("openai", Protocol::Anthropic, Row { short: "chat→A", ..CHAT }),
+    with_protocol("openai", Protocol::Anthropic, streamed("chat→A≈", CHAT)),
+    with_protocol("anthropic", Protocol::Openai, Row { short: "msg→O", ..MESSAGE }),
+    with_protocol("anthropic", Protocol::Openai, streamed("msg→O≈", MESSAGE)),
     usage(11, 0, row("rerank", "/v1/rerank", "rerank", r#""query":"hi","documents":["a","b"]"#)),
     usage(0, 0, SPEECH),
     multipart(row("transcr", "/v1/audio/transcriptions", "transcription", "file")),
@@ -114,7 +114,7 @@ pub const ROWS: &[Row] = &[
     Row { method: "GET", kind: Kind::Socket, streamed: true, ..row("socket", "/v1/realtime", "realtime", "") },
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("models", "/v1/models", "unspecified", "") },
     Row { method: "GET", kind: Kind::Named, usage: (0, 0), ..row("model", "/v1/models/{id}", "unspecified", "") },
-    // Asked for a request nobody made; tests/explain.rs asks for real ones.
+    // Called for a request that was never made; tests/explain.rs calls it for real ones.
     Row { method: "GET", kind: Kind::Listing, usage: (0, 0), ..row("explain", "/v1/requests/{id}/explain", "unspecified", "") },
     grpc("infer", "/inference.GRPCInferenceService/ModelInfer"),
     streamed("infer≈", grpc("infer≈", "/inference.GRPCInferenceService/ModelStreamInfer")),
@@ -137,8 +137,8 @@ impl Row {
             return format!("gRPC {}{}", &self.path[1..], if self.streamed { ", a stream" } else { "" });
         }
         let over = match (self.dialect, self.protocol) {
-            ("openai", Protocol::Anthropic) => ", endpoint speaks Anthropic",
-            ("anthropic", Protocol::Openai) => ", endpoint speaks OpenAI",
+            ("openai", Protocol::Anthropic) => ", Anthropic endpoint",
+            ("anthropic", Protocol::Openai) => ", OpenAI endpoint",
             _ => "",
         };
         format!("{} {}{}{over}", self.method, self.path, if self.streamed { ", streamed" } else { "" })
@@ -160,7 +160,7 @@ impl Row {
         matches!(self.kind, Kind::Json | Kind::Multipart)
     }
 
-    /// What a caller sees of an answer that begins.
+    /// The summary of a good answer.
     pub fn begins(&self) -> &'static str {
         match (self.kind, self.streamed) {
             (Kind::Socket, _) => "101 session",
@@ -170,13 +170,13 @@ impl Row {
         }
     }
 
-    /// The endpoint speaks another dialect than the caller.
+    /// The endpoint and the caller use different dialects.
     pub fn is_translated(&self) -> bool {
         self.protocol_name() != self.dialect
     }
 
     pub fn protocol_name(&self) -> &'static str {
-        spoken_name(self.protocol)
+        protocol_name(self.protocol)
     }
 
     /// A good request for this model.
@@ -209,7 +209,7 @@ impl Row {
     }
 }
 
-pub fn spoken_name(protocol: Protocol) -> &'static str {
+pub fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Anthropic => "anthropic",
         Protocol::KserveGrpc => "open_inference",
@@ -217,10 +217,10 @@ pub fn spoken_name(protocol: Protocol) -> &'static str {
     }
 }
 
-/// What every WebSocket client sends.
+/// The headers of every WebSocket client.
 const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// The head of a request that has this much body.
+/// The head of a request with a body of this length.
 pub fn head(row: &Row, key: &str, content_type: &str, length: usize) -> String {
     if row.kind == Kind::Socket {
         let key = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };

@@ -1,9 +1,9 @@
-//! One tenant, one model, one upstream, one gateway: what most tests begin with.
+//! The stack that most tests start: one tenant, one model, one upstream, one gateway.
 #![allow(dead_code)]
 
-pub mod inference;
-pub mod sessions;
-pub mod told;
+pub mod answer_summary;
+pub mod open_inference;
+pub mod realtime;
 
 use tenon_contract::{Endpoint, Model, Protocol, Route, RoutingTable};
 use tenon_testkit::{Answer, Client, Control, Gateway, Setup, Step, TestKey, Upstream, json_answer, post, seal, sse_head};
@@ -14,7 +14,7 @@ pub const BODY: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"
 pub const STREAM_BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 pub const ANSWER: &str = r#"{"choices":[{"message":{"content":"yo"}}],"usage":{"prompt_tokens":11,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
 
-pub struct House {
+pub struct Stack {
     pub control: Control,
     pub upstream: Upstream,
     pub key: TestKey,
@@ -47,7 +47,7 @@ pub fn setup(control: &Control) -> Setup {
     Setup::new(env!("CARGO_BIN_EXE_tenon-gateway"), control)
 }
 
-impl House {
+impl Stack {
     pub fn new() -> Self {
         Self::with(|setup| setup)
     }
@@ -75,7 +75,7 @@ impl House {
         self.gateway.wait_revision(self.control.put_key(key.record.clone()));
     }
 
-    /// The usage record of an answer, waited for.
+    /// Waits for the usage record of an answer.
     pub fn usage(&self, answer: &Answer) -> tenon_contract::UsageRecord {
         let id = answer.request_id();
         tenon_testkit::wait_for("the usage record", || self.control.usage_of(&id).is_some());
@@ -90,22 +90,20 @@ pub fn frame(text: &str) -> Vec<u8> {
 pub const USAGE_FRAME: &[u8] = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\n";
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
 
-/// A whole stream as an engine sends it when usage is asked for.
+/// A complete stream of an engine when usage is requested.
 pub fn whole_stream() -> Vec<Step> {
     vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::Send(frame("b")), Step::Send([USAGE_FRAME, DONE].concat()), Step::Close]
 }
 
-/// A page of docs/reference that a run writes (`TENON_GENERATE=1`), or that must be what the run says.
+/// Writes a page of docs/reference (`TENON_GENERATE=1`), or fails with a unified diff when the page is not what this run produced.
 pub fn checked_page(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/reference").join(name);
     if std::env::var_os("TENON_GENERATE").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        checked_in == text,
-        "docs/reference/{name} is not what this run says: run the test again with TENON_GENERATE=1 and look at the difference"
-    );
+    let diff = similar::TextDiff::from_lines(&*checked_in, text).unified_diff().header(name, "this run").to_string();
+    assert!(diff.is_empty(), "docs/reference/{name} differs from this run; TENON_GENERATE=1 writes it again.\n{diff}");
 }
 
 pub fn limit(id: &str, subject: tenon_contract::Subject, subject_id: &str, requests: u64, tokens: u64, concurrency: u32) -> tenon_contract::Limit {

@@ -1,4 +1,4 @@
-//! The other ends of the benchmarks, each in a process of its own so that its work is not counted as the gateway's:
+//! The peers of a gateway in benchmarks, each in its own process so that its work is not counted as the gateway's:
 //!
 //! - `tenon-bench stream-server <address> <gap ms>`: an engine that streams `max_tokens` frames of about 200 bytes, `gap` apart, the first at once;
 //! - `tenon-bench stream-load <url> <key> <streams> <frames> <seconds>`: that many streams at a time; one line of JSON at the end;
@@ -47,7 +47,7 @@ async fn serve_streams(address: SocketAddr, gap: Duration) {
     let listener = TcpListener::bind(address).await.unwrap();
     loop {
         let stream = accepted(&listener).await;
-        tokio::task::spawn_local(async move { drop(converse(stream, gap).await) });
+        tokio::task::spawn_local(async move { drop(serve_connection(stream, gap).await) });
     }
 }
 
@@ -55,7 +55,7 @@ fn chunk(event: &str) -> Vec<u8> {
     format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
 }
 
-async fn converse(mut stream: TcpStream, gap: Duration) -> std::io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, gap: Duration) -> std::io::Result<()> {
     let text = "lorem ipsum dolor sit amet ".repeat(3);
     let frame = chunk(&format!(
         "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
@@ -101,13 +101,13 @@ async fn request(stream: &mut TcpStream, held: &mut Vec<u8>) -> std::io::Result<
 
 struct Load {
     address: String,
-    question: Vec<u8>,
+    request: Vec<u8>,
     until: Instant,
-    seen: RefCell<Seen>,
+    counts: RefCell<Counts>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Counts {
     first_us: Vec<u64>,
     frames: u64,
     streams: u64,
@@ -125,8 +125,8 @@ impl Load {
             "POST /{path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        let question = [head.into_bytes(), body.into_bytes()].concat();
-        Rc::new(Self { address: address.to_owned(), question, until: Instant::now() + time, seen: RefCell::default() })
+        let request = [head.into_bytes(), body.into_bytes()].concat();
+        Rc::new(Self { address: address.to_owned(), request, until: Instant::now() + time, counts: RefCell::default() })
     }
 
     async fn run(self: Rc<Self>, streams: usize) -> serde_json::Value {
@@ -144,26 +144,26 @@ impl Load {
         for task in tasks {
             task.await.unwrap();
         }
-        let mut seen = self.seen.borrow_mut();
-        seen.first_us.sort_unstable();
-        let at = |share: f64| seen.first_us.get((seen.first_us.len() as f64 * share) as usize).copied().unwrap_or(0);
+        let mut counts = self.counts.borrow_mut();
+        counts.first_us.sort_unstable();
+        let at = |share: f64| counts.first_us.get((counts.first_us.len() as f64 * share) as usize).copied().unwrap_or(0);
         serde_json::json!({
-            "streams": seen.streams, "broken": seen.broken, "frames": seen.frames, "seconds": start.elapsed().as_secs_f64(),
+            "streams": counts.streams, "broken": counts.broken, "frames": counts.frames, "seconds": start.elapsed().as_secs_f64(),
             "first_p50_us": at(0.5), "first_p99_us": at(0.99),
         })
     }
 
     async fn caller(&self) {
         let Ok(mut stream) = TcpStream::connect(&self.address).await else {
-            self.seen.borrow_mut().broken += 1;
+            self.counts.borrow_mut().broken += 1;
             return;
         };
         stream.set_nodelay(true).unwrap();
         while Instant::now() < self.until {
             match self.one(&mut stream).await {
-                Ok(true) => self.seen.borrow_mut().streams += 1,
+                Ok(true) => self.counts.borrow_mut().streams += 1,
                 _ => {
-                    self.seen.borrow_mut().broken += 1;
+                    self.counts.borrow_mut().broken += 1;
                     return;
                 }
             }
@@ -173,7 +173,7 @@ impl Load {
     /// Whether the stream ended as it should.
     async fn one(&self, stream: &mut TcpStream) -> std::io::Result<bool> {
         let begun = Instant::now();
-        stream.write_all(&self.question).await?;
+        stream.write_all(&self.request).await?;
         let mut tail = Vec::new();
         let mut first = true;
         let mut piece = [0; 16 << 10];
@@ -183,13 +183,13 @@ impl Load {
                 return Ok(false);
             }
             let frames = piece[..read].windows(6).filter(|six| *six == b"data: ").count() as u64;
-            let mut seen = self.seen.borrow_mut();
+            let mut counts = self.counts.borrow_mut();
             if first && frames > 0 {
                 first = false;
-                seen.first_us.push(u64::try_from(begun.elapsed().as_micros()).unwrap());
+                counts.first_us.push(u64::try_from(begun.elapsed().as_micros()).unwrap());
             }
-            seen.frames += frames;
-            drop(seen);
+            counts.frames += frames;
+            drop(counts);
             tail.extend_from_slice(&piece[..read]);
             if tail.ends_with(b"0\r\n\r\n") {
                 return Ok(true);

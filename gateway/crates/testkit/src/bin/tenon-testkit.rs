@@ -32,7 +32,7 @@ fn main() {
     let address = arguments.next().and_then(|text| text.parse().ok()).expect("first argument: the control address");
     let base_url = arguments.next().expect("second argument: the upstream's URL");
     let options = Options(arguments.collect());
-    let control = Control::start_light_at(address);
+    let control = Control::start_counting_ids_at(address);
     let mut key = TestKey::new("benchbench", TENANT);
     if options.has("--scopes") {
         key.record.allowed_models = vec!["m".into(), "other".into()];

@@ -1,9 +1,9 @@
-//! Limits and budgets: one of each for each row's own key, so that what one cell uses up is no other's.
+//! Limits and budgets: one of each for each row's own key, so that no cell uses up another's.
 
 use crate::grpc;
 use crate::rows::{ROWS, Row};
+use crate::stack::{Outcome, Stack, key_id};
 use crate::support::TENANT;
-use crate::world::{Seen, World, key_id};
 use std::time::{Duration, Instant};
 use tenon_contract::{Budget, BudgetMode, Governance, Limit, Price, Subject};
 use tenon_testkit::Control;
@@ -16,7 +16,7 @@ fn limit(policy: &str, row: &Row) -> Limit {
     Limit { limit_id: format!("limit-{id}"), subject: Subject::Key as i32, subject_id: id, ..Limit::default() }
 }
 
-/// A hard budget of one key, of this much.
+/// A hard budget of one key with this amount.
 fn budget(control: &Control, policy: &str, row: &Row, nano: i64) -> Budget {
     let id = key_id(policy, row);
     let budget_id = format!("budget-{id}");
@@ -52,42 +52,42 @@ pub fn governance(control: &Control) -> Governance {
     Governance { tenant_id: TENANT.into(), limits: limits.collect(), budgets: budgets.collect(), prices, ..Governance::default() }
 }
 
-/// Calls until one is admitted, for a gateway may not hold its part of the limit yet; then once more.
-fn once_more(world: &World, row: &Row, policy: &str) -> Seen {
-    let key = world.make_key(&key_id(policy, row), |_| {});
+/// Calls until one is admitted, because the gateway may not have its share of the limit yet; then once more.
+fn once_more(stack: &Stack, row: &Row, policy: &str) -> Outcome {
+    let key = stack.make_key(&key_id(policy, row), |_| {});
     let deadline = Instant::now() + Duration::from_secs(10);
-    while world.call(row, &key.text, "good").told != row.begins() && Instant::now() < deadline {
+    while stack.call(row, &key.text, "good").summary != row.begins() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));
     }
-    world.call(row, &key.text, "good")
+    stack.call(row, &key.text, "good")
 }
 
-pub fn requests_reached(world: &World, row: &Row) -> Seen {
-    once_more(world, row, "limreqs")
+pub fn requests_reached(stack: &Stack, row: &Row) -> Outcome {
+    once_more(stack, row, "limreqs")
 }
 
 /// The first call has used more than the limit holds.
-pub fn tokens_reached(world: &World, row: &Row) -> Seen {
-    once_more(world, row, "limtoks")
+pub fn tokens_reached(stack: &Stack, row: &Row) -> Outcome {
+    once_more(stack, row, "limtoks")
 }
 
-pub fn calls_reached(world: &World, row: &Row) -> Seen {
-    let key = world.make_key(&key_id("limcall", row), |_| {});
+pub fn calls_reached(stack: &Stack, row: &Row) -> Outcome {
+    let key = stack.make_key(&key_id("limcall", row), |_| {});
     if row.is_grpc() {
-        return grpc::beside_a_running_call(world, row, &key.text);
+        return grpc::beside_a_running_call(stack, row, &key.text);
     }
-    let (running, _) = world.open_running(row, &key.text, "occupy");
-    let seen = world.call(row, &key.text, "good");
+    let (running, _) = stack.open_running(row, &key.text, "occupy");
+    let outcome = stack.call(row, &key.text, "good");
     drop(running);
-    seen
+    outcome
 }
 
-pub fn budget_spent(world: &World, row: &Row) -> Seen {
-    let key = world.make_key(&key_id("budgone", row), |_| {});
-    world.call(row, &key.text, "good")
+pub fn budget_spent(stack: &Stack, row: &Row) -> Outcome {
+    let key = stack.make_key(&key_id("budgone", row), |_| {});
+    stack.call(row, &key.text, "good")
 }
 
-pub fn not_priced(world: &World, row: &Row) -> Seen {
-    let key = world.make_key(&key_id("nopricy", row), |_| {});
-    world.call(row, &key.text, "hold")
+pub fn not_priced(stack: &Stack, row: &Row) -> Outcome {
+    let key = stack.make_key(&key_id("nopricy", row), |_| {});
+    stack.call(row, &key.text, "hold")
 }

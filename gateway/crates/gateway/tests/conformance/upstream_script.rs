@@ -1,7 +1,7 @@
-//! What good engines answer, and how bad ones fail. The endpoint's address names the fault: `http://host/<fault>/v1`.
+//! The answers of good engines, and the faults of bad ones. The endpoint's address names the fault: `http://host/<fault>/v1`.
 
 use std::time::Duration;
-use tenon_testkit::{Asked, Step, json_answer, sse_head};
+use tenon_testkit::{ReceivedRequest, Step, json_answer, sse_head};
 
 const CHAT: &str = r#"{"id":"c1","object":"chat.completion","created":1,"model":"u","choices":[{"index":0,"message":{"role":"assistant","content":"yo"},"finish_reason":"stop"}],"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}}"#;
 const COMPLETION: &str = r#"{"id":"c1","object":"text_completion","created":1,"model":"u","choices":[{"index":0,"text":"yo","finish_reason":"stop"}],"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}}"#;
@@ -43,8 +43,8 @@ fn socket_frames() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (vec![text_frame(&created)], vec![text_frame(&done), vec![0x88, 2, 3, 0xe8]])
 }
 
-fn socket_head(asked: &Asked) -> Vec<u8> {
-    let accept = tungstenite::handshake::derive_accept_key(asked.header("sec-websocket-key").unwrap_or_default().as_bytes());
+fn socket_head(request: &ReceivedRequest) -> Vec<u8> {
+    let accept = tungstenite::handshake::derive_accept_key(request.header("sec-websocket-key").unwrap_or_default().as_bytes());
     format!("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n").into_bytes()
 }
 
@@ -56,7 +56,7 @@ fn event(name: &str, json: &str) -> Vec<u8> {
     format!("event: {name}\ndata: {json}\n\n").into_bytes()
 }
 
-/// The frames of a good stream: those that carry text, and those that end it.
+/// The frames of a good stream: those with text, and those that end it.
 pub fn frames(path: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     match path {
         "/v1/messages" => messages_frames(),
@@ -87,9 +87,9 @@ pub fn frames(path: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
 }
 
 fn messages_frames() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let begun = r#"{"type":"message_start","message":{"id":"m1","type":"message","role":"assistant","model":"u","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":11,"output_tokens":1}}}"#;
+    let start = r#"{"type":"message_start","message":{"id":"m1","type":"message","role":"assistant","model":"u","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":11,"output_tokens":1}}}"#;
     let text = vec![
-        event("message_start", begun),
+        event("message_start", start),
         event("content_block_start", r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#),
         event("content_block_delta", r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#),
     ];
@@ -108,23 +108,23 @@ fn responses_frames() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (vec![event("response.created", created), event("response.output_text.delta", delta)], vec![event("response.completed", &completed)])
 }
 
-/// A door as the endpoint sees it: `/<fault>/v1/…`.
-fn fault_and_path(asked: &Asked) -> (String, String) {
-    let target = asked.line.split(' ').nth(1).unwrap_or_default();
+/// The fault and the path in an endpoint's address: `/<fault>/v1/…`.
+fn fault_and_path(request: &ReceivedRequest) -> (String, String) {
+    let target = request.line.split(' ').nth(1).unwrap_or_default();
     let (fault, path) = target[1..].split_once('/').unwrap_or(("", ""));
     (fault.to_owned(), format!("/{}", path.split('?').next().unwrap_or_default()))
 }
 
-fn is_streamed(asked: &Asked) -> bool {
-    asked.header("upgrade").is_some() || serde_json::from_slice::<serde_json::Value>(&asked.body).is_ok_and(|body| body["stream"] == true)
+fn is_streamed(request: &ReceivedRequest) -> bool {
+    request.header("upgrade").is_some() || serde_json::from_slice::<serde_json::Value>(&request.body).is_ok_and(|body| body["stream"] == true)
 }
 
 /// The script of the one upstream.
-pub fn script(asked: &Asked) -> Vec<Step> {
-    let (fault, path) = fault_and_path(asked);
-    let streamed = is_streamed(asked);
+pub fn script(request: &ReceivedRequest) -> Vec<Step> {
+    let (fault, path) = fault_and_path(request);
+    let streamed = is_streamed(request);
     let refusal = |status: u16| vec![Step::Send(json_answer(status, r#"{"type":"error","error":{"type":"theirs","message":"theirs"}}"#))];
-    if asked.body.windows(10).any(|w| w == b".anthropic") != path.starts_with("/v1/messages") {
+    if request.body.windows(10).any(|w| w == b".anthropic") != path.starts_with("/v1/messages") {
         return refusal(404); // an engine knows only its own dialect's routes
     }
     match &*fault {
@@ -138,30 +138,30 @@ pub fn script(asked: &Asked) -> Vec<Step> {
         }
         "cut-head" => vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()), Step::Close],
         "silent" | "silent-total" => vec![Step::UntilGone],
-        "stall-first" => vec![Step::Send(if streamed { head(asked) } else { whole_head() }), Step::UntilGone],
-        "cut" => [begin(asked, &path, streamed), vec![Step::Wait(Duration::from_millis(20)), Step::Close]].concat(),
-        "stall" | "hold" | "leave" | "occupy" => [begin(asked, &path, streamed), vec![Step::UntilGone]].concat(),
+        "stall-first" => vec![Step::Send(if streamed { head(request) } else { whole_head() }), Step::UntilGone],
+        "cut" => [begin(request, &path, streamed), vec![Step::Wait(Duration::from_millis(20)), Step::Close]].concat(),
+        "stall" | "hold" | "leave" | "occupy" => [begin(request, &path, streamed), vec![Step::UntilGone]].concat(),
         _ if streamed => {
             let (text, end) = frames(&path);
-            vec![Step::Send(head(asked)), Step::Send(text.concat()), Step::Send(end.concat()), Step::Close]
+            vec![Step::Send(head(request)), Step::Send(text.concat()), Step::Send(end.concat()), Step::Close]
         }
         _ => vec![Step::Send(whole(&path))],
     }
 }
 
-/// Of what goes on after it.
-fn head(asked: &Asked) -> Vec<u8> {
-    if asked.header("upgrade").is_some() { socket_head(asked) } else { sse_head() }
+/// The head of a stream or a session.
+fn head(request: &ReceivedRequest) -> Vec<u8> {
+    if request.header("upgrade").is_some() { socket_head(request) } else { sse_head() }
 }
 
 fn whole_head() -> Vec<u8> {
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n".to_vec()
 }
 
-/// An answer that begins well.
-fn begin(asked: &Asked, path: &str, streamed: bool) -> Vec<Step> {
+/// The beginning of a good answer.
+fn begin(request: &ReceivedRequest, path: &str, streamed: bool) -> Vec<Step> {
     if streamed {
-        vec![Step::Send(head(asked)), Step::Send(frames(path).0.concat())]
+        vec![Step::Send(head(request)), Step::Send(frames(path).0.concat())]
     } else {
         vec![Step::Send([whole_head(), b"{\"id\":".to_vec()].concat())]
     }

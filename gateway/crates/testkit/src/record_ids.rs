@@ -1,5 +1,5 @@
-//! For load: takes usage records by their ids alone. Decoding every field of every record would cost the control plane of a benchmark half of
-//! what the gateway spends on a call, on the cores that both share.
+//! For load tests: keeps only the ids of usage records. Decoding every field would cost the control plane of a benchmark half as much
+//! as the gateway spends on a call, on the cores that both share.
 
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 
 const SHIP: &str = "/tenon.gateway.v1.GatewayControl/ShipUsage";
 
-/// `UsageBatch` with what is needed of it; the rest is skipped unread.
+/// The part of `UsageBatch` that is needed; other fields are skipped.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Ids {
     #[prost(string, tag = "1")]
@@ -35,27 +35,27 @@ struct Id {
 
 pub type Stored = Arc<Mutex<HashSet<[u8; 16]>>>;
 
-/// The control plane with this one call taken out.
+/// The control plane with `ShipUsage` replaced.
 #[derive(Clone)]
-pub struct Light<S> {
+pub struct RecordIdsOnly<S> {
     inner: S,
     /// `None` = the control plane keeps whole records itself.
     stored: Option<Stored>,
 }
 
-impl<S> Light<S> {
+impl<S> RecordIdsOnly<S> {
     pub fn new(inner: S, stored: Option<Stored>) -> Self {
         Self { inner, stored }
     }
 }
 
-impl<S: NamedService> NamedService for Light<S> {
+impl<S: NamedService> NamedService for RecordIdsOnly<S> {
     const NAME: &'static str = S::NAME;
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
-impl<S> tonic::codegen::Service<http::Request<Body>> for Light<S>
+impl<S> tonic::codegen::Service<http::Request<Body>> for RecordIdsOnly<S>
 where
     S: tonic::codegen::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible, Future: Send + 'static>,
 {

@@ -1,4 +1,4 @@
-//! WebSockets: an endpoint that says what a script says, and a caller.
+//! WebSockets: a scripted endpoint and a caller.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,32 +9,32 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
 /// The endpoint's end of one session.
-pub type Conversation = WebSocket<TcpStream>;
+pub type ServerSocket = WebSocket<TcpStream>;
 
 /// A request's target and headers.
 pub type Opened = (String, Vec<(String, String)>);
 
 #[derive(Clone)]
-pub struct SocketUpstream {
+pub struct WebSocketUpstream {
     pub address: SocketAddr,
     /// The request's target and headers of each session.
     pub opened: Arc<Mutex<Vec<Opened>>>,
-    /// What came in text, of all sessions.
-    pub heard: Arc<Mutex<Vec<String>>>,
-    /// How each session was closed by the other side; `None` = it was not.
+    /// The text messages received, of all sessions.
+    pub received: Arc<Mutex<Vec<String>>>,
+    /// The close code that the other side sent for each session; `None` = it sent none.
     pub closed: Arc<Mutex<Vec<Option<u16>>>>,
 }
 
-impl SocketUpstream {
-    /// `answer` is called with each text that comes; what it gives is said. When it gives nothing more to do, the session goes on.
-    pub fn start(answer: impl Fn(&str, &mut Conversation) + Send + Sync + 'static) -> Self {
+impl WebSocketUpstream {
+    /// `answer` is called with each text message, and may send on the socket.
+    pub fn start(answer: impl Fn(&str, &mut ServerSocket) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let upstream = Self { address: listener.local_addr().unwrap(), opened: Arc::default(), heard: Arc::default(), closed: Arc::default() };
+        let upstream = Self { address: listener.local_addr().unwrap(), opened: Arc::default(), received: Arc::default(), closed: Arc::default() };
         let (serving, answer) = (upstream.clone(), Arc::new(answer));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (serving, answer) = (serving.clone(), answer.clone());
-                std::thread::spawn(move || serving.converse(stream, &*answer));
+                std::thread::spawn(move || serving.serve_connection(stream, &*answer));
             }
         });
         upstream
@@ -45,7 +45,7 @@ impl SocketUpstream {
     }
 
     #[allow(clippy::result_large_err)] // the library's own type
-    fn converse(&self, stream: TcpStream, answer: &dyn Fn(&str, &mut Conversation)) {
+    fn serve_connection(&self, stream: TcpStream, answer: &dyn Fn(&str, &mut ServerSocket)) {
         stream.set_nodelay(true).unwrap();
         let note = |request: &Request, response: Response| {
             let headers = request.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()));
@@ -58,7 +58,7 @@ impl SocketUpstream {
         loop {
             match socket.read() {
                 Ok(Message::Text(text)) => {
-                    self.heard.lock().unwrap().push(text.to_string());
+                    self.received.lock().unwrap().push(text.to_string());
                     answer(&text, &mut socket);
                 }
                 Ok(Message::Close(frame)) => {
@@ -78,13 +78,13 @@ impl SocketUpstream {
 }
 
 /// A caller's end of a session.
-pub struct Caller {
+pub struct WebSocketCaller {
     pub socket: WebSocket<TcpStream>,
     pub request_id: String,
     pub protocol: Option<String>,
 }
 
-impl Caller {
+impl WebSocketCaller {
     /// # Errors
     /// The status and body of a refusal.
     pub fn open(to: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Self, (u16, String)> {
@@ -112,12 +112,12 @@ impl Caller {
         }
     }
 
-    pub fn say(&mut self, text: &str) {
+    pub fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
     }
 
     /// The next text.
-    pub fn hear(&mut self) -> serde_json::Value {
+    pub fn receive(&mut self) -> serde_json::Value {
         loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => return serde_json::from_str(&text).unwrap(),
@@ -127,7 +127,7 @@ impl Caller {
         }
     }
 
-    /// Reads until the close frame, and gives its code; 1006 = there was none.
+    /// Reads until the close frame and returns its code; 1006 = there was none.
     pub fn closed(&mut self) -> u16 {
         loop {
             match self.socket.read() {

@@ -1,10 +1,10 @@
-//! What a caller saw of an answer, in a few words that can be compared: its status and code, whether it is shaped as its SDK expects, and
-//! whether it ended well, badly and told, or in silence.
+//! Summarises an answer in a few words that can be compared: its status and code, whether it has the format of the caller's SDK, and
+//! whether it ended well, with an error, or silently.
 
 use tenon_testkit::Answer;
 
 /// The answer in a few words.
-pub fn told(dialect: &str, streamed: bool, answer: &Answer) -> String {
+pub fn summary(dialect: &str, streamed: bool, answer: &Answer) -> String {
     let id = answer.request_id();
     if id.len() != 36 {
         return format!("{} without x-request-id", answer.status);
@@ -12,7 +12,7 @@ pub fn told(dialect: &str, streamed: bool, answer: &Answer) -> String {
     if answer.status >= 400 {
         return refusal(dialect, answer);
     }
-    if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
+    if answer.header("content-type").is_some_and(|content_type| content_type.starts_with("text/event-stream")) {
         return stream_end(dialect, answer);
     }
     if streamed {
@@ -22,10 +22,10 @@ pub fn told(dialect: &str, streamed: bool, answer: &Answer) -> String {
     }
 }
 
-/// A refusal as the caller's SDK reads it: in the dialect's shape, with a code, a sentence and the request's id.
+/// An error answer: in the dialect's format, with a code, a message and the request's id.
 fn refusal(dialect: &str, answer: &Answer) -> String {
     let Ok(body) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
-        return format!("{} {}", answer.status, if answer.body.is_empty() { "without a word" } else { "that is not JSON" });
+        return format!("{} {}", answer.status, if answer.body.is_empty() { "with an empty body" } else { "that is not JSON" });
     };
     let error = &body["error"];
     if error["message"] == "theirs" {
@@ -38,10 +38,10 @@ fn refusal(dialect: &str, answer: &Answer) -> String {
             _ => error.get("param").is_some() && error["request_id"] == answer.request_id(),
         };
     let retry = answer.header("x-should-retry") == Some("false");
-    let honest = retry != (answer.status >= 500 || answer.status == 408 || answer.status == 429) || error["code"] == "insufficient_quota";
+    let retry_is_right = retry != (answer.status >= 500 || answer.status == 408 || answer.status == 429) || error["code"] == "insufficient_quota";
     let wrong = if !shaped {
         ", WRONG SHAPE"
-    } else if !honest {
+    } else if !retry_is_right {
         ", WRONG x-should-retry"
     } else {
         ""
@@ -49,7 +49,7 @@ fn refusal(dialect: &str, answer: &Answer) -> String {
     format!("{} {}{wrong}", answer.status, error["code"].as_str().unwrap_or("without a code"))
 }
 
-/// How a stream ended: as the dialect ends, or with an error frame; never in silence.
+/// How a stream ended: with the dialect's end marker or an error frame, never silently.
 fn stream_end(dialect: &str, answer: &Answer) -> String {
     let text = answer.text();
     let ends_well = text.contains("data: [DONE]")
@@ -59,14 +59,16 @@ fn stream_end(dialect: &str, answer: &Answer) -> String {
     let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
     let json = last.lines().find_map(|line| line.strip_prefix("data: ")).and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
     let code = json.as_ref().and_then(|json| {
-        let places = [&json["error"]["code"], &json["response"]["error"]["code"], &json["code"]];
-        places.into_iter().find_map(|place| place.as_str().map(str::to_owned))
+        let codes = [&json["error"]["code"], &json["response"]["error"]["code"], &json["code"]];
+        codes.into_iter().find_map(|code| code.as_str().map(str::to_owned))
     });
     let named = dialect != "anthropic" || last.starts_with("event: error\n");
     match (ends_well, code) {
         (true, None) if answer.complete => "200 stream".into(),
         (false, Some(code)) if answer.complete && named => format!("200 stream, then error {code}"),
-        (well, code) => format!("200 stream that ends wrongly (looks whole: {well}, code {code:?}, complete: {}, last: {last})", answer.complete),
+        (looks_complete, code) => {
+            format!("200 stream that ends wrongly (looks complete: {looks_complete}, code {code:?}, complete: {}, last: {last})", answer.complete)
+        }
     }
 }
 

@@ -1,47 +1,47 @@
-//! A session's house: an endpoint that speaks realtime, a gateway, and callers' ends.
+//! A stack for realtime sessions: an endpoint, a gateway and callers.
 
 use super::{TENANT, endpoint, model, setup, table};
 use std::time::Duration;
 use tenon_contract::{Endpoint, Governance, Limit, UsageRecord};
-use tenon_testkit::{Caller, Control, Conversation, Gateway, Setup, SocketUpstream, TestKey, wait_for};
+use tenon_testkit::{Control, Gateway, ServerSocket, Setup, TestKey, WebSocketCaller, WebSocketUpstream, wait_for};
 use tungstenite::Message;
 
 pub const CREATE: &str = r#"{"type":"response.create"}"#;
 
-pub struct House {
+pub struct RealtimeStack {
     pub control: Control,
-    pub upstream: SocketUpstream,
+    pub upstream: WebSocketUpstream,
     pub key: TestKey,
     pub gateway: Gateway,
     pub setup: Setup,
 }
 
-fn say(socket: &mut Conversation, text: &str) {
+fn send(socket: &mut ServerSocket, text: &str) {
     socket.send(Message::text(text)).unwrap();
 }
 
-fn respond(socket: &mut Conversation, hang: bool) {
-    say(socket, r#"{"type":"response.created","response":{"id":"r","usage":null}}"#);
-    say(socket, r#"{"type":"response.output_audio.delta","delta":"AAAA"}"#);
+fn respond(socket: &mut ServerSocket, hang: bool) {
+    send(socket, r#"{"type":"response.created","response":{"id":"r","usage":null}}"#);
+    send(socket, r#"{"type":"response.output_audio.delta","delta":"AAAA"}"#);
     if !hang {
-        say(
+        send(
             socket,
             r#"{"type":"response.done","response":{"id":"r","status":"completed","usage":{"input_tokens":20,"output_tokens":10,"input_token_details":{"audio_tokens":15,"cached_tokens":4},"output_token_details":{"audio_tokens":8}}}}"#,
         );
     }
 }
 
-/// As a real server: answers `response.create`, does what other events say.
-fn answer(text: &str, socket: &mut Conversation) {
+/// Like a real server: answers `response.create`, and acts on other events by their type.
+fn answer(text: &str, socket: &mut ServerSocket) {
     let event: serde_json::Value = serde_json::from_str(text).unwrap();
     match event["type"].as_str().unwrap() {
         "response.create" if event["response"]["busy"] == true => {
-            say(socket, r#"{"type":"error","error":{"code":"conversation_already_has_active_response","message":"theirs"}}"#);
+            send(socket, r#"{"type":"error","error":{"code":"conversation_already_has_active_response","message":"theirs"}}"#);
         }
         "response.create" => respond(socket, event["response"]["hang"] == true),
-        // Its own voice detection heard the caller stop.
+        // Its own voice detection noticed that the caller stopped.
         "speak" => respond(socket, false),
-        "dictate" => say(
+        "dictate" => send(
             socket,
             r#"{"type":"conversation.item.input_audio_transcription.completed","usage":{"type":"tokens","input_tokens":40,"output_tokens":5}}"#,
         ),
@@ -51,18 +51,18 @@ fn answer(text: &str, socket: &mut Conversation) {
         }
         "cut" => drop(socket.get_mut().shutdown(std::net::Shutdown::Both)),
         "mute" => std::thread::sleep(Duration::from_secs(5)),
-        _ => say(socket, &format!(r#"{{"type":"echo","text":{}}}"#, serde_json::Value::from(text))),
+        _ => send(socket, &format!(r#"{{"type":"echo","text":{}}}"#, serde_json::Value::from(text))),
     }
 }
 
-impl House {
+impl RealtimeStack {
     pub fn new() -> Self {
         Self::with(|_| {}, |setup| setup)
     }
 
     pub fn with(change: impl FnOnce(&mut Endpoint), setting: impl FnOnce(Setup) -> Setup) -> Self {
         let control = Control::start();
-        let upstream = SocketUpstream::start(answer);
+        let upstream = WebSocketUpstream::start(answer);
         let key = TestKey::new("keykeykey1", TENANT);
         control.put_key(key.record.clone());
         let mut here = endpoint("e1", &upstream.url());
@@ -75,12 +75,12 @@ impl House {
         Self { control, upstream, key, gateway, setup }
     }
 
-    pub fn open(&self) -> Caller {
-        Caller::open(self.gateway.address, "/v1/realtime?model=m", &[("authorization", &format!("Bearer {}", self.key.text))]).unwrap()
+    pub fn open(&self) -> WebSocketCaller {
+        WebSocketCaller::open(self.gateway.address, "/v1/realtime?model=m", &[("authorization", &format!("Bearer {}", self.key.text))]).unwrap()
     }
 
     pub fn refused(&self, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
-        let (status, body) = Caller::open(self.gateway.address, target, headers).err().expect("refused");
+        let (status, body) = WebSocketCaller::open(self.gateway.address, target, headers).err().expect("refused");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         (status, body["error"]["code"].as_str().unwrap().to_owned())
     }
@@ -97,10 +97,10 @@ impl House {
     }
 }
 
-/// The code that a session's end is told with, and that of its close.
-pub fn ended(caller: &mut Caller) -> (String, u16) {
+/// The code of the error event that ends a session, and the code of its close frame.
+pub fn ended(caller: &mut WebSocketCaller) -> (String, u16) {
     let code = loop {
-        let event = caller.hear();
+        let event = caller.receive();
         if event["type"] == "error" {
             break event["error"]["code"].as_str().unwrap().to_owned();
         }

@@ -1,12 +1,14 @@
-//! An identity provider: signs tokens and shows its public key.
+//! An identity provider: signs tokens and publishes its key.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tenon_contract::{Federation, Issuer};
 
-pub struct Provider {
+pub struct IdentityProvider {
     pair: EcdsaKeyPair,
     kid: String,
 }
@@ -16,7 +18,7 @@ pub fn in_seconds(seconds: i64) -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap() + seconds
 }
 
-impl Provider {
+impl IdentityProvider {
     pub const NAME: &str = "https://idp.example";
 
     pub fn new(kid: &str) -> Self {
@@ -27,10 +29,10 @@ impl Provider {
 
     pub fn jwk(&self) -> Value {
         let point = self.pair.public_key().as_ref();
-        json!({"kty": "EC", "crv": "P-256", "kid": self.kid, "x": base64url(&point[1..33]), "y": base64url(&point[33..])})
+        json!({"kty": "EC", "crv": "P-256", "kid": self.kid, "x": URL_SAFE_NO_PAD.encode(&point[1..33]), "y": URL_SAFE_NO_PAD.encode(&point[33..])})
     }
 
-    /// As the control plane tells it, with this provider's key and those of others.
+    /// The issuer as the control plane sends it, with this provider's key and those of others.
     pub fn issuer(&self, issuer_id: &str, tenant_id: &str, others: &[&Self]) -> Issuer {
         let keys: Vec<Value> = others.iter().copied().chain([self]).map(Self::jwk).collect();
         Issuer {
@@ -44,16 +46,16 @@ impl Provider {
         }
     }
 
-    /// A good token of five minutes, but for `changes`.
+    /// A valid token of five minutes with these changes.
     pub fn token(&self, changes: &Value) -> String {
         let mut claims = json!({"iss": Self::NAME, "aud": "tenon", "sub": "robot", "iat": in_seconds(0), "exp": in_seconds(300)});
         for (name, value) in changes.as_object().unwrap() {
             claims[name] = value.clone();
         }
         let header = json!({"alg": "ES256", "kid": self.kid});
-        let message = format!("{}.{}", base64url(header.to_string().as_bytes()), base64url(claims.to_string().as_bytes()));
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string().as_bytes()), URL_SAFE_NO_PAD.encode(claims.to_string().as_bytes()));
         let signature = self.pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
-        format!("{message}.{}", base64url(signature.as_ref()))
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
 }
 
@@ -61,14 +63,4 @@ impl Provider {
 pub fn federate(record: &mut tenon_contract::KeyRecord, issuer_id: &str, subject: &str) {
     record.secret_sha256.clear();
     record.federation = Some(Federation { issuer_id: issuer_id.into(), subject: subject.into() });
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        (0..=group.len()).for_each(|i| text.push(char::from(ALPHABET[(bits >> (18 - 6 * i) & 63) as usize])));
-    }
-    text
 }

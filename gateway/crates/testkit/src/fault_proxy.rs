@@ -1,12 +1,13 @@
-//! A TCP proxy that spoils what passes: between a gateway and an upstream, byte by byte.
+//! A TCP proxy between a gateway and an upstream that injects faults at exact bytes.
 
+use crate::wait::wait_for;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What happens to each connection. Bytes are counted in the upstream's answer, from its first.
+/// The fault of each connection. Positions are bytes of the upstream's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
     #[default]
@@ -17,7 +18,7 @@ pub enum Fault {
     CloseAtOnce,
     /// Accepted and reset.
     ResetAtOnce,
-    /// Accepted; what is sent is swallowed, and nothing comes.
+    /// Accepted; the request is read and dropped, and no answer comes.
     Blackhole,
     /// Accepted, and never read from: the sender's window fills up.
     Deaf,
@@ -81,7 +82,7 @@ fn serve(mut caller: TcpStream, upstream: SocketAddr, fault: Fault) {
     let _ = up.join();
 }
 
-/// An abrupt end: what was not read yet is lost to the other side.
+/// Ends the connection with a reset: bytes that the other side has not read yet are lost.
 fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     // Sends nothing; it wakes the other direction, so that the last handle goes.
@@ -96,7 +97,7 @@ fn pass_up(mut from: TcpStream, mut to: TcpStream, latency: Duration) {
             break;
         }
     }
-    // The upstream learns that its caller left.
+    // Tells the upstream that its caller left.
     let _ = to.shutdown(Shutdown::Both);
 }
 
@@ -137,13 +138,28 @@ fn send(to: &mut TcpStream, bytes: &[u8], passed: usize, fault: Fault) -> std::i
     to.write_all(bytes)
 }
 
-/// The answer has come as far as it may.
+/// Whether the other side of a loopback connection has read all that was sent, by the length of its receive queue.
+fn is_read(stream: &TcpStream) -> bool {
+    let (Ok(own), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return true };
+    let hex = |address: SocketAddr| match address {
+        SocketAddr::V4(address) => format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port()),
+        SocketAddr::V6(_) => unreachable!("the proxy listens on 127.0.0.1"),
+    };
+    let (own, peer) = (hex(own), hex(peer));
+    // sl, local address, remote address, state, transmit queue:receive queue
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let is_peers = |fields: &Vec<&str>| fields.len() > 4 && fields[1] == peer && fields[2] == own;
+    let queues = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(is_peers);
+    queues.is_none_or(|fields| fields[4].ends_with(":00000000"))
+}
+
+/// The answer has reached the position of the fault.
 fn end(from: &TcpStream, to: &TcpStream, fault: Fault) {
     match fault {
         Fault::ResetAt(_) => {
             let _ = from.shutdown(Shutdown::Both);
-            // What was written arrives before the reset does.
-            std::thread::sleep(Duration::from_millis(10));
+            // A reset discards what the gateway has not read yet, so how much of the answer arrived would depend on its speed.
+            wait_for("the gateway reads the answer", || is_read(to));
             reset(to);
         }
         Fault::HalfCloseAt(_) => {

@@ -1,9 +1,9 @@
-//! A house of the Open Inference Protocol: an endpoint that speaks it, a gateway that listens for it, and callers.
+//! A stack for the Open Inference Protocol: an endpoint, a gateway and callers.
 
 use super::{TENANT, endpoint, model, setup, table};
 use std::net::SocketAddr;
 use tenon_contract::{Endpoint, Protocol, UsageRecord};
-use tenon_testkit::{Control, Gateway, GrpcAnswer, GrpcAsked, GrpcCaller, GrpcSeen, GrpcStep, GrpcUpstream, Setup, TestKey, wait_for};
+use tenon_testkit::{Control, Gateway, GrpcAnswer, GrpcCaller, GrpcRequest, GrpcScript, GrpcStep, GrpcUpstream, Setup, TestKey, wait_for};
 
 /// A length-delimited field.
 pub fn field(number: u8, value: &[u8]) -> Vec<u8> {
@@ -19,23 +19,23 @@ pub fn answered(input: u8, output: u8) -> Vec<u8> {
     [field(1, b"theirs"), field(3, b"id-1"), count(b"prompt_tokens", input), count(b"completion_tokens", output)].concat()
 }
 
-/// The first raw input names what is to happen.
-fn script(asked: &GrpcAsked) -> GrpcAnswer {
-    let named = |name: &str| asked.message.windows(name.len()).any(|part| part == name.as_bytes());
-    let streamed = asked.path.ends_with("ModelStreamInfer");
+/// The model's name selects the steps.
+fn script(request: &GrpcRequest) -> GrpcScript {
+    let named = |name: &str| request.message.windows(name.len()).any(|part| part == name.as_bytes());
+    let streamed = request.path.ends_with("ModelStreamInfer");
     let ready = if streamed { field(2, &answered(11, 3)) } else { answered(11, 7) };
     match () {
         () if named("refuse") => vec![GrpcStep::End(3)],
         () if named("credential") => vec![GrpcStep::End(16)],
         () if named("stall") => vec![GrpcStep::Stall],
-        () if named("cut") => vec![GrpcStep::Say(ready), GrpcStep::Cut],
-        () if named("hold") => vec![GrpcStep::Say(ready), GrpcStep::Stall],
-        () if streamed => vec![GrpcStep::Say(ready)],
-        () => vec![GrpcStep::Say(ready), GrpcStep::End(0)],
+        () if named("cut") => vec![GrpcStep::Send(ready), GrpcStep::Cut],
+        () if named("hold") => vec![GrpcStep::Send(ready), GrpcStep::Stall],
+        () if streamed => vec![GrpcStep::Send(ready)],
+        () => vec![GrpcStep::Send(ready), GrpcStep::End(0)],
     }
 }
 
-pub struct House {
+pub struct InferenceStack {
     pub control: Control,
     pub upstream: GrpcUpstream,
     pub key: TestKey,
@@ -44,7 +44,7 @@ pub struct House {
     pub setup: Setup,
 }
 
-impl House {
+impl InferenceStack {
     pub fn new() -> Self {
         Self::with(|_| {}, |setup| setup)
     }
@@ -62,28 +62,28 @@ impl House {
         let names = ["refuse", "credential", "stall", "cut", "hold"];
         let models = names.iter().map(|name| model(name, "e1")).chain([renamed]).collect();
         control.put_routing(table(vec![here], models));
-        let grpc = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let grpc = tenon_testkit::reserved_address();
         let setup = setting(setup(&control)).with("TENON_GATEWAY_GRPC_LISTEN", grpc);
         let gateway = setup.start();
         Self { control, upstream, key, gateway, grpc, setup }
     }
 
-    pub fn call(&self, method: &str, messages: &[Vec<u8>]) -> GrpcSeen {
+    pub fn call(&self, method: &str, messages: &[Vec<u8>]) -> GrpcAnswer {
         self.with_key(&self.key.text, method, messages)
     }
 
-    pub fn with_key(&self, key: &str, method: &str, messages: &[Vec<u8>]) -> GrpcSeen {
+    pub fn with_key(&self, key: &str, method: &str, messages: &[Vec<u8>]) -> GrpcAnswer {
         let bearer = format!("Bearer {key}");
         GrpcCaller::connect(self.grpc).call(method, &[("authorization", &bearer)], messages, None)
     }
 
-    pub fn record(&self, seen: &GrpcSeen) -> UsageRecord {
-        let id = seen.request_id();
+    pub fn record(&self, answer: &GrpcAnswer) -> UsageRecord {
+        let id = answer.request_id();
         wait_for("the record", || self.control.usage_of(&id).is_some());
         self.control.usage_of(&id).unwrap()
     }
 
-    pub fn asked(&self) -> usize {
-        self.upstream.asked.lock().unwrap().len()
+    pub fn received(&self) -> usize {
+        self.upstream.requests.lock().unwrap().len()
     }
 }
