@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-use tenon_dialects::Form;
-use tenon_dialects::translate::{Direction, Route, Translator};
+use tenon_dialects::RequestFormat;
+use tenon_dialects::translate::{Direction, EndpointOptions, Translator};
 
-const ROUTE: Route<'static> = Route { model: None, output_tokens_max: 7, max_completion_tokens: false, continuous_usage: false };
+const OPTIONS: EndpointOptions<'static> =
+    EndpointOptions { model: None, output_tokens_max: 7, max_completion_tokens: false, continuous_usage: false };
 
 fn is_json(text: &[u8]) -> bool {
     serde_json::from_slice::<Box<RawValue>>(text).is_ok()
@@ -25,10 +26,11 @@ fn stream(direction: Direction, data: &[u8], size: usize) -> Option<Vec<u8>> {
 
 fuzz_target!(|data: &[u8]| {
     let [first, second, data @ ..] = data else { return };
-    let (direction, form) = if first & 1 == 0 { (Direction::ChatToMessages, Form::Chat) } else { (Direction::MessagesToChat, Form::Message) };
+    let (direction, format) =
+        if first & 1 == 0 { (Direction::ChatToMessages, RequestFormat::Chat) } else { (Direction::MessagesToChat, RequestFormat::Message) };
     match first >> 1 & 3 {
-        0 if form.scan(data).is_ok() => {
-            if let Ok(out) = direction.request(data, &ROUTE) {
+        0 if format.scan(data).is_ok() => {
+            if let Ok(out) = direction.request(data, &OPTIONS) {
                 assert!(is_json(&out), "{}", String::from_utf8_lossy(&out));
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::multipart::{FormError, scan_form};
 use crate::proof::Proof;
-use crate::request_format::Form;
+use crate::request_format::RequestFormat;
 use crate::scan::{Head, IncludeUsage, ScanError, scan};
 
 /// Why a body was refused.
@@ -11,7 +11,7 @@ pub enum BodyError {
     #[error(transparent)]
     Json(#[from] ScanError),
     #[error(transparent)]
-    Form(#[from] FormError),
+    Multipart(#[from] FormError),
 }
 
 impl BodyError {
@@ -19,7 +19,7 @@ impl BodyError {
     pub fn param(&self) -> Option<&'static str> {
         match self {
             Self::Json(error) => error.param(),
-            Self::Form(error) => error.param(),
+            Self::Multipart(error) => error.param(),
         }
     }
 
@@ -27,24 +27,24 @@ impl BodyError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Json(error) => error.code(),
-            Self::Form(error) => error.code(),
+            Self::Multipart(error) => error.code(),
         }
     }
 
     #[must_use]
     pub fn status(&self) -> u16 {
-        if *self == Self::Form(FormError::ContentType) { 415 } else { 400 }
+        if *self == Self::Multipart(FormError::ContentType) { 415 } else { 400 }
     }
 }
 
-impl Form {
+impl RequestFormat {
     /// # Errors
     /// When parsers could read the body differently, or it requests what is not served.
     pub fn scan(self, body: &[u8]) -> Result<Head<'_>, ScanError> {
         scan(self, body)
     }
 
-    /// Reads a body of this form, JSON or not.
+    /// Reads a body of this format, JSON or a multipart form.
     ///
     /// # Errors
     /// As [`Self::scan`], and for forms with files those of [`scan_form`].
@@ -57,7 +57,7 @@ impl Form {
             model: form.model.into(),
             model_at: form.model_at,
             stream: form.stream,
-            include_usage: IncludeUsage::Asked,
+            include_usage: IncludeUsage::Requested,
             options_at: None,
             mentions_continuous_usage: false,
             max_tokens: None,

@@ -2,7 +2,7 @@
 
 use crate::json::{Cursor, Span};
 use crate::prompt_media::Media;
-use crate::request_format::Form;
+use crate::request_format::RequestFormat;
 use crate::scan::Head;
 use crate::splice::Cap;
 
@@ -17,7 +17,7 @@ pub struct Bound {
     pub completions: u64,
 }
 
-impl Form {
+impl RequestFormat {
     /// Computed only where a hard budget applies, because it reads the conversation again.
     #[must_use]
     pub fn bound(self, head: &Head<'_>, body: &[u8]) -> Bound {
@@ -78,9 +78,9 @@ fn is_text_blocks(value: &[u8]) -> bool {
 /// How many completions the call produces: `n` or `best_of`, times the prompts in a list. Each may use
 /// `max_tokens`.
 #[must_use]
-pub fn completions(form: Form, head: &Head<'_>, body: &[u8]) -> u64 {
-    let prompts = match (form, head.prompt_at) {
-        (Form::Completion, Some((start, end))) => prompts_of(&body[start..end]),
+pub fn completions(format: RequestFormat, head: &Head<'_>, body: &[u8]) -> u64 {
+    let prompts = match (format, head.prompt_at) {
+        (RequestFormat::Completion, Some((start, end))) => prompts_of(&body[start..end]),
         _ => 1,
     };
     head.choices.saturating_mul(prompts)

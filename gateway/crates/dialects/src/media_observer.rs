@@ -14,7 +14,7 @@ const MARK: usize = 96;
 
 /// Observes an answer as it passes.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct MediaObserver {
     /// A stream of events, not one JSON text.
     events: bool,
     head: BytesMut,
@@ -29,7 +29,7 @@ pub struct Watch {
     error: bool,
 }
 
-impl Watch {
+impl MediaObserver {
     #[must_use]
     pub fn new(events: bool) -> Self {
         Self { events, ..Self::default() }
@@ -105,8 +105,8 @@ fn string_after(text: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    fn watched(events: bool, text: &[u8], size: usize) -> Watch {
-        let mut watch = Watch::new(events);
+    fn watched(events: bool, text: &[u8], size: usize) -> MediaObserver {
+        let mut watch = MediaObserver::new(events);
         text.chunks(size).for_each(|chunk| watch.observe(chunk));
         watch
     }

@@ -4,7 +4,7 @@
 //! arrives.
 
 use crate::frames::{CARRY_MAX, Frame, Lines};
-use crate::request_format::Form;
+use crate::request_format::RequestFormat;
 use crate::usage::{AnthropicWire, Usage, find_usage, member, openai_usage};
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 /// What the stream has shown so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct StreamProgress {
     /// The engine's numbers: final ones where `is_final`, else the latest.
     pub usage: Option<Usage>,
     /// The numbers cover the whole answer.
@@ -41,7 +41,7 @@ pub enum Source {
     None,
 }
 
-impl Seen {
+impl StreamProgress {
     /// Whether the answer is known to be complete. `[DONE]`, `message_stop` and `response.completed` prove it. So does OpenAI's usage frame (the
     /// one without choices): engines send it after every choice has finished, and some forget `[DONE]`. A `finish_reason` alone does not: other
     /// choices and the numbers may still be to come.
@@ -78,7 +78,7 @@ enum StreamFormat {
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     format: StreamFormat,
-    pub seen: Seen,
+    pub progress: StreamProgress,
     anthropic: AnthropicWire,
 }
 
@@ -100,13 +100,13 @@ impl Observer {
     }
 
     #[must_use]
-    pub fn of(form: Form, take_usage_out: bool) -> Self {
-        Self { notes: Notes::of(form), take_usage_out, ..Self::default() }
+    pub fn of(format: RequestFormat, take_usage_out: bool) -> Self {
+        Self { notes: Notes::of(format), take_usage_out, ..Self::default() }
     }
 
     #[must_use]
-    pub fn seen(&self) -> &Seen {
-        &self.notes.seen
+    pub fn progress(&self) -> &StreamProgress {
+        &self.notes.progress
     }
 
     /// Reads what arrived and passes on, in order, what the caller gets now.
@@ -190,10 +190,10 @@ struct MessageStart {
 }
 
 impl Notes {
-    pub fn of(form: Form) -> Self {
-        let format = match form {
-            Form::Message => StreamFormat::Messages,
-            Form::Response => StreamFormat::Responses,
+    pub fn of(format: RequestFormat) -> Self {
+        let format = match format {
+            RequestFormat::Message => StreamFormat::Messages,
+            RequestFormat::Response => StreamFormat::Responses,
             _ => StreamFormat::Chunks,
         };
         Self { format, ..Self::default() }
@@ -219,20 +219,20 @@ impl Notes {
 
     fn note_chunk(&mut self, data: &[u8]) -> bool {
         if data.starts_with(b"[DONE]") {
-            self.seen.done = true;
+            self.progress.done = true;
             return false;
         }
         let usage = memmem::find(data, br#""usage""#).and_then(|_| find_usage(data));
         let empty = usage.is_some() && has_no_choices(data);
         if usage.is_some() {
-            self.seen.usage = usage;
-            self.seen.is_final = empty;
-            self.seen.is_running = !empty;
-            self.seen.choices_finished |= empty;
+            self.progress.usage = usage;
+            self.progress.is_final = empty;
+            self.progress.is_running = !empty;
+            self.progress.choices_finished |= empty;
         }
         let error = data.starts_with(br#"{"error""#);
-        self.seen.error |= error;
-        self.seen.output_frames += u64::from(!empty && !error && !data.is_empty());
+        self.progress.error |= error;
+        self.progress.output_frames += u64::from(!empty && !error && !data.is_empty());
         empty
     }
 
@@ -243,7 +243,7 @@ impl Notes {
             _ => {}
         }
         let Ok(read) = serde_json::from_slice::<MessageEvent<'_>>(data) else {
-            self.seen.error |= event == Some(b"error");
+            self.progress.error |= event == Some(b"error");
             return;
         };
         match event.unwrap_or(read.event_type.unwrap_or_default().as_bytes()) {
@@ -251,10 +251,10 @@ impl Notes {
             b"message_start" => self.note_anthropic(read.message.and_then(|message| message.usage)),
             b"message_delta" => {
                 self.note_anthropic(read.usage);
-                self.seen.is_final |= self.seen.usage.is_some();
+                self.progress.is_final |= self.progress.usage.is_some();
             }
-            b"message_stop" => self.seen.done = true,
-            b"error" => self.seen.error = true,
+            b"message_stop" => self.progress.done = true,
+            b"error" => self.progress.error = true,
             _ => {}
         }
     }
@@ -262,7 +262,7 @@ impl Notes {
     fn note_anthropic(&mut self, usage: Option<AnthropicWire>) {
         if let Some(usage) = usage {
             self.anthropic.merge(&usage);
-            self.seen.usage = self.anthropic.usage();
+            self.progress.usage = self.anthropic.usage();
         }
     }
 
@@ -276,22 +276,22 @@ impl Notes {
             Some(b"response.completed" | b"response.incomplete") => self.note_end(data),
             Some(b"response.failed") => {
                 self.note_end(data);
-                self.seen.error = true;
+                self.progress.error = true;
             }
-            Some(b"error") => self.seen.error = true,
+            Some(b"error") => self.progress.error = true,
             _ => {}
         }
     }
 
     fn note_end(&mut self, data: &[u8]) {
-        self.seen.usage = member(data, b"response").and_then(|response| openai_usage(member(response, b"usage")?));
-        self.seen.is_final = self.seen.usage.is_some();
-        self.seen.done = true;
+        self.progress.usage = member(data, b"response").and_then(|response| openai_usage(member(response, b"usage")?));
+        self.progress.is_final = self.progress.usage.is_some();
+        self.progress.done = true;
     }
 
     /// Counts the bytes of a frame's text: those between the quotes after one of these names.
     fn count(&mut self, data: &[u8], names: &[&[u8]]) {
-        self.seen.output_frames += 1;
+        self.progress.output_frames += 1;
         let text = names.iter().find_map(|name| {
             let after = data.get(memmem::find(data, name)? + name.len()..)?;
             let text = after.trim_ascii_start().strip_prefix(b"\"")?;
@@ -304,7 +304,7 @@ impl Notes {
             }
             None
         });
-        self.seen.output_bytes += text.unwrap_or(0) as u64;
+        self.progress.output_bytes += text.unwrap_or(0) as u64;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the scan notes of a body's members, so that its tokens can be bounded later.
 
 use crate::json::Span;
-use crate::request_format::Form;
+use crate::request_format::RequestFormat;
 
 /// Facts about a body's members, kept for the bound on its tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Proof {
     /// For bodies that were not scanned member by member.
     pub(crate) const NONE: Self = Self { foreign: true, rewritten: 0, query: 0, prompts: 0, blocks_at: None, null_cap_at: None };
 
-    pub(crate) fn member(&mut self, form: Form, key: &[u8], at: Span, body: &[u8]) {
+    pub(crate) fn member(&mut self, format: RequestFormat, key: &[u8], at: Span, body: &[u8]) {
         let bytes = at.1 - at.0;
         match key {
             b"messages" | b"prompt" | b"input" => self.prompts += 1,
@@ -41,13 +41,13 @@ impl Proof {
             | b"session_params"
             | b"images"
             | b"truncate_prompt_tokens" => self.foreign |= !is_harmless(&body[at.0..at.1]),
-            b"documents" if form == Form::Rerank => self.prompts += 1,
-            b"tools" | b"functions" | b"response_format" | b"documents" | b"text" if form != Form::Rerank => self.rewritten += bytes,
+            b"documents" if format == RequestFormat::Rerank => self.prompts += 1,
+            b"tools" | b"functions" | b"response_format" | b"documents" | b"text" if format != RequestFormat::Rerank => self.rewritten += bytes,
             b"query" => self.query = bytes,
             b"system" | b"instructions" if body[at.0] != b'"' && !is_harmless(&body[at.0..at.1]) => {
                 self.foreign |= self.blocks_at.replace(at).is_some();
             }
-            name if form.is_cap(name) && &body[at.0..at.1] == b"null" => self.null_cap_at = Some(at),
+            name if format.is_cap(name) && &body[at.0..at.1] == b"null" => self.null_cap_at = Some(at),
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 /// A model named in a caller's event.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Named<'a> {
+pub struct NamedModel<'a> {
     pub model: Cow<'a, str>,
     /// The position of its value, quotes included.
     pub at: (usize, usize),
@@ -27,7 +27,7 @@ pub struct ClientEvent<'a> {
     /// `response.max_output_tokens`, where it is a number.
     pub max_output_tokens: Option<u64>,
     /// In the order of the text.
-    pub models: Vec<Named<'a>>,
+    pub models: Vec<NamedModel<'a>>,
 }
 
 /// Objects that may hold a model's name; everything else is skipped.
@@ -130,7 +130,7 @@ fn object<'a>(
         } else if key == "event_id" {
             event.id = Some(text);
         } else {
-            event.models.push(Named {
+            event.models.push(NamedModel {
                 model: text,
                 at: (string.start - 1, string.end + 1),
                 is_own: !matches!(container, EventObject::Transcription),
@@ -142,7 +142,7 @@ fn object<'a>(
 
 /// Usage and answers counted from the server's events so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
+pub struct UsageTally {
     usage: Option<Usage>,
     /// Answers that ended.
     pub responses: u64,
@@ -154,9 +154,9 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerEvent {
     ResponseCreated,
-    ResponseDone(Spent),
+    ResponseDone(ResponseUsage),
     /// The caller's audio was transcribed.
-    Transcribed(Spent),
+    Transcribed(ResponseUsage),
     /// A piece of an answer.
     Output,
     Other,
@@ -164,7 +164,7 @@ pub enum ServerEvent {
 
 /// The usage of one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spent {
+pub struct ResponseUsage {
     /// `None` = the endpoint did not say.
     pub usage: Option<Usage>,
     pub failed: bool,
@@ -198,7 +198,7 @@ struct Answer<'a> {
 
 const MARKS: [&[u8]; 3] = [b"response.created", b"response.done", b"input_audio_transcription.completed"];
 
-impl Tally {
+impl UsageTally {
     /// Reads one event of the server.
     pub fn observe(&mut self, text: &str) -> ServerEvent {
         // Audio deltas are many and long; only the marks are searched for in them, they are not parsed.
@@ -220,10 +220,10 @@ impl Tally {
                 self.running = self.running.saturating_sub(1);
                 self.frames = if self.running == 0 { 0 } else { self.frames };
                 let failed = event.response.as_ref().is_some_and(|answer| answer.status.as_deref() == Some("failed"));
-                ServerEvent::ResponseDone(Spent { usage: self.add(event.response.and_then(|answer| answer.usage)), failed })
+                ServerEvent::ResponseDone(ResponseUsage { usage: self.add(event.response.and_then(|answer| answer.usage)), failed })
             }
             "conversation.item.input_audio_transcription.completed" => {
-                ServerEvent::Transcribed(Spent { usage: self.add(event.usage), failed: false })
+                ServerEvent::Transcribed(ResponseUsage { usage: self.add(event.usage), failed: false })
             }
             _ => ServerEvent::Other,
         }
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn usage_of_all_answers_is_added_up() {
-        let mut tally = Tally::default();
+        let mut tally = UsageTally::default();
         let done = r#"{"type":"response.done","event_id":"e","response":{"id":"r","status":"completed","usage":{"total_tokens":300,"input_tokens":200,"output_tokens":100,"input_token_details":{"text_tokens":50,"audio_tokens":150,"cached_tokens":64,"cached_tokens_details":{"text_tokens":64}},"output_token_details":{"text_tokens":30,"audio_tokens":70}}}}"#;
         assert_eq!(
             tally.observe(r#"{"type":"response.created","response":{"id":"r","usage":null,"metadata":{"a":"response.done"}}}"#),

@@ -4,7 +4,7 @@ use crate::dialect::Dialect;
 
 /// The format of a request's body: which of its keys matter, and how its answer is observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum RequestFormat {
     Chat,
     Completion,
     Embedding,
@@ -17,16 +17,16 @@ pub enum Form {
     /// Speech to text: a multipart form with a file.
     Transcription,
     /// Images from images: a multipart form with files.
-    ImageForm,
+    ImageEdit,
 }
 
-impl Form {
+impl RequestFormat {
     #[must_use]
     pub const fn dialect(self) -> Dialect {
         match self {
             Self::Message | Self::CountTokens => Dialect::Anthropic,
             Self::Chat | Self::Completion | Self::Embedding | Self::Response | Self::Rerank => Dialect::OpenAi,
-            Self::Speech | Self::Image | Self::Transcription | Self::ImageForm => Dialect::OpenAi,
+            Self::Speech | Self::Image | Self::Transcription | Self::ImageEdit => Dialect::OpenAi,
         }
     }
 
@@ -38,13 +38,13 @@ impl Form {
 
     /// Whether engines report usage in a stream only when `stream_options` requests it.
     #[must_use]
-    pub const fn asks_usage(self) -> bool {
+    pub const fn needs_usage_option(self) -> bool {
         matches!(self, Self::Chat | Self::Completion)
     }
 
     /// Its answers repeat no JSON of the caller's, so the last `usage` in them is the engine's.
     #[must_use]
-    pub const fn tells_usage_last(self) -> bool {
+    pub const fn ends_with_usage(self) -> bool {
         matches!(self, Self::Chat | Self::Completion | Self::Embedding)
     }
 
@@ -56,19 +56,19 @@ impl Form {
     /// `multipart/form-data` instead of JSON.
     #[must_use]
     pub const fn is_multipart(self) -> bool {
-        matches!(self, Self::Transcription | Self::ImageForm)
+        matches!(self, Self::Transcription | Self::ImageEdit)
     }
 
-    /// Its answers are observed by [`crate::Watch`], whatever their content type. We add no option to its requests.
+    /// Its answers are observed by [`crate::MediaObserver`], whatever their content type. We add no option to its requests.
     #[must_use]
     pub const fn is_media(self) -> bool {
-        matches!(self, Self::Speech | Self::Image | Self::Transcription | Self::ImageForm)
+        matches!(self, Self::Speech | Self::Image | Self::Transcription | Self::ImageEdit)
     }
 
     /// Its answers hold images, which are counted.
     #[must_use]
-    pub const fn makes_images(self) -> bool {
-        matches!(self, Self::Image | Self::ImageForm)
+    pub const fn has_images(self) -> bool {
+        matches!(self, Self::Image | Self::ImageEdit)
     }
 
     /// The name of its cap on output; `None` = it has none.

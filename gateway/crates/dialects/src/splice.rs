@@ -32,28 +32,22 @@ impl Iterator for Pieces {
     }
 }
 
-struct Change {
+struct Edit {
     at: (usize, usize),
     with: Bytes,
 }
 
 /// Which usage numbers to request from the engine in a stream of chat completions or completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AskUsage {
-    No,
+pub enum UsageRequest {
+    None,
     /// At the end.
     Total,
     /// In every chunk and at the end, so the billed usage is known wherever the stream ends. Set for endpoints that support it.
     Continuous,
 }
 
-/// The body as the engine gets it: another model name if the route has one, and `include_usage` when `ask_usage`.
-#[must_use]
-pub fn splice(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask_usage: bool) -> Pieces {
-    splice_asking(body, head, upstream_model, if ask_usage { AskUsage::Total } else { AskUsage::No })
-}
-
-/// A bound on the output that the caller did not give and a hard budget needs.
+/// A cap on the output that a hard budget needs and the caller did not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap {
     pub(crate) at: (usize, usize),
@@ -70,34 +64,38 @@ impl Cap {
     }
 }
 
-/// As [`splice`]. What the caller said of continuous numbers stands.
-#[must_use]
-pub fn splice_asking(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask: AskUsage) -> Pieces {
-    splice_capped(body, head, upstream_model, ask, None)
+/// What to change in a body before the engine gets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Changes<'a> {
+    /// The model's name at the endpoint; `None` = the caller's stays.
+    pub model: Option<&'a str>,
+    /// A `continuous_usage_stats` that the caller wrote stays as it is.
+    pub usage: UsageRequest,
+    pub cap: Option<&'a Cap>,
 }
 
-/// As [`splice_asking`], with a bound on the output.
+/// The body with these changes.
 #[must_use]
-pub fn splice_capped(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>, ask: AskUsage, cap: Option<&Cap>) -> Pieces {
-    let usage = match ask {
-        AskUsage::No => None,
-        AskUsage::Continuous if !head.mentions_continuous_usage => continuous_change(head),
-        AskUsage::Total | AskUsage::Continuous => usage_change(head),
+pub fn splice(body: &Bytes, head: &Head<'_>, changes: &Changes<'_>) -> Pieces {
+    let usage = match changes.usage {
+        UsageRequest::None => None,
+        UsageRequest::Continuous if !head.mentions_continuous_usage => continuous_change(head),
+        UsageRequest::Total | UsageRequest::Continuous => usage_change(head),
     };
-    let model = upstream_model.map(|name| Change { at: head.model_at, with: serde_json::Value::from(name).to_string().into() });
-    let cap = cap.map(|cap| Change {
+    let model = changes.model.map(|name| Edit { at: head.model_at, with: serde_json::Value::from(name).to_string().into() });
+    let cap = changes.cap.map(|cap| Edit {
         at: cap.at,
         // `model` follows it, so a comma is always right.
         with: cap.name.map_or_else(|| cap.tokens.to_string(), |name| format!("\"{name}\":{},", cap.tokens)).into(),
     });
-    let mut changes = [usage, model, cap];
-    if changes.iter().all(Option::is_none) {
+    let mut edits = [usage, model, cap];
+    if edits.iter().all(Option::is_none) {
         return Pieces::One(body.clone());
     }
-    changes.sort_by_key(|change| change.as_ref().map(|change| change.at));
+    edits.sort_by_key(|change| change.as_ref().map(|change| change.at));
     let mut pieces = Vec::with_capacity(7);
     let mut done = 0;
-    for change in changes.into_iter().flatten() {
+    for change in edits.into_iter().flatten() {
         pieces.push(body.slice(done..change.at.0));
         pieces.push(change.with);
         done = change.at.1;
@@ -107,11 +105,11 @@ pub fn splice_capped(body: &Bytes, head: &Head<'_>, upstream_model: Option<&str>
     Pieces::Many(pieces.into_iter())
 }
 
-fn usage_change(head: &Head<'_>) -> Option<Change> {
-    let insert = |at: usize, with: &'static str| Some(Change { at: (at, at), with: Bytes::from_static(with.as_bytes()) });
-    let replace = |start: usize, end: usize, with: &'static str| Some(Change { at: (start, end), with: Bytes::from_static(with.as_bytes()) });
+fn usage_change(head: &Head<'_>) -> Option<Edit> {
+    let insert = |at: usize, with: &'static str| Some(Edit { at: (at, at), with: Bytes::from_static(with.as_bytes()) });
+    let replace = |start: usize, end: usize, with: &'static str| Some(Edit { at: (start, end), with: Bytes::from_static(with.as_bytes()) });
     match head.include_usage {
-        IncludeUsage::Asked => None,
+        IncludeUsage::Requested => None,
         // `model` follows it, so a comma is always right.
         IncludeUsage::Absent => insert(head.opening, r#""stream_options":{"include_usage":true},"#),
         IncludeUsage::Null(start, end) => replace(start, end, r#"{"include_usage":true}"#),
@@ -121,15 +119,15 @@ fn usage_change(head: &Head<'_>) -> Option<Change> {
     }
 }
 
-fn continuous_change(head: &Head<'_>) -> Option<Change> {
+fn continuous_change(head: &Head<'_>) -> Option<Edit> {
     let (at, with) = match head.include_usage {
         // `include_usage` follows it.
-        IncludeUsage::Asked => head.options_at.map(|at| ((at, at), r#""continuous_usage_stats":true,"#))?,
+        IncludeUsage::Requested => head.options_at.map(|at| ((at, at), r#""continuous_usage_stats":true,"#))?,
         IncludeUsage::Absent => ((head.opening, head.opening), r#""stream_options":{"include_usage":true,"continuous_usage_stats":true},"#),
         IncludeUsage::Null(start, end) => ((start, end), r#"{"include_usage":true,"continuous_usage_stats":true}"#),
         IncludeUsage::Missing { at, empty: true } => ((at, at), r#""include_usage":true,"continuous_usage_stats":true"#),
         IncludeUsage::Missing { at, empty: false } => ((at, at), r#""include_usage":true,"continuous_usage_stats":true,"#),
         IncludeUsage::Declined(start, end) => ((start, end), r#"true,"continuous_usage_stats":true"#),
     };
-    Some(Change { at, with: Bytes::from_static(with.as_bytes()) })
+    Some(Edit { at, with: Bytes::from_static(with.as_bytes()) })
 }

@@ -1,7 +1,7 @@
 //! Usage as engines report it, in each dialect's own fields.
 
 use crate::json::Cursor;
-use crate::request_format::Form;
+use crate::request_format::RequestFormat;
 use memchr::memmem::{Finder, FinderRev};
 use serde::Deserialize;
 use std::sync::LazyLock;
@@ -183,14 +183,20 @@ fn plain(value: &[u8]) -> Option<OpenAiWire> {
 /// The usage of a whole answer. `responses` repeats the caller's tools and `messages` holds the input of tools as plain JSON, either of which
 /// may have a key named `usage`: there only the answer's own counts.
 #[must_use]
-pub fn usage_of_answer(form: Form, text: &[u8]) -> Option<Usage> {
-    match form {
-        Form::Message => serde_json::from_slice::<AnthropicWire>(member(text, b"usage")?).ok()?.usage(),
-        Form::Response => openai_usage(member(text, b"usage")?),
+pub fn usage_of_answer(format: RequestFormat, text: &[u8]) -> Option<Usage> {
+    match format {
+        RequestFormat::Message => serde_json::from_slice::<AnthropicWire>(member(text, b"usage")?).ok()?.usage(),
+        RequestFormat::Response => openai_usage(member(text, b"usage")?),
         // Counting tokens uses none.
-        Form::CountTokens => None,
-        Form::Rerank => rerank_usage(text),
-        Form::Chat | Form::Completion | Form::Embedding | Form::Speech | Form::Image | Form::Transcription | Form::ImageForm => find_usage(text),
+        RequestFormat::CountTokens => None,
+        RequestFormat::Rerank => rerank_usage(text),
+        RequestFormat::Chat
+        | RequestFormat::Completion
+        | RequestFormat::Embedding
+        | RequestFormat::Speech
+        | RequestFormat::Image
+        | RequestFormat::Transcription
+        | RequestFormat::ImageEdit => find_usage(text),
     }
 }
 
@@ -275,24 +281,24 @@ mod tests {
     fn kinds_are_added_up_alike_in_every_dialect() {
         let expected = Some(Usage { input: 17, output: 9, cached: 8, cache_write: 4, reasoning: 2, ..Usage::default() });
         let message = br#"{"type":"message","usage":{"input_tokens":5,"cache_read_input_tokens":8,"cache_creation_input_tokens":4,"output_tokens":9,"output_tokens_details":{"thinking_tokens":2}}}"#;
-        assert_eq!(usage_of_answer(Form::Message, message), expected);
+        assert_eq!(usage_of_answer(RequestFormat::Message, message), expected);
         let response = br#"{"object":"response","usage":{"input_tokens":17,"input_tokens_details":{"cached_tokens":8,"cache_write_tokens":4},"output_tokens":9,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":26}}"#;
-        assert_eq!(usage_of_answer(Form::Response, response), expected);
+        assert_eq!(usage_of_answer(RequestFormat::Response, response), expected);
         let spoken = br#"{"usage":{"prompt_tokens":5,"completion_tokens":4,"prompt_tokens_details":{"audio_tokens":2},"completion_tokens_details":{"audio_tokens":3}}}"#;
-        assert_eq!(usage_of_answer(Form::Chat, spoken).map(|usage| usage.audio), Some(5));
+        assert_eq!(usage_of_answer(RequestFormat::Chat, spoken).map(|usage| usage.audio), Some(5));
     }
 
     #[test]
     fn what_the_caller_or_the_model_wrote_is_not_believed() {
         let echoed = br#"{"usage":{"input_tokens":17,"output_tokens":9},"tools":[{"parameters":{"usage":{"input_tokens":0,"output_tokens":0}}}],"metadata":{"usage":{"input_tokens":1}}}"#;
-        assert_eq!(usage_of_answer(Form::Response, echoed).map(|usage| (usage.input, usage.output)), Some((17, 9)));
+        assert_eq!(usage_of_answer(RequestFormat::Response, echoed).map(|usage| (usage.input, usage.output)), Some((17, 9)));
         let tool = br#"{"usage":{"input_tokens":3,"output_tokens":4},"content":[{"type":"tool_use","input":{"usage":{"input_tokens":0,"output_tokens":0}}}]}"#;
-        assert_eq!(usage_of_answer(Form::Message, tool).map(|usage| (usage.input, usage.output)), Some((3, 4)));
+        assert_eq!(usage_of_answer(RequestFormat::Message, tool).map(|usage| (usage.input, usage.output)), Some((3, 4)));
     }
 
     #[test]
     fn rerankers_report_tokens_in_three_ways() {
-        let input = |text: &[u8]| usage_of_answer(Form::Rerank, text).map(|usage| usage.input);
+        let input = |text: &[u8]| usage_of_answer(RequestFormat::Rerank, text).map(|usage| usage.input);
         assert_eq!(input(br#"{"results":[],"usage":{"total_tokens":31}}"#), Some(31));
         assert_eq!(input(br#"{"results":[],"meta":{"billed_units":{"search_units":1},"tokens":{"input_tokens":7}}}"#), Some(7));
         assert_eq!(input(br#"{"results":[]}"#), None);

@@ -42,7 +42,7 @@ fn the_model_is_found_and_renamed_in_place() {
 #[test]
 fn what_clients_write_is_taken() {
     let body = form(&[field("model", "m")]);
-    for told in ["multipart/form-data; boundary=\"XbX\"", "Multipart/Form-Data;charset=utf-8;boundary=XbX"] {
+    for told in ["multipart/form-data; boundary=\"XbX\"", "Multipart/RequestFormat-Data;charset=utf-8;boundary=XbX"] {
         assert_eq!(scan_form(told.as_bytes(), body.as_bytes()).unwrap().model, "m", "{told}");
     }
     let typed = part("content-disposition: form-data; name=model\r\ncontent-type: text/plain; charset=UTF-8\r\nContent-Length: 1", "m");

@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use tenon_dialects::openai::{Observer, Seen};
+use tenon_dialects::{Observer, StreamProgress};
 
-fn run(chunks: &[&[u8]], take_out: bool) -> (Vec<u8>, Seen) {
+fn run(chunks: &[&[u8]], take_out: bool) -> (Vec<u8>, StreamProgress) {
     let mut observer = Observer::new(take_out);
     let mut passed = Vec::new();
     for chunk in chunks {
@@ -14,7 +14,7 @@ fn run(chunks: &[&[u8]], take_out: bool) -> (Vec<u8>, Seen) {
     if let Some(rest) = observer.finish() {
         passed.extend_from_slice(&rest);
     }
-    (passed, *observer.seen())
+    (passed, *observer.progress())
 }
 
 const USAGE: &str = r#"data: {"choices": [ ],"usage":{"prompt_tokens":9,"completion_tokens":4}}"#;

@@ -4,11 +4,16 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use tenon_dialects::openai::{IncludeUsage, ScanError, scan, splice};
+use tenon_dialects::{Changes, Head, IncludeUsage, RequestFormat, ScanError, UsageRequest, splice};
+
+fn scan(body: &[u8]) -> Result<Head<'_>, ScanError> {
+    RequestFormat::Chat.scan(body)
+}
 
 fn spliced(body: &str, model: Option<&str>, usage: bool) -> Value {
     let bytes = Bytes::copy_from_slice(body.as_bytes());
-    let pieces = splice(&bytes, &scan(&bytes).unwrap(), model, usage);
+    let usage = if usage { UsageRequest::Total } else { UsageRequest::None };
+    let pieces = splice(&bytes, &scan(&bytes).unwrap(), &Changes { model, usage, cap: None });
     let length = pieces.remaining();
     let whole = pieces.map(|p| p.to_vec()).collect::<Vec<_>>().concat();
     assert_eq!(whole.len(), length);
@@ -20,7 +25,7 @@ fn spliced(body: &str, model: Option<&str>, usage: bool) -> Value {
 fn the_head_is_read() {
     let body = br#" {"messages":[{"role":"user","content":"hi \"model\""}],"max_tokens":5,"model":"org\/m","stream":true,"stream_options":{"include_usage":true}} "#;
     let head = scan(body).unwrap();
-    assert_eq!((&*head.model, head.stream, head.max_tokens, head.include_usage), ("org/m", true, Some(5), IncludeUsage::Asked));
+    assert_eq!((&*head.model, head.stream, head.max_tokens, head.include_usage), ("org/m", true, Some(5), IncludeUsage::Requested));
 }
 
 #[test]
@@ -61,17 +66,17 @@ fn whatever_could_be_read_differently_is_refused() {
 
 #[test]
 fn only_what_must_change_is_spliced() {
-    let asked = json!({"include_usage": true});
-    assert_eq!(spliced(r#"{"model":"a","stream":true}"#, None, true)["stream_options"], asked);
-    assert_eq!(spliced(r#"{"stream_options":null,"model":"a"}"#, None, true)["stream_options"], asked);
-    assert_eq!(spliced(r#"{"stream_options":{},"model":"a"}"#, None, true)["stream_options"], asked);
-    assert_eq!(spliced(r#"{"stream_options":{ "include_usage" : false },"model":"a"}"#, None, true)["stream_options"], asked);
+    let requested = json!({"include_usage": true});
+    assert_eq!(spliced(r#"{"model":"a","stream":true}"#, None, true)["stream_options"], requested);
+    assert_eq!(spliced(r#"{"stream_options":null,"model":"a"}"#, None, true)["stream_options"], requested);
+    assert_eq!(spliced(r#"{"stream_options":{},"model":"a"}"#, None, true)["stream_options"], requested);
+    assert_eq!(spliced(r#"{"stream_options":{ "include_usage" : false },"model":"a"}"#, None, true)["stream_options"], requested);
     assert_eq!(spliced(r#"{"stream_options":{"x":1},"model":"a"}"#, None, true)["stream_options"], json!({"x":1,"include_usage":true}));
     assert_eq!(
         spliced(r#"{"stream_options":{"include_usage":true},"model":"a"}"#, Some("b\"c"), true),
-        json!({"stream_options":asked,"model":"b\"c"})
+        json!({"stream_options":requested,"model":"b\"c"})
     );
-    assert_eq!(spliced(r#"{"model":"a","stream_options":{}}"#, Some("b"), true), json!({"model":"b","stream_options":asked}));
+    assert_eq!(spliced(r#"{"model":"a","stream_options":{}}"#, Some("b"), true), json!({"model":"b","stream_options":requested}));
     assert_eq!(spliced(r#"{"model":"a"}"#, None, false), json!({"model":"a"}));
 }
 
@@ -118,12 +123,12 @@ proptest! {
         prop_assert_eq!(Some(&*head.model), request["model"].as_str());
         prop_assert_eq!(Some(head.stream), request["stream"].as_bool());
         prop_assert_eq!(head.max_tokens, request["max_tokens"].as_u64());
-        prop_assert_eq!(head.include_usage == IncludeUsage::Asked, request["stream_options"]["include_usage"] == json!(true));
-        let mut wanted = request.clone();
-        wanted["model"] = json!("other");
-        if !wanted["stream_options"].is_object() { wanted["stream_options"] = json!({}); }
-        wanted["stream_options"]["include_usage"] = json!(true);
-        prop_assert_eq!(spliced(&text, Some("other"), true), wanted);
+        prop_assert_eq!(head.include_usage == IncludeUsage::Requested, request["stream_options"]["include_usage"] == json!(true));
+        let mut expected = request.clone();
+        expected["model"] = json!("other");
+        if !expected["stream_options"].is_object() { expected["stream_options"] = json!({}); }
+        expected["stream_options"]["include_usage"] = json!(true);
+        prop_assert_eq!(spliced(&text, Some("other"), true), expected);
     }
 
     /// Damage a good request anywhere: what is still accepted is JSON for serde too, and says the same.
@@ -154,9 +159,8 @@ proptest! {
 }
 
 #[test]
-fn running_numbers_are_asked_for_once() {
-    use tenon_dialects::{AskUsage, splice_asking};
-    for (body, wanted) in [
+fn continuous_usage_is_requested_once() {
+    for (body, expected) in [
         (r#"{"model":"a","stream":true}"#, json!({"include_usage": true, "continuous_usage_stats": true})),
         (r#"{"stream_options":null,"model":"a"}"#, json!({"include_usage": true, "continuous_usage_stats": true})),
         (r#"{"stream_options":{},"model":"a"}"#, json!({"include_usage": true, "continuous_usage_stats": true})),
@@ -166,9 +170,10 @@ fn running_numbers_are_asked_for_once() {
         (r#"{"stream_options":{"continuous_usage_stats":false},"model":"a"}"#, json!({"include_usage": true, "continuous_usage_stats": false})),
     ] {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
-        let whole = splice_asking(&bytes, &scan(&bytes).unwrap(), None, AskUsage::Continuous).map(|p| p.to_vec()).collect::<Vec<_>>().concat();
+        let changes = Changes { model: None, usage: UsageRequest::Continuous, cap: None };
+        let whole = splice(&bytes, &scan(&bytes).unwrap(), &changes).map(|p| p.to_vec()).collect::<Vec<_>>().concat();
         let value: Value = serde_json::from_slice(&whole).unwrap();
-        assert_eq!(value["stream_options"], wanted, "{body}");
+        assert_eq!(value["stream_options"], expected, "{body}");
         assert_eq!(String::from_utf8(whole).unwrap().matches("continuous_usage_stats").count(), 1);
     }
 }

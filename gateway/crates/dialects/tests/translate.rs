@@ -4,26 +4,27 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tenon_dialects::translate::{Direction, NotServed, Route, Translator};
-use tenon_dialects::{Dialect, Form, Source};
+use tenon_dialects::translate::{Direction, EndpointOptions, NotServed, Translator};
+use tenon_dialects::{Dialect, RequestFormat, Source};
 
-const ROUTE: Route<'static> = Route { model: None, output_tokens_max: 0, max_completion_tokens: false, continuous_usage: false };
+const OPTIONS: EndpointOptions<'static> =
+    EndpointOptions { model: None, output_tokens_max: 0, max_completion_tokens: false, continuous_usage: false };
 
 fn direction(word: &Value) -> Direction {
     if word == "to_messages" { Direction::ChatToMessages } else { Direction::MessagesToChat }
 }
 
-fn caller_form(direction: Direction) -> Form {
-    if direction == Direction::ChatToMessages { Form::Chat } else { Form::Message }
+fn caller_format(direction: Direction) -> RequestFormat {
+    if direction == Direction::ChatToMessages { RequestFormat::Chat } else { RequestFormat::Message }
 }
 
 fn golden(text: &str) -> Vec<Value> {
     serde_json::from_str(text).unwrap()
 }
 
-fn request(direction: Direction, body: &Value, route: &Route<'_>) -> Value {
+fn request(direction: Direction, body: &Value, route: &EndpointOptions<'_>) -> Value {
     let text = direction.request(body.to_string().as_bytes(), route).unwrap_or_else(|error| panic!("{error}: {body}"));
-    direction.endpoint_form().scan(&text).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text)));
+    direction.endpoint_format().scan(&text).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text)));
     serde_json::from_slice(&text).unwrap()
 }
 
@@ -31,8 +32,8 @@ fn request(direction: Direction, body: &Value, route: &Route<'_>) -> Value {
 fn requests_are_translated_as_the_golden_files_say() {
     for case in golden(include_str!("golden/requests.json")) {
         let direction = direction(&case["direction"]);
-        caller_form(direction).scan(case["from"].to_string().as_bytes()).unwrap();
-        let found = request(direction, &case["from"], &ROUTE);
+        caller_format(direction).scan(case["from"].to_string().as_bytes()).unwrap();
+        let found = request(direction, &case["from"], &OPTIONS);
         // Spaces in the arguments of tools are those of the caller's text, which serde has taken out here.
         assert_eq!(found.to_string().replace("\\\": ", "\\\":"), case["to"].to_string().replace("\\\": ", "\\\":"), "{}", case["name"]);
     }
@@ -41,11 +42,11 @@ fn requests_are_translated_as_the_golden_files_say() {
 #[test]
 fn the_route_names_the_model_and_the_bounds() {
     let chat = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
-    let route = Route { model: Some("their\"s"), output_tokens_max: 77, ..ROUTE };
+    let route = EndpointOptions { model: Some("their\"s"), output_tokens_max: 77, ..OPTIONS };
     let found = request(Direction::ChatToMessages, &chat, &route);
     assert_eq!((&found["model"], &found["max_tokens"]), (&json!("their\"s"), &json!(77)));
     let message = json!({"model": "m", "max_tokens": 3, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
-    let route = Route { max_completion_tokens: true, continuous_usage: true, ..ROUTE };
+    let route = EndpointOptions { max_completion_tokens: true, continuous_usage: true, ..OPTIONS };
     let found = request(Direction::MessagesToChat, &message, &route);
     assert_eq!((&found["max_completion_tokens"], &found["max_tokens"]), (&json!(3), &Value::Null));
     assert_eq!(found["stream_options"], json!({"include_usage": true, "continuous_usage_stats": true}));
@@ -59,7 +60,7 @@ fn what_has_no_counterpart_is_refused_by_its_path() {
         for (key, value) in case[1].as_object().unwrap() {
             body[key] = value.clone();
         }
-        let refused = direction.request(body.to_string().as_bytes(), &ROUTE).expect_err(&body.to_string());
+        let refused = direction.request(body.to_string().as_bytes(), &OPTIONS).expect_err(&body.to_string());
         assert_eq!((refused.code, refused.path.as_str()), (case[2].as_str().unwrap(), case[3].as_str().unwrap()), "{body}");
     }
 }
@@ -103,9 +104,9 @@ fn streams_cut_at_every_byte_are_translated_as_the_golden_files_say() {
             let chunks: Vec<&[u8]> = from.as_bytes().chunks(size).collect();
             let (found, translator) = run(direction, &chunks);
             assert_eq!(found, to, "in pieces of {size}");
-            let (usage, source) = translator.seen().measured();
+            let (usage, source) = translator.progress().measured();
             assert_eq!((usage.input, usage.output, usage.cached, usage.cache_write, source), (17, 9, 8, 4, Source::Engine));
-            assert!(translator.seen().done && !translator.seen().error);
+            assert!(translator.progress().done && !translator.progress().error);
         }
     }
 }
@@ -116,7 +117,10 @@ fn a_stream_that_goes_wrong_says_so() {
     let error = b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"busy\"}}\n\n";
     let out = translator.translate(&Bytes::from_static(error)).unwrap();
     let frame: Value = serde_json::from_slice(out.strip_prefix(b"data: ").unwrap()).unwrap();
-    assert_eq!((&frame["error"]["message"], &frame["error"]["code"], translator.seen().error), (&json!("busy"), &json!("overloaded_error"), true));
+    assert_eq!(
+        (&frame["error"]["message"], &frame["error"]["code"], translator.progress().error),
+        (&json!("busy"), &json!("overloaded_error"), true)
+    );
     let mut translator = Translator::new(Direction::MessagesToChat, true, 7);
     let out = translator.translate(&Bytes::from_static(b"data: {\"error\":{\"message\":\"busy\",\"type\":\"x\",\"code\":\"c\"}}\n\n")).unwrap();
     let text = String::from_utf8(out.to_vec()).unwrap();
@@ -138,7 +142,7 @@ fn a_stream_without_done_is_closed_when_its_usage_came() {
     assert_eq!(found, to);
     let cut = &from[..from.find("\"choices\":[],").unwrap()];
     let (found, translator) = run(Direction::MessagesToChat, &[&cut.as_bytes()[..cut.rfind("data:").unwrap()]]);
-    assert!(!found.contains("message_stop") && !translator.seen().is_whole());
+    assert!(!found.contains("message_stop") && !translator.progress().is_whole());
 }
 
 #[test]
@@ -162,14 +166,14 @@ fn refusals_of_endpoints_keep_their_sentence() {
 
 #[test]
 fn only_chat_and_messages_are_translated() {
-    assert_eq!(Direction::between(Form::Chat, Dialect::OpenAi), Ok(None));
-    assert_eq!(Direction::between(Form::Chat, Dialect::Anthropic), Ok(Some(Direction::ChatToMessages)));
-    assert_eq!(Direction::between(Form::Message, Dialect::OpenAi), Ok(Some(Direction::MessagesToChat)));
-    assert_eq!(Direction::between(Form::CountTokens, Dialect::Anthropic), Ok(None));
-    for form in [Form::Completion, Form::Embedding, Form::Response, Form::Rerank] {
-        assert_eq!(Direction::between(form, Dialect::Anthropic), Err(NotServed));
+    assert_eq!(Direction::between(RequestFormat::Chat, Dialect::OpenAi), Ok(None));
+    assert_eq!(Direction::between(RequestFormat::Chat, Dialect::Anthropic), Ok(Some(Direction::ChatToMessages)));
+    assert_eq!(Direction::between(RequestFormat::Message, Dialect::OpenAi), Ok(Some(Direction::MessagesToChat)));
+    assert_eq!(Direction::between(RequestFormat::CountTokens, Dialect::Anthropic), Ok(None));
+    for format in [RequestFormat::Completion, RequestFormat::Embedding, RequestFormat::Response, RequestFormat::Rerank] {
+        assert_eq!(Direction::between(format, Dialect::Anthropic), Err(NotServed));
     }
-    assert_eq!(Direction::between(Form::CountTokens, Dialect::OpenAi), Err(NotServed));
+    assert_eq!(Direction::between(RequestFormat::CountTokens, Dialect::OpenAi), Err(NotServed));
 }
 
 fn any_text() -> impl Strategy<Value = Value> {
@@ -205,8 +209,8 @@ proptest! {
             chat["stream"] = json!(true);
             chat["stream_options"] = json!({"include_usage": true});
         }
-        let message = request(Direction::ChatToMessages, &chat, &ROUTE);
-        prop_assert_eq!(request(Direction::MessagesToChat, &message, &ROUTE), chat);
+        let message = request(Direction::ChatToMessages, &chat, &OPTIONS);
+        prop_assert_eq!(request(Direction::MessagesToChat, &message, &OPTIONS), chat);
     }
 
     #[test]
@@ -229,7 +233,7 @@ proptest! {
         let end = (at + cut).min(text.len());
         text.splice(at..end, with);
         let direction = direction(&case["direction"]);
-        if caller_form(direction).scan(&text).is_ok() && let Ok(out) = direction.request(&text, &ROUTE) {
+        if caller_format(direction).scan(&text).is_ok() && let Ok(out) = direction.request(&text, &OPTIONS) {
             let json: serde_json::Result<Box<serde_json::value::RawValue>> = serde_json::from_slice(&out);
             prop_assert!(json.is_ok(), "{}", String::from_utf8_lossy(&out));
         }

@@ -7,7 +7,27 @@ use std::collections::BTreeSet;
 use support::{Stack, endpoint, model, table};
 use tenon_testkit::{Authority, Step, Upstream, get, json_answer, wait_for};
 
-/// With everything on that has metrics of its own.
+const HEAD: &str = "# Metrics of the gateway
+
+At `/metrics` of the admin listener. `gateway/crates/gateway/tests/metrics.rs` writes this page from a running gateway.
+Labels are fixed lists or, for endpoints, at most 200. Metrics of TLS, of the request log and of spans exist when those are configured.
+
+**Rejected updates** (`tenon_gateway_snapshot_rejected_total`), by reason:
+
+- `unreadable`: a message that cannot be read. `older`: a full snapshot older than the served one. The served snapshot stays, and `/readyz`
+  answers `stale` with the reason.
+- `unknown`: a change that this version does not know. It is skipped.
+- `key`: the key counts as revoked.
+- `endpoint`: the endpoint is not used. `tenon_gateway_endpoints_unusable` is the number of such endpoints now.
+- `issuer`: its tokens are refused.
+
+The log names each of them.
+
+| metric | kind | labels | meaning |
+|---|---|---|---|
+";
+
+/// The metrics page of a gateway with every optional feature on.
 fn page() -> String {
     let stack = Stack::with(|setup| {
         let (certificate, key) = Authority::new().issue("localhost");
@@ -29,7 +49,7 @@ fn page() -> String {
     page()
 }
 
-/// The names of the labels that a metric's lines carry; a histogram's own one is no news.
+/// The names of a metric's labels, except a histogram's `le`.
 fn labels(page: &str, name: &str) -> String {
     let lines = page.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
     let inside = lines.filter_map(|line| line.split_once('{')?.1.split_once('}'));
@@ -49,14 +69,7 @@ fn every_metric_is_in_the_reference() {
         let kind = page.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} "))).unwrap();
         rows.push(format!("| `{name}` | {kind} | {} | {help} |\n", labels(&page, name)));
     }
-    let head = "# Metrics of the gateway\n\nAt `/metrics` of the admin listener. Written by `gateway/crates/gateway/tests/metrics.rs` from what a gateway \
-                says; labels are fixed lists or, for endpoints, at most 200.\nMetrics of TLS, of the request log and of spans are there when those are \
-                configured.\n\n**What was told and not taken in** (`tenon_gateway_snapshot_rejected_total`): `unreadable`, a message that cannot be \
-                read, and `older`, a full snapshot\nolder than what is served: all that was known stays, and `/readyz` says `stale` with the reason. \
-                `unknown`, a kind of change that this version does\nnot know: it is left out. `key`: the key counts as revoked. `endpoint`: it is not \
-                used, however often its table comes (`tenon_gateway_endpoints_unusable` tells\nhow many there are now). `issuer`: its tokens are \
-                refused. The log names each.\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n";
-    support::checked_page("metrics.md", &format!("{head}{}", rows.concat()));
+    support::checked_page("metrics.md", &format!("{HEAD}{}", rows.concat()));
 }
 
 #[test]

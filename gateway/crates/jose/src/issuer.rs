@@ -4,7 +4,7 @@ use crate::json::Value;
 use crate::key::{Algorithm, Key};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum IssuerRejected {
+pub enum IssuerError {
     #[error("its name is empty")]
     Name,
     #[error("it has no audience")]
@@ -38,16 +38,16 @@ impl Issuer {
         jwks: &[u8],
         leeway_ms: u32,
         lifetime_max_ms: u32,
-    ) -> Result<Self, IssuerRejected> {
+    ) -> Result<Self, IssuerError> {
         if name.is_empty() {
-            return Err(IssuerRejected::Name);
+            return Err(IssuerError::Name);
         }
         if audiences.is_empty() || audiences.iter().any(String::is_empty) {
-            return Err(IssuerRejected::Audience);
+            return Err(IssuerError::Audience);
         }
-        let algorithm = Algorithm::parse(algorithm_name).ok_or(IssuerRejected::Algorithm)?;
-        let set = Value::parse(jwks).map_err(|_| IssuerRejected::Keys)?;
-        let keys = set.get("keys").and_then(Value::list).ok_or(IssuerRejected::Keys)?;
+        let algorithm = Algorithm::parse(algorithm_name).ok_or(IssuerError::Algorithm)?;
+        let set = Value::parse(jwks).map_err(|_| IssuerError::Keys)?;
+        let keys = set.get("keys").and_then(Value::list).ok_or(IssuerError::Keys)?;
         let keys = keys.iter().filter_map(|jwk| Key::parse(jwk, algorithm, algorithm_name)).collect();
         Ok(Self {
             name: name.to_owned(),

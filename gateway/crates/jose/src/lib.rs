@@ -12,7 +12,7 @@ mod key;
 mod issuer;
 mod token;
 
-pub use issuer::{Issuer, IssuerRejected};
+pub use issuer::{Issuer, IssuerError};
 pub use json::{JsonError, Value};
 pub use key::Algorithm;
-pub use token::{Claims, Refused, TOKEN_BYTES_MAX, Unverified};
+pub use token::{Claims, TOKEN_BYTES_MAX, TokenError, Unverified};

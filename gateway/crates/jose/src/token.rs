@@ -15,7 +15,7 @@ const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
 /// Why a token is refused. The corpus of hostile tokens names these in both implementations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum TokenError {
     TooLarge,
     /// It is not a compact JWS of strict base64url and strict JSON.
     Malformed,
@@ -38,7 +38,7 @@ pub enum Refused {
     Subject,
 }
 
-impl Refused {
+impl TokenError {
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -81,19 +81,19 @@ pub struct Unverified<'a> {
 impl<'a> Unverified<'a> {
     /// # Errors
     /// `TooLarge`, `Malformed`.
-    pub fn parse(token: &'a [u8]) -> Result<Self, Refused> {
+    pub fn parse(token: &'a [u8]) -> Result<Self, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(Refused::TooLarge);
+            return Err(TokenError::TooLarge);
         }
         let mut parts = token.split(|byte| *byte == b'.');
         let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(Refused::Malformed);
+            return Err(TokenError::Malformed);
         };
         let message = &token[..header.len() + 1 + payload.len()];
-        let bytes = |part: &[u8]| base64url::decode(part).filter(|bytes| !bytes.is_empty()).ok_or(Refused::Malformed);
+        let bytes = |part: &[u8]| base64url::decode(part).filter(|bytes| !bytes.is_empty()).ok_or(TokenError::Malformed);
         let object = |part: &[u8]| match Value::parse(&bytes(part)?) {
             Ok(value @ Value::Object(_)) => Ok(value),
-            _ => Err(Refused::Malformed),
+            _ => Err(TokenError::Malformed),
         };
         Ok(Self { message, header: object(header)?, payload: object(payload)?, signature: bytes(signature)? })
     }
@@ -112,84 +112,84 @@ impl<'a> Unverified<'a> {
 
     /// # Errors
     /// The first check that fails.
-    pub fn verify(&self, issuer: &Issuer, now_unix_ms: i64) -> Result<Claims, Refused> {
+    pub fn verify(&self, issuer: &Issuer, now_unix_ms: i64) -> Result<Claims, TokenError> {
         self.check_header(issuer)?;
         let kid = match self.header.get("kid") {
             None => None,
-            Some(kid) => Some(kid.text().ok_or(Refused::Malformed)?),
+            Some(kid) => Some(kid.text().ok_or(TokenError::Malformed)?),
         };
-        let key = issuer.key(kid).ok_or(Refused::Key)?;
+        let key = issuer.key(kid).ok_or(TokenError::Key)?;
         if !key.verifies(self.message, &self.signature) {
-            return Err(Refused::Signature);
+            return Err(TokenError::Signature);
         }
         self.check_claims(issuer, now_unix_ms)
     }
 
-    fn check_header(&self, issuer: &Issuer) -> Result<(), Refused> {
+    fn check_header(&self, issuer: &Issuer) -> Result<(), TokenError> {
         if self.header.get("crit").is_some() {
-            return Err(Refused::Critical);
+            return Err(TokenError::Critical);
         }
         if FORBIDDEN.iter().any(|name| self.header.get(name).is_some()) {
-            return Err(Refused::Embedded);
+            return Err(TokenError::Embedded);
         }
         let known = |typ: &Value| typ.text().is_some_and(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known)));
         if !self.header.get("typ").is_none_or(known) {
-            return Err(Refused::Type);
+            return Err(TokenError::Type);
         }
         match self.header.get("alg").and_then(Value::text) {
             Some(name) if name == issuer.algorithm_name => Ok(()),
-            _ => Err(Refused::Algorithm),
+            _ => Err(TokenError::Algorithm),
         }
     }
 
-    fn check_claims(&self, issuer: &Issuer, now: i64) -> Result<Claims, Refused> {
-        let expires = self.instant("exp")?.ok_or(Refused::Claims)?;
+    fn check_claims(&self, issuer: &Issuer, now: i64) -> Result<Claims, TokenError> {
+        let expires = self.instant("exp")?.ok_or(TokenError::Claims)?;
         let (not_before, issued) = (self.instant("nbf")?, self.instant("iat")?);
         if self.claimed_issuer() != Some(&issuer.name) {
-            return Err(Refused::Issuer);
+            return Err(TokenError::Issuer);
         }
         if !self.is_for(issuer)? {
-            return Err(Refused::Audience);
+            return Err(TokenError::Audience);
         }
         if now >= expires + issuer.leeway_ms {
-            return Err(Refused::Expired);
+            return Err(TokenError::Expired);
         }
         if [not_before, issued].into_iter().flatten().any(|instant| instant > now + issuer.leeway_ms) {
-            return Err(Refused::NotYet);
+            return Err(TokenError::NotYet);
         }
         if issuer.lifetime_max_ms > 0 && issued.is_none_or(|issued| expires - issued > issuer.lifetime_max_ms) {
-            return Err(Refused::Lifetime);
+            return Err(TokenError::Lifetime);
         }
         Ok(Claims { subject: self.subject()?, expires_unix_ms: expires + issuer.leeway_ms })
     }
 
     /// A NumericDate (RFC 7519 §2) in milliseconds.
-    fn instant(&self, name: &str) -> Result<Option<i64>, Refused> {
+    fn instant(&self, name: &str) -> Result<Option<i64>, TokenError> {
         match self.payload.get(name) {
             None => Ok(None),
             #[allow(clippy::cast_possible_truncation)] // within the bounds just checked
             Some(Value::Number(seconds)) if (0.0..=SECONDS_MAX).contains(seconds) => Ok(Some((seconds * 1000.0).floor() as i64)),
-            Some(_) => Err(Refused::Claims),
+            Some(_) => Err(TokenError::Claims),
         }
     }
 
-    fn is_for(&self, issuer: &Issuer) -> Result<bool, Refused> {
+    fn is_for(&self, issuer: &Issuer) -> Result<bool, TokenError> {
         let named = |audience: &str| issuer.audiences.iter().any(|expected| expected == audience);
         match self.payload.get("aud") {
             None => Ok(false),
             Some(Value::Text(audience)) => Ok(named(audience)),
             Some(Value::List(list)) => {
                 let texts: Option<Vec<&str>> = list.iter().map(Value::text).collect();
-                Ok(texts.ok_or(Refused::Claims)?.into_iter().any(named))
+                Ok(texts.ok_or(TokenError::Claims)?.into_iter().any(named))
             }
-            Some(_) => Err(Refused::Claims),
+            Some(_) => Err(TokenError::Claims),
         }
     }
 
     /// `sub`; where it is absent, the client that requested the token (client credentials).
-    fn subject(&self) -> Result<String, Refused> {
-        let claim = ["sub", "client_id", "azp"].iter().find_map(|name| self.payload.get(name)).ok_or(Refused::Subject)?;
-        let subject = claim.text().ok_or(Refused::Claims)?;
-        if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX { Err(Refused::Subject) } else { Ok(subject.to_owned()) }
+    fn subject(&self) -> Result<String, TokenError> {
+        let claim = ["sub", "client_id", "azp"].iter().find_map(|name| self.payload.get(name)).ok_or(TokenError::Subject)?;
+        let subject = claim.text().ok_or(TokenError::Claims)?;
+        if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX { Err(TokenError::Subject) } else { Ok(subject.to_owned()) }
     }
 }

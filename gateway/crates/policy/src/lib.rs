@@ -22,5 +22,5 @@ pub use forgeries::{Forgeries, Source};
 pub use key_text::{KeyText, hash};
 pub use refusal::Refusal;
 pub use scopes::check_scope;
-pub use tenon_jose::Refused as TokenRefused;
+pub use tenon_jose::TokenError;
 pub use tokens::{VerifiedTokens, authenticate_token};

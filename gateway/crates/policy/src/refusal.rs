@@ -1,6 +1,6 @@
 //! Why a call is refused. Codes are stable: callers switch on them.
 
-use tenon_jose::Refused;
+use tenon_jose::TokenError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -15,7 +15,7 @@ pub enum Refusal {
     /// The key is not held and the control plane cannot be asked now.
     Unresolvable,
     /// What was sent is a token, and no good one.
-    Token(Refused),
+    Token(TokenError),
     /// Too many tokens of this source failed: no other is checked now.
     TooManyForgeries,
     SubjectUnknown,
@@ -99,25 +99,25 @@ fn model(told: Told) -> Told {
 }
 
 /// The sentences name what is wrong with the caller's own token, and nothing about our side.
-fn token(why: Refused) -> Told {
+fn token(why: TokenError) -> Told {
     let (code, message) = match why {
-        Refused::Expired => ("token_expired", "The token has expired."),
-        Refused::NotYet => ("token_not_yet_valid", "The token is not valid yet."),
-        Refused::TooLarge => ("invalid_token", "The token is larger than 8 KiB."),
-        Refused::Malformed => {
+        TokenError::Expired => ("token_expired", "The token has expired."),
+        TokenError::NotYet => ("token_not_yet_valid", "The token is not valid yet."),
+        TokenError::TooLarge => ("invalid_token", "The token is larger than 8 KiB."),
+        TokenError::Malformed => {
             ("invalid_token", "The token cannot be read: it must be a compact JWS of strict base64url and JSON without repeated names.")
         }
-        Refused::Critical => ("invalid_token", "The token's header has `crit`, which is not accepted."),
-        Refused::Embedded => ("invalid_token", "The token's header brings a key, an encryption or an encoding along, which is not accepted."),
-        Refused::Type => ("invalid_token", "The token's `typ` is not `JWT` or `at+jwt`."),
-        Refused::Algorithm => ("invalid_token", "The token's algorithm is not the one set for its issuer."),
-        Refused::Key => ("invalid_token", "The token names no key of its issuer."),
-        Refused::Signature => ("invalid_token", "The token's signature is wrong."),
-        Refused::Claims => ("invalid_token", "A claim of the token is missing or has the wrong type."),
-        Refused::Issuer => ("invalid_token", "No issuer of this name is trusted here."),
-        Refused::Audience => ("invalid_token", "The token is for another audience."),
-        Refused::Lifetime => ("invalid_token", "The token lives longer than its issuer may let it."),
-        Refused::Subject => ("invalid_token", "The token names no subject."),
+        TokenError::Critical => ("invalid_token", "The token's header has `crit`, which is not accepted."),
+        TokenError::Embedded => ("invalid_token", "The token's header brings a key, an encryption or an encoding along, which is not accepted."),
+        TokenError::Type => ("invalid_token", "The token's `typ` is not `JWT` or `at+jwt`."),
+        TokenError::Algorithm => ("invalid_token", "The token's algorithm is not the one set for its issuer."),
+        TokenError::Key => ("invalid_token", "The token names no key of its issuer."),
+        TokenError::Signature => ("invalid_token", "The token's signature is wrong."),
+        TokenError::Claims => ("invalid_token", "A claim of the token is missing or has the wrong type."),
+        TokenError::Issuer => ("invalid_token", "No issuer of this name is trusted here."),
+        TokenError::Audience => ("invalid_token", "The token is for another audience."),
+        TokenError::Lifetime => ("invalid_token", "The token lives longer than its issuer may let it."),
+        TokenError::Subject => ("invalid_token", "The token names no subject."),
     };
     Told { status: 401, code, message, param: None, repair: None, should_retry: false }
 }

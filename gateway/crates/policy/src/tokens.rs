@@ -5,7 +5,7 @@ use crate::refusal::Refusal;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tenon_jose::{Refused, TOKEN_BYTES_MAX, Unverified};
+use tenon_jose::{TOKEN_BYTES_MAX, TokenError, Unverified};
 use tenon_snapshot::{Key, Snapshot, Trust};
 
 /// Issuers of one name whose audience fits: more signatures than this are not checked for one token.
@@ -79,7 +79,7 @@ pub fn authenticate_token(
 ) -> Result<Arc<Key>, Refusal> {
     let trust = snapshot.trust();
     if token.len() > TOKEN_BYTES_MAX {
-        return Err(Refusal::Token(Refused::TooLarge));
+        return Err(Refusal::Token(TokenError::TooLarge));
     }
     let digest: [u8; 32] = Sha256::digest(token).into();
     if let Some(known) = verified.find(trust, &digest)
@@ -102,7 +102,7 @@ pub fn authenticate_token(
 fn verify(snapshot: &Snapshot, trust: &Trust, token: &[u8], now_unix_ms: i64, verified: &mut VerifiedTokens) -> Result<(Arc<Key>, i64), Refusal> {
     let token = Unverified::parse(token).map_err(Refusal::Token)?;
     let issuers = trust.named(token.claimed_issuer().unwrap_or_default());
-    let mut refused = Refusal::Token(Refused::Issuer);
+    let mut refused = Refusal::Token(TokenError::Issuer);
     let mut found: Option<(Arc<Key>, i64)> = None;
     let mut wasted = 0;
     let verifiers = issuers.iter().filter_map(|issuer| Some((issuer, issuer.verifier.as_ref()?)));
@@ -112,7 +112,7 @@ fn verify(snapshot: &Snapshot, trust: &Trust, token: &[u8], now_unix_ms: i64, ve
             Ok(claims) => claims,
             Err(why) => {
                 wasted += u32::from(is_after_signature(why));
-                if why == Refused::Key {
+                if why == TokenError::Key {
                     verified.missing_key_of = Some(issuer.record.issuer_id.as_str().into());
                 }
                 refused = Refusal::Token(why);
@@ -136,8 +136,8 @@ fn verify(snapshot: &Snapshot, trust: &Trust, token: &[u8], now_unix_ms: i64, ve
 }
 
 /// Of one issuer's verdict: the work was done. A good signature under claims that are not serves for a flood as well.
-fn is_after_signature(why: Refused) -> bool {
-    use Refused::{Audience, Claims, Expired, Issuer, Lifetime, NotYet, Signature, Subject};
+fn is_after_signature(why: TokenError) -> bool {
+    use TokenError::{Audience, Claims, Expired, Issuer, Lifetime, NotYet, Signature, Subject};
     matches!(why, Signature | Claims | Issuer | Audience | Expired | NotYet | Lifetime | Subject)
 }
 

@@ -32,18 +32,18 @@ pub(crate) enum SendError {
 }
 
 /// Gives the TLS configuration that checks the collector's certificate. Called for each connection.
-pub type Trust = dyn Fn() -> Arc<ClientConfig> + Send + Sync;
+pub type TlsConfigSource = dyn Fn() -> Arc<ClientConfig> + Send + Sync;
 
 pub(crate) struct Collector {
     host: String,
     port: u16,
     authority: HeaderValue,
     path: Uri,
-    tls: Option<Box<Trust>>,
+    tls: Option<Box<TlsConfigSource>>,
 }
 
 impl Collector {
-    pub fn new(endpoint: &str, tls: Box<Trust>) -> Result<Self, EndpointError> {
+    pub fn new(endpoint: &str, tls: Box<TlsConfigSource>) -> Result<Self, EndpointError> {
         let uri: Uri = endpoint.parse().map_err(|_| EndpointError)?;
         let secure = match uri.scheme_str() {
             Some("http") => false,

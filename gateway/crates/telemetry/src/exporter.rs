@@ -1,6 +1,6 @@
 //! The queue of spans and the thread that sends them.
 
-use crate::collector::{Collector, EndpointError, Trust};
+use crate::collector::{Collector, EndpointError, TlsConfigSource};
 use crate::span::{Span, request};
 use prost::Message;
 use std::io;
@@ -50,7 +50,7 @@ impl Spans {
     }
 
     /// Never waits: a full queue drops the span.
-    pub fn leave(&self, span: Span) {
+    pub fn record(&self, span: Span) {
         if self.queue.try_send(span).is_err() {
             self.counts.dropped_queue_full.fetch_add(1, Relaxed);
         }
@@ -72,7 +72,7 @@ pub struct Exporter {
 impl Exporter {
     /// # Errors
     /// When the address is invalid or the thread cannot be started. An absent collector is not an error.
-    pub fn start(endpoint: &str, sample_ratio: f64, tls: Box<Trust>) -> Result<Self, StartError> {
+    pub fn start(endpoint: &str, sample_ratio: f64, tls: Box<TlsConfigSource>) -> Result<Self, StartError> {
         let collector = Collector::new(endpoint, tls)?;
         let (sender, queue) = mpsc::channel(QUEUE_SPANS_MAX);
         let counts = Arc::new(Counts::default());
@@ -188,7 +188,7 @@ mod tests {
     fn a_full_queue_drops_and_counts() {
         let (queue, _unread) = mpsc::channel(1);
         let spans = Spans { queue, counts: Arc::default(), threshold: 0 };
-        (0..3).for_each(|_| spans.leave(span()));
+        (0..3).for_each(|_| spans.record(span()));
         assert_eq!(spans.counts.dropped_queue_full.load(Relaxed), 2);
     }
 

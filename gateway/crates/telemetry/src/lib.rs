@@ -12,6 +12,6 @@ mod span;
 mod collector;
 mod exporter;
 
-pub use collector::{EndpointError, Trust};
+pub use collector::{EndpointError, TlsConfigSource};
 pub use exporter::{Counts, Exporter, Spans, StartError};
 pub use span::Span;

@@ -5,7 +5,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tenon_dialects::openai::Pieces;
+use tenon_dialects::Pieces;
 
 pub struct RequestBody(pub Pieces);
 

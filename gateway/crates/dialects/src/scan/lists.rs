@@ -3,7 +3,7 @@
 use super::error::ScanError;
 use super::values::{decode, members};
 use crate::json::Cursor;
-use crate::request_format::Form;
+use crate::request_format::RequestFormat;
 
 /// Calls `each` with every member of every object in a list and `end` after each object. Other values are skipped.
 fn objects_of_list<'a>(
@@ -35,16 +35,16 @@ fn objects_of_list<'a>(
 }
 
 /// Tools that the caller runs itself. An allow-list, because we would not meter what a provider adds tomorrow.
-fn is_callers_tool(form: Form, tool_type: &str) -> bool {
+fn is_callers_tool(format: RequestFormat, tool_type: &str) -> bool {
     const MESSAGE: [&str; 7] = ["bash_", "text_editor_", "memory_", "computer_", "browser_toolset_", "computer_toolset_", "tool_search_tool_"];
-    match form {
-        Form::Message | Form::CountTokens => tool_type == "custom" || MESSAGE.iter().any(|own| tool_type.starts_with(own)),
-        Form::Response => matches!(tool_type, "function" | "custom" | "local_shell" | "apply_patch" | "computer" | "computer_use_preview"),
+    match format {
+        RequestFormat::Message | RequestFormat::CountTokens => tool_type == "custom" || MESSAGE.iter().any(|own| tool_type.starts_with(own)),
+        RequestFormat::Response => matches!(tool_type, "function" | "custom" | "local_shell" | "apply_patch" | "computer" | "computer_use_preview"),
         _ => matches!(tool_type, "function" | "custom"),
     }
 }
 
-pub(super) fn tools(form: Form, cursor: &mut Cursor<'_>) -> Result<(), ScanError> {
+pub(super) fn tools(format: RequestFormat, cursor: &mut Cursor<'_>) -> Result<(), ScanError> {
     objects_of_list(
         cursor,
         |cursor, key| {
@@ -53,7 +53,7 @@ pub(super) fn tools(form: Form, cursor: &mut Cursor<'_>) -> Result<(), ScanError
             }
             let quoted = cursor.string()?;
             let tool_type = decode(cursor.text, quoted, "tools[].type")?;
-            if is_callers_tool(form, &tool_type) { Ok(()) } else { Err(ScanError::HostedTool("tools[].type")) }
+            if is_callers_tool(format, &tool_type) { Ok(()) } else { Err(ScanError::HostedTool("tools[].type")) }
         },
         || Ok(()),
     )

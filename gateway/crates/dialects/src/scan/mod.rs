@@ -12,7 +12,7 @@ mod lists;
 
 use crate::json::{Cursor, Span, Text};
 use crate::proof::Proof;
-use crate::request_format::Form;
+use crate::request_format::RequestFormat;
 use lists::{input_items, tools};
 use std::borrow::Cow;
 use values::{absent, boolean, integer};
@@ -51,7 +51,7 @@ pub struct Head<'a> {
 /// The caller's `stream_options.include_usage`, and where to write ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IncludeUsage {
-    Asked,
+    Requested,
     /// No `stream_options`.
     Absent,
     /// `stream_options` is null: replace these bytes.
@@ -115,28 +115,28 @@ struct HeadBuilder {
 ///
 /// # Errors
 /// When parsers could read it differently, a known key has a wrong type, or it requests what is not served.
-pub fn scan(form: Form, body: &[u8]) -> Result<Head<'_>, ScanError> {
+pub fn scan(format: RequestFormat, body: &[u8]) -> Result<Head<'_>, ScanError> {
     simdutf8::basic::from_utf8(body).map_err(|_| ScanError::Utf8)?;
     let mut cursor = Cursor::new(body);
     cursor.take(b'{').map_err(|_| if body.trim_ascii().is_empty() { ScanError::Syntax } else { ScanError::NotObject })?;
     let opening = cursor.at;
     let mut head = HeadBuilder::default();
-    members(&mut cursor, |cursor, key| head.member(form, cursor, key))?;
+    members(&mut cursor, |cursor, key| head.member(format, cursor, key))?;
     if cursor.peek().is_some() {
         return Err(ScanError::Trailing);
     }
-    head.build(form, body, opening)
+    head.build(format, body, opening)
 }
 
 impl HeadBuilder {
-    fn member(&mut self, form: Form, cursor: &mut Cursor<'_>, key: &[u8]) -> Result<(), ScanError> {
+    fn member(&mut self, format: RequestFormat, cursor: &mut Cursor<'_>, key: &[u8]) -> Result<(), ScanError> {
         let start = cursor.at;
-        self.value(form, cursor, key)?;
-        self.proof.member(form, key, (start, cursor.at), cursor.text);
+        self.value(format, cursor, key)?;
+        self.proof.member(format, key, (start, cursor.at), cursor.text);
         Ok(())
     }
 
-    fn value(&mut self, form: Form, cursor: &mut Cursor<'_>, key: &[u8]) -> Result<(), ScanError> {
+    fn value(&mut self, format: RequestFormat, cursor: &mut Cursor<'_>, key: &[u8]) -> Result<(), ScanError> {
         let Some(known) = KEYS.iter().position(|known| known.as_bytes() == key) else {
             return Ok(cursor.value(1)?);
         };
@@ -150,12 +150,12 @@ impl HeadBuilder {
             "model" => return Err(ScanError::Type("model", "a string")),
             "stream" => self.stream = boolean(cursor, "stream")?,
             "stream_options" => self.include_usage = Some(self.stream_options(cursor)?),
-            name @ ("max_tokens" | "max_completion_tokens" | "max_output_tokens") => self.bound(form, cursor, name)?,
+            name @ ("max_tokens" | "max_completion_tokens" | "max_output_tokens") => self.bound(format, cursor, name)?,
             name @ ("n" | "best_of") => self.choices = self.choices.max(integer(cursor, name)?.unwrap_or(1)),
-            "tools" if form.has_tools() => tools(form, cursor)?,
-            "input" if form == Form::Response => input_items(cursor)?,
-            "prompt" if form == Form::Response => absent(cursor, ScanError::ProviderState("prompt"))?,
-            "background" if form == Form::Response => {
+            "tools" if format.has_tools() => tools(format, cursor)?,
+            "input" if format == RequestFormat::Response => input_items(cursor)?,
+            "prompt" if format == RequestFormat::Response => absent(cursor, ScanError::ProviderState("prompt"))?,
+            "background" if format == RequestFormat::Response => {
                 if boolean(cursor, "background")? {
                     return Err(ScanError::ProviderState("background"));
                 }
@@ -173,10 +173,10 @@ impl HeadBuilder {
     }
 
     /// Only the keys of its format bound a call; the engine ignores another format's key.
-    fn bound(&mut self, form: Form, cursor: &mut Cursor<'_>, name: &'static str) -> Result<(), ScanError> {
+    fn bound(&mut self, format: RequestFormat, cursor: &mut Cursor<'_>, name: &'static str) -> Result<(), ScanError> {
         let start = cursor.at;
         let number = integer(cursor, name)?;
-        if form.is_cap(name.as_bytes()) && number.is_some() {
+        if format.is_cap(name.as_bytes()) && number.is_some() {
             self.max_tokens = self.max_tokens.max(number);
             self.max_tokens_at = Some((start, cursor.at));
         }
@@ -202,19 +202,19 @@ impl HeadBuilder {
             }
             let start = cursor.at;
             let requested = boolean(cursor, USAGE_KEY)?;
-            let value = if requested { IncludeUsage::Asked } else { IncludeUsage::Declined(start, cursor.at) };
+            let value = if requested { IncludeUsage::Requested } else { IncludeUsage::Declined(start, cursor.at) };
             usage.replace(value).map_or(Ok(()), |_| Err(ScanError::Duplicate(USAGE_KEY)))
         })?;
         Ok(usage.unwrap_or(IncludeUsage::Missing { at, empty }))
     }
 
-    fn build(self, form: Form, body: &[u8], opening: usize) -> Result<Head<'_>, ScanError> {
+    fn build(self, format: RequestFormat, body: &[u8], opening: usize) -> Result<Head<'_>, ScanError> {
         let model = self.model.ok_or(ScanError::Missing("model"))?;
         let text = decode(body, model, "model")?;
         if text.is_empty() {
             return Err(ScanError::Type("model", "a model's name"));
         }
-        if form == Form::Message && self.max_tokens.is_none() {
+        if format == RequestFormat::Message && self.max_tokens.is_none() {
             return Err(ScanError::Missing("max_tokens"));
         }
         Ok(Head {

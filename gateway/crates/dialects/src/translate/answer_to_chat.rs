@@ -1,15 +1,15 @@
 //! A whole answer of messages as a chat completion.
 
+use super::error::MalformedAnswer;
 use super::node::Node;
-use super::refused::Malformed;
 use super::writer::Writer;
 use crate::usage::{AnthropicWire, Usage};
 
-pub(super) fn translate(body: &[u8], created: u64) -> Result<Vec<u8>, Malformed> {
-    let text = std::str::from_utf8(body).map_err(|_| Malformed("the answer is not valid UTF-8"))?;
-    let root = Node::parse(text).ok_or(Malformed("the answer is not valid JSON"))?;
+pub(super) fn translate(body: &[u8], created: u64) -> Result<Vec<u8>, MalformedAnswer> {
+    let text = std::str::from_utf8(body).map_err(|_| MalformedAnswer("the answer is not valid UTF-8"))?;
+    let root = Node::parse(text).ok_or(MalformedAnswer("the answer is not valid JSON"))?;
     let [id, model, content, stop_reason, reported] = root.pick(["id", "model", "content", "stop_reason", "usage"]);
-    let content = content.filter(|content| content.is_list()).ok_or(Malformed("the answer has no content"))?;
+    let content = content.filter(|content| content.is_list()).ok_or(MalformedAnswer("the answer has no content"))?;
     let mut out = Writer::with_capacity(text.len() + 256);
     out.open(b'{').member("id", id.map_or("\"\"", |id| id.0)).key("object").text("chat.completion");
     out.key("created").number(created).member("model", model.map_or("\"\"", |model| model.0));
@@ -41,11 +41,11 @@ pub(super) fn usage(out: &mut Writer, usage: &Usage) {
     out.key("completion_tokens_details").open(b'{').key("reasoning_tokens").number(usage.reasoning).close(b'}').close(b'}');
 }
 
-fn message(out: &mut Writer, content: Node<'_>) -> Result<(), Malformed> {
+fn message(out: &mut Writer, content: Node<'_>) -> Result<(), MalformedAnswer> {
     let (mut text, mut thought) = (None::<String>, None::<String>);
     let (mut calls, mut thinking) = (Vec::new(), Vec::new());
-    let join = |to: &mut Option<String>, block: Node<'_>, name: &str| -> Result<(), Malformed> {
-        let inner = block.get(name).and_then(Node::inner).ok_or(Malformed("a block of the answer has no text"))?;
+    let join = |to: &mut Option<String>, block: Node<'_>, name: &str| -> Result<(), MalformedAnswer> {
+        let inner = block.get(name).and_then(Node::inner).ok_or(MalformedAnswer("a block of the answer has no text"))?;
         to.get_or_insert_default().push_str(inner);
         Ok(())
     };
@@ -58,7 +58,7 @@ fn message(out: &mut Writer, content: Node<'_>) -> Result<(), Malformed> {
             }
             Some("redacted_thinking") => thinking.push(block),
             Some("tool_use") => calls.push(block),
-            _ => return Err(Malformed("the answer holds a block that chat completions do not have")),
+            _ => return Err(MalformedAnswer("the answer holds a block that chat completions do not have")),
         }
     }
     out.key("content").raw(&text.map_or("null".into(), |text| format!("\"{text}\""))).member("refusal", "null");
@@ -82,8 +82,8 @@ fn message(out: &mut Writer, content: Node<'_>) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn tool_call(out: &mut Writer, call: Node<'_>) -> Result<(), Malformed> {
-    let member = |name| call.get(name).ok_or(Malformed("a tool call of the answer is not complete"));
+fn tool_call(out: &mut Writer, call: Node<'_>) -> Result<(), MalformedAnswer> {
+    let member = |name| call.get(name).ok_or(MalformedAnswer("a tool call of the answer is not complete"));
     out.open(b'{').member("id", member("id")?.0).key("type").text("function").key("function").open(b'{');
     out.member("name", member("name")?.0).key("arguments").text(member("input")?.0).close(b'}').close(b'}');
     Ok(())

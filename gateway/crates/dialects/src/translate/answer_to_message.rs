@@ -1,18 +1,18 @@
 //! A whole chat completion as an answer of messages.
 
 use super::chat_messages::arguments_object;
+use super::error::MalformedAnswer;
 use super::node::Node;
-use super::refused::Malformed;
 use super::writer::Writer;
 use crate::usage::{Usage, openai_usage};
 
-pub(super) fn translate(body: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let text = std::str::from_utf8(body).map_err(|_| Malformed("the answer is not valid UTF-8"))?;
-    let root = Node::parse(text).ok_or(Malformed("the answer is not valid JSON"))?;
+pub(super) fn translate(body: &[u8]) -> Result<Vec<u8>, MalformedAnswer> {
+    let text = std::str::from_utf8(body).map_err(|_| MalformedAnswer("the answer is not valid UTF-8"))?;
+    let root = Node::parse(text).ok_or(MalformedAnswer("the answer is not valid JSON"))?;
     let [id, model, choices, reported] = root.pick(["id", "model", "choices", "usage"]);
-    let choice = choices.and_then(|choices| choices.items().next()).ok_or(Malformed("the answer has no choice"))?;
+    let choice = choices.and_then(|choices| choices.items().next()).ok_or(MalformedAnswer("the answer has no choice"))?;
     let [message, reason, met] = choice.pick(["message", "finish_reason", "stop_reason"]);
-    let message = message.ok_or(Malformed("the answer has no message"))?;
+    let message = message.ok_or(MalformedAnswer("the answer has no message"))?;
     let mut out = Writer::with_capacity(text.len() + 256);
     out.open(b'{').member("id", id.map_or("\"\"", |id| id.0)).key("type").text("message").key("role").text("assistant");
     out.member("model", model.map_or("\"\"", |model| model.0)).key("content").open(b'[');
@@ -63,7 +63,7 @@ pub(super) fn thought<'a>(one: Option<Node<'a>>, other: Option<Node<'a>>) -> Opt
 }
 
 /// Whether a tool is called, and whether the model refuses.
-fn content(out: &mut Writer, message: Node<'_>) -> Result<(bool, bool), Malformed> {
+fn content(out: &mut Writer, message: Node<'_>) -> Result<(bool, bool), MalformedAnswer> {
     let [content, refusal, calls, reasoning_content, reasoning] = message.pick(PARTS);
     if let Some(thought) = thought(reasoning_content, reasoning) {
         out.open(b'{').key("type").text("thinking").member("thinking", thought.0).key("signature").text("").close(b'}');
@@ -71,7 +71,7 @@ fn content(out: &mut Writer, message: Node<'_>) -> Result<(bool, bool), Malforme
     let refusal = refusal.filter(|refusal| !refusal.is_neutral());
     for text in [content.filter(|content| !content.is_neutral()), refusal].into_iter().flatten() {
         if !text.is_string() {
-            return Err(Malformed("the answer's content is not a string"));
+            return Err(MalformedAnswer("the answer's content is not a string"));
         }
         out.open(b'{').key("type").text("text").member("text", text.0).close(b'}');
     }
@@ -83,12 +83,12 @@ fn content(out: &mut Writer, message: Node<'_>) -> Result<(bool, bool), Malforme
     Ok((called, refusal.is_some()))
 }
 
-fn tool_use(out: &mut Writer, call: Node<'_>) -> Result<(), Malformed> {
-    const INCOMPLETE: Malformed = Malformed("a tool call of the answer is not complete");
+fn tool_use(out: &mut Writer, call: Node<'_>) -> Result<(), MalformedAnswer> {
+    const INCOMPLETE: MalformedAnswer = MalformedAnswer("a tool call of the answer is not complete");
     let function = call.get("function").ok_or(INCOMPLETE)?;
     let (id, name) = (call.get("id").ok_or(INCOMPLETE)?, function.get("name").ok_or(INCOMPLETE)?);
     let arguments = function.get("arguments").and_then(Node::text).unwrap_or_default();
-    let input = arguments_object(&arguments).ok_or(Malformed("the model's arguments for a tool are not a JSON object"))?;
+    let input = arguments_object(&arguments).ok_or(MalformedAnswer("the model's arguments for a tool are not a JSON object"))?;
     out.open(b'{').key("type").text("tool_use").member("id", id.0).member("name", name.0).member("input", input).close(b'}');
     Ok(())
 }

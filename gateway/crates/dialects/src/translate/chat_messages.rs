@@ -1,7 +1,7 @@
 //! The conversation of a chat completion's request, as one of messages has it.
 
+use super::error::{Path, TranslationError};
 use super::node::Node;
-use super::refused::{Path, Refused};
 use super::writer::Writer;
 
 #[derive(Default)]
@@ -15,7 +15,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn read(node: Node<'a>, path: &Path<'_>) -> Result<Self, Refused> {
+    fn read(node: Node<'a>, path: &Path<'_>) -> Result<Self, TranslationError> {
         let mut message = Self::default();
         for (key, value) in node.object(path)? {
             if value.is_null() {
@@ -44,7 +44,7 @@ impl<'a> Message<'a> {
 
 /// System messages before the conversation become `system`; later ones stay where they are. Tool results in a row become
 /// one user turn.
-pub(super) fn messages(out: &mut Writer, list: Node<'_>) -> Result<(), Refused> {
+pub(super) fn messages(out: &mut Writer, list: Node<'_>) -> Result<(), TranslationError> {
     let path = Path::root("messages");
     let mut before = 0;
     for (index, node) in list.list(&path)?.enumerate() {
@@ -84,7 +84,7 @@ pub(super) fn messages(out: &mut Writer, list: Node<'_>) -> Result<(), Refused> 
     Ok(())
 }
 
-fn system_blocks(out: &mut Writer, message: &Message<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn system_blocks(out: &mut Writer, message: &Message<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let path = path.key("content");
     let content = message.content.ok_or_else(|| path.missing())?;
     if content.is_string() {
@@ -101,7 +101,7 @@ fn text_block(out: &mut Writer, text: Node<'_>) {
     out.open(b'{').key("type").text("text").member("text", text.0).close(b'}');
 }
 
-fn write_message(out: &mut Writer, message: &Message<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn write_message(out: &mut Writer, message: &Message<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     match message.role {
         "user" => turn(out, "user", message, path),
         "assistant" => turn(out, "assistant", message, path),
@@ -111,7 +111,7 @@ fn write_message(out: &mut Writer, message: &Message<'_>, path: &Path<'_>) -> Re
     }
 }
 
-fn turn(out: &mut Writer, role: &str, message: &Message<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn turn(out: &mut Writer, role: &str, message: &Message<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     if message.tool_call_id.is_some() {
         return Err(path.key("tool_call_id").no_counterpart());
     }
@@ -141,7 +141,7 @@ fn turn(out: &mut Writer, role: &str, message: &Message<'_>, path: &Path<'_>) ->
     Ok(())
 }
 
-fn parts(out: &mut Writer, content: Node<'_>, path: &Path<'_>, allowed: Allowed) -> Result<(), Refused> {
+fn parts(out: &mut Writer, content: Node<'_>, path: &Path<'_>, allowed: Allowed) -> Result<(), TranslationError> {
     if content.is_string() {
         text_block(out, content);
         return Ok(());
@@ -153,7 +153,7 @@ fn parts(out: &mut Writer, content: Node<'_>, path: &Path<'_>, allowed: Allowed)
 }
 
 /// Blocks of Anthropic's own, as our answers hold them. Only Anthropic can check them.
-fn thinking(out: &mut Writer, blocks: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn thinking(out: &mut Writer, blocks: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     for (index, block) in blocks.list(path)?.enumerate() {
         if !matches!(block.get("type").map(|value| value.0), Some("\"thinking\"" | "\"redacted_thinking\"")) {
             return Err(path.index(index).key("type").no_counterpart());
@@ -169,7 +169,7 @@ enum Allowed {
     All,
 }
 
-fn content_part(out: &mut Writer, part: Node<'_>, path: &Path<'_>, allowed: Allowed) -> Result<(), Refused> {
+fn content_part(out: &mut Writer, part: Node<'_>, path: &Path<'_>, allowed: Allowed) -> Result<(), TranslationError> {
     let part_type = part.get("type").and_then(Node::inner);
     let payload = match part_type {
         Some("text") => "text",
@@ -200,7 +200,7 @@ fn content_part(out: &mut Writer, part: Node<'_>, path: &Path<'_>, allowed: Allo
     }
 }
 
-fn image(out: &mut Writer, image: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn image(out: &mut Writer, image: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let mut url = None;
     for (key, value) in image.object(path)? {
         match key {
@@ -231,7 +231,7 @@ fn data_url(url: &str) -> Option<(&str, &str)> {
     url.strip_prefix("data:")?.split_once(";base64,")
 }
 
-fn file(out: &mut Writer, file: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn file(out: &mut Writer, file: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let (mut data, mut name) = (None, None);
     for (key, value) in file.object(path)? {
         match key {
@@ -255,7 +255,7 @@ fn file(out: &mut Writer, file: Node<'_>, path: &Path<'_>) -> Result<(), Refused
     Ok(())
 }
 
-fn tool_uses(out: &mut Writer, calls: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn tool_uses(out: &mut Writer, calls: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     for (index, call) in calls.list(path)?.enumerate() {
         let path = path.index(index);
         let (mut id, mut function) = (None, None);
@@ -289,7 +289,7 @@ pub(super) fn arguments_object(arguments: &str) -> Option<&str> {
     Node::parse(arguments).filter(|node| node.is_object()).map(|node| node.0)
 }
 
-fn tool_result(out: &mut Writer, message: &Message<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn tool_result(out: &mut Writer, message: &Message<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let id = message.tool_call_id.ok_or_else(|| path.key("tool_call_id").missing())?;
     let path = path.key("content");
     let content = message.content.ok_or_else(|| path.missing())?;

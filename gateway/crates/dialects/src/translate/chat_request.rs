@@ -1,9 +1,9 @@
 //! A chat completion's request as one of messages.
 
 use super::chat_messages::messages;
-use super::direction::{MAX_TOKENS_DEFAULT, Route};
+use super::direction::{EndpointOptions, MAX_TOKENS_DEFAULT};
+use super::error::{Path, TranslationError};
 use super::node::Node;
-use super::refused::{Path, Refused};
 use super::writer::Writer;
 
 #[derive(Default)]
@@ -24,19 +24,19 @@ struct Chat<'a> {
     tier: Option<&'static str>,
 }
 
-pub(super) fn to_message(text: &str, route: &Route<'_>) -> Result<Vec<u8>, Refused> {
-    let root = Node::parse(text).ok_or_else(Refused::syntax)?;
+pub(super) fn to_message(text: &str, options: &EndpointOptions<'_>) -> Result<Vec<u8>, TranslationError> {
+    let root = Node::parse(text).ok_or_else(TranslationError::syntax)?;
     let mut chat = Chat::default();
     for (key, value) in root.members() {
         if !value.is_null() {
             chat.take(key, value, &Path::root(key))?;
         }
     }
-    chat.write(text.len(), route)
+    chat.write(text.len(), options)
 }
 
 impl<'a> Chat<'a> {
-    fn take(&mut self, key: &'a str, value: Node<'a>, path: &Path<'_>) -> Result<(), Refused> {
+    fn take(&mut self, key: &'a str, value: Node<'a>, path: &Path<'_>) -> Result<(), TranslationError> {
         match key {
             "model" => self.model = Some(value),
             "messages" => self.messages = Some(value),
@@ -66,7 +66,7 @@ impl<'a> Chat<'a> {
     }
 
     /// OpenAI's range goes to 2, Anthropic's to 1. Scaling would change what the caller requested.
-    fn temperature(&mut self, value: Node<'a>, path: &Path<'_>) -> Result<(), Refused> {
+    fn temperature(&mut self, value: Node<'a>, path: &Path<'_>) -> Result<(), TranslationError> {
         match value.number() {
             Some(number) if number <= 1.0 => self.same.push(("temperature", value)),
             Some(_) => return Err(path.untranslatable("is above 1, the highest that this model's endpoint knows.")),
@@ -75,17 +75,17 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    fn write(&self, length: usize, route: &Route<'_>) -> Result<Vec<u8>, Refused> {
+    fn write(&self, length: usize, options: &EndpointOptions<'_>) -> Result<Vec<u8>, TranslationError> {
         let mut out = Writer::with_capacity(length + 256);
         out.open(b'{');
-        match route.model {
+        match options.model {
             Some(model) => out.key("model").text(model),
             None => out.member("model", self.model.ok_or_else(|| Path::root("model").missing())?.0),
         };
         out.key("max_tokens");
         match self.max_tokens {
             Some(bound) => out.raw(bound.0),
-            None => out.number(u64::from(if route.output_tokens_max == 0 { MAX_TOKENS_DEFAULT } else { route.output_tokens_max })),
+            None => out.number(u64::from(if options.output_tokens_max == 0 { MAX_TOKENS_DEFAULT } else { options.output_tokens_max })),
         };
         if self.stream {
             out.member("stream", "true");
@@ -99,7 +99,7 @@ impl<'a> Chat<'a> {
         Ok(out.0)
     }
 
-    fn write_rest(&self, out: &mut Writer) -> Result<(), Refused> {
+    fn write_rest(&self, out: &mut Writer) -> Result<(), TranslationError> {
         if let Some(stop) = self.stop {
             out.key("stop_sequences");
             if stop.is_list() {
@@ -122,7 +122,7 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    fn tool_choice(&self, out: &mut Writer) -> Result<(), Refused> {
+    fn tool_choice(&self, out: &mut Writer) -> Result<(), TranslationError> {
         let single = self.parallel == Some(false);
         let path = Path::root("tool_choice");
         let (choice_type, name) = match self.tool_choice.map(|choice| (choice, choice.text())) {
@@ -147,7 +147,7 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    fn output_config(&self, out: &mut Writer) -> Result<(), Refused> {
+    fn output_config(&self, out: &mut Writer) -> Result<(), TranslationError> {
         let effort = match self.effort.and_then(Node::text).as_deref() {
             None => None,
             Some("none") => {
@@ -179,7 +179,7 @@ impl<'a> Chat<'a> {
 }
 
 /// `include_usage` is about our answer; Anthropic's streams always report usage.
-fn stream_options(value: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn stream_options(value: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     for (key, value) in value.object(path)? {
         if key != "include_usage" && !value.is_neutral() {
             return Err(path.key(key).no_counterpart());
@@ -188,7 +188,7 @@ fn stream_options(value: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-fn service_tier(value: Node<'_>, path: &Path<'_>) -> Result<&'static str, Refused> {
+fn service_tier(value: Node<'_>, path: &Path<'_>) -> Result<&'static str, TranslationError> {
     match value.text().as_deref() {
         Some("auto") => Ok("auto"),
         Some("default") => Ok("standard_only"),
@@ -197,7 +197,7 @@ fn service_tier(value: Node<'_>, path: &Path<'_>) -> Result<&'static str, Refuse
 }
 
 /// The requested schema, if any. Anthropic's is always strict and has no name.
-fn response_format<'a>(value: Node<'a>, path: &Path<'_>) -> Result<Option<Node<'a>>, Refused> {
+fn response_format<'a>(value: Node<'a>, path: &Path<'_>) -> Result<Option<Node<'a>>, TranslationError> {
     let format = value.get("type").and_then(Node::text);
     match format.as_deref() {
         Some("text") => Ok(None),
@@ -218,14 +218,14 @@ fn response_format<'a>(value: Node<'a>, path: &Path<'_>) -> Result<Option<Node<'
     }
 }
 
-fn named_tool<'a>(choice: Node<'a>, path: &Path<'_>) -> Result<Node<'a>, Refused> {
+fn named_tool<'a>(choice: Node<'a>, path: &Path<'_>) -> Result<Node<'a>, TranslationError> {
     if choice.get("type").and_then(Node::text).as_deref() != Some("function") {
         return Err(path.no_counterpart());
     }
     choice.get("function").and_then(|function| function.get("name")).ok_or_else(|| path.key("function").key("name").missing())
 }
 
-fn tools(out: &mut Writer, tools: Node<'_>) -> Result<(), Refused> {
+fn tools(out: &mut Writer, tools: Node<'_>) -> Result<(), TranslationError> {
     let path = Path::root("tools");
     out.key("tools").open(b'[');
     for (index, tool) in tools.list(&path)?.enumerate() {
@@ -245,7 +245,7 @@ fn tools(out: &mut Writer, tools: Node<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-fn write_tool(out: &mut Writer, function: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn write_tool(out: &mut Writer, function: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let mut schema = None;
     out.open(b'{');
     for (key, value) in function.object(path)? {

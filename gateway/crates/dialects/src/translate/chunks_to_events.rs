@@ -2,11 +2,11 @@
 
 use super::answer_to_message::{PARTS, stop, thought, usage};
 use super::direction::Direction;
+use super::error::MalformedAnswer;
 use super::errors;
 use super::node::Node;
-use super::refused::Malformed;
 use super::writer::Writer;
-use crate::observe::Seen;
+use crate::observe::StreamProgress;
 
 /// The block that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +29,18 @@ pub(super) struct ToEvents {
     refused: bool,
     /// `"stop_reason":…,"stop_sequence":…`, held until the usage is known.
     stopped: Option<String>,
-    seen: Seen,
+    progress: StreamProgress,
 }
 
 impl ToEvents {
-    pub fn chunk(&mut self, data: &str, seen: &Seen, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    pub fn chunk(&mut self, data: &str, progress: &StreamProgress, out: &mut Vec<u8>) -> Result<(), MalformedAnswer> {
         if data.starts_with("[DONE]") {
-            self.seen = *seen;
+            self.progress = *progress;
             self.end(out);
             return Ok(());
         }
-        let chunk = Node::parse(data).ok_or(Malformed("a chunk of the stream is not valid JSON"))?;
-        self.seen = *seen;
+        let chunk = Node::parse(data).ok_or(MalformedAnswer("a chunk of the stream is not valid JSON"))?;
+        self.progress = *progress;
         let [error, choices, id, model] = chunk.pick(["error", "choices", "id", "model"]);
         if let Some(error) = error {
             event(out, "error", |writer| errors::write(writer, Direction::MessagesToChat, 500, Some(error), None));
@@ -52,7 +52,7 @@ impl ToEvents {
         for choice in choices.into_iter().flat_map(Node::items) {
             let [index, delta, reason, met] = choice.pick(["index", "delta", "finish_reason", "stop_reason"]);
             if index.is_some_and(|index| index.0 != "0") {
-                return Err(Malformed("the stream has a second choice, which messages do not have"));
+                return Err(MalformedAnswer("the stream has a second choice, which messages do not have"));
             }
             if let Some(delta) = delta {
                 self.delta(delta, out)?;
@@ -78,7 +78,7 @@ impl ToEvents {
         });
     }
 
-    fn delta(&mut self, delta: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn delta(&mut self, delta: Node<'_>, out: &mut Vec<u8>) -> Result<(), MalformedAnswer> {
         let [content, refusal, calls, reasoning_content, reasoning] = delta.pick(PARTS);
         if let Some(thought) = thought(reasoning_content, reasoning) {
             self.open_block(Block::Thinking, out, |block| {
@@ -91,7 +91,7 @@ impl ToEvents {
                 continue;
             };
             if !text.is_string() {
-                return Err(Malformed("the stream's content is not a string"));
+                return Err(MalformedAnswer("the stream's content is not a string"));
             }
             self.refused |= is_refusal;
             self.open_block(Block::Text, out, |block| {
@@ -105,23 +105,23 @@ impl ToEvents {
         Ok(())
     }
 
-    fn call(&mut self, call: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn call(&mut self, call: Node<'_>, out: &mut Vec<u8>) -> Result<(), MalformedAnswer> {
         // Engines that make one call at a time may omit the index.
         let index = match call.get("index") {
-            Some(index) => index.unsigned().ok_or(Malformed("a tool call of the stream has no index"))?,
+            Some(index) => index.unsigned().ok_or(MalformedAnswer("a tool call of the stream has no index"))?,
             None if call.get("id").is_some() => self.calls,
             None => self.calls.saturating_sub(1),
         };
         let function = call.get("function");
         if index >= self.calls {
-            let id = call.get("id").ok_or(Malformed("a tool call of the stream has no id"))?;
-            let name = function.and_then(|function| function.get("name")).ok_or(Malformed("a tool call of the stream has no name"))?;
+            let id = call.get("id").ok_or(MalformedAnswer("a tool call of the stream has no id"))?;
+            let name = function.and_then(|function| function.get("name")).ok_or(MalformedAnswer("a tool call of the stream has no name"))?;
             self.calls = index.saturating_add(1);
             self.open_block(Block::Tool(index), out, |block| {
                 block.key("type").text("tool_use").member("id", id.0).member("name", name.0).member("input", "{}");
             });
         } else if self.block != Some(Block::Tool(index)) {
-            return Err(Malformed("the stream returns to a tool call that it had finished"));
+            return Err(MalformedAnswer("the stream returns to a tool call that it had finished"));
         }
         if let Some(piece) = function.and_then(|function| function.get("arguments")).filter(|piece| piece.is_string() && !piece.is_neutral()) {
             self.piece(out, "input_json_delta", "partial_json", piece.0);
@@ -164,12 +164,12 @@ impl ToEvents {
 
     /// The stream was complete: closes the open block and reports the usage.
     pub fn end(&mut self, out: &mut Vec<u8>) {
-        if std::mem::replace(&mut self.ended, true) || !self.started || self.seen.error {
+        if std::mem::replace(&mut self.ended, true) || !self.started || self.progress.error {
             return;
         }
         self.close_block(out);
         let stopped = self.stopped.take();
-        let total = self.seen.usage.unwrap_or_default();
+        let total = self.progress.usage.unwrap_or_default();
         event(out, "message_delta", |writer| {
             writer.open(b'{').key("type").text("message_delta").key("delta").open(b'{');
             writer.raw(stopped.as_deref().unwrap_or(r#""stop_reason":"end_turn","stop_sequence":null"#)).close(b'}').key("usage");

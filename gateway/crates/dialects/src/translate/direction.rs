@@ -1,7 +1,7 @@
-//! Which way a call is translated, and what its route adds.
+//! Which way a call is translated, and what the endpoint needs.
 
 use crate::dialect::Dialect;
-use crate::request_format::Form;
+use crate::request_format::RequestFormat;
 
 /// Which way a call is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotServed;
 
-/// What the route adds to a request.
+/// What the endpoint needs in a translated request.
 #[derive(Clone, Copy, Debug)]
-pub struct Route<'a> {
+pub struct EndpointOptions<'a> {
     /// The model's name at the endpoint; `None` = the caller's.
     pub model: Option<&'a str>,
     /// The cap where the caller set none and the endpoint's protocol requires one: the model's `output_tokens_max`; 0 = unknown.
@@ -37,21 +37,21 @@ impl Direction {
     ///
     /// # Errors
     /// When the operation has no counterpart. A token count is not estimated, because callers plan their context with it.
-    pub fn between(form: Form, endpoint: Dialect) -> Result<Option<Self>, NotServed> {
-        match (form, endpoint) {
-            (Form::Chat, Dialect::Anthropic) => Ok(Some(Self::ChatToMessages)),
-            (Form::Message, Dialect::OpenAi) => Ok(Some(Self::MessagesToChat)),
-            _ if form.dialect() == endpoint => Ok(None),
+    pub fn between(format: RequestFormat, endpoint: Dialect) -> Result<Option<Self>, NotServed> {
+        match (format, endpoint) {
+            (RequestFormat::Chat, Dialect::Anthropic) => Ok(Some(Self::ChatToMessages)),
+            (RequestFormat::Message, Dialect::OpenAi) => Ok(Some(Self::MessagesToChat)),
+            _ if format.dialect() == endpoint => Ok(None),
             _ => Err(NotServed),
         }
     }
 
-    /// The form of what the endpoint gets and answers.
+    /// The format of the endpoint's request and answer.
     #[must_use]
-    pub const fn endpoint_form(self) -> Form {
+    pub const fn endpoint_format(self) -> RequestFormat {
         match self {
-            Self::ChatToMessages => Form::Message,
-            Self::MessagesToChat => Form::Chat,
+            Self::ChatToMessages => RequestFormat::Message,
+            Self::MessagesToChat => RequestFormat::Chat,
         }
     }
 

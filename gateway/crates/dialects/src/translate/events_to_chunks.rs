@@ -2,11 +2,11 @@
 
 use super::answer_to_chat::{finish_reason, usage};
 use super::direction::Direction;
+use super::error::MalformedAnswer;
 use super::errors;
 use super::node::Node;
-use super::refused::Malformed;
 use super::writer::Writer;
-use crate::observe::Seen;
+use crate::observe::StreamProgress;
 
 #[derive(Debug)]
 pub(super) struct ToChunks {
@@ -32,8 +32,8 @@ impl ToChunks {
         Self { head: String::new(), include_usage, created, calls: 0, block: Block::Text }
     }
 
-    pub fn event(&mut self, data: &str, seen: &Seen, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        let event = Node::parse(data).ok_or(Malformed("an event of the stream is not valid JSON"))?;
+    pub fn event(&mut self, data: &str, progress: &StreamProgress, out: &mut Vec<u8>) -> Result<(), MalformedAnswer> {
+        let event = Node::parse(data).ok_or(MalformedAnswer("an event of the stream is not valid JSON"))?;
         let [event_type, delta, block] = event.pick(["type", "delta", "content_block"]);
         match event_type.and_then(Node::inner) {
             Some("message_start") => self.start(event, out),
@@ -50,7 +50,7 @@ impl ToChunks {
                     self.chunk(out, |_| {}, &format!("\"{}\"", finish_reason(Some(reason))));
                 }
             }
-            Some("message_stop") => self.stop(seen, out),
+            Some("message_stop") => self.stop(progress, out),
             Some("ping") => out.extend_from_slice(b": ping\n\n"),
             Some("error") => {
                 let mut writer = Writer::default();
@@ -76,7 +76,7 @@ impl ToChunks {
         );
     }
 
-    fn block_start(&mut self, block: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn block_start(&mut self, block: Node<'_>, out: &mut Vec<u8>) -> Result<(), MalformedAnswer> {
         match block.get("type").and_then(Node::inner) {
             Some("text") => {
                 self.block = Block::Text;
@@ -97,12 +97,12 @@ impl ToChunks {
                 );
             }
             Some("tool_use") => self.tool_start(block, out)?,
-            _ => return Err(Malformed("the stream holds a block that chat completions do not have")),
+            _ => return Err(MalformedAnswer("the stream holds a block that chat completions do not have")),
         }
         Ok(())
     }
 
-    fn tool_start(&mut self, block: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn tool_start(&mut self, block: Node<'_>, out: &mut Vec<u8>) -> Result<(), MalformedAnswer> {
         let (id, name) = (block.get("id").ok_or(INCOMPLETE)?, block.get("name").ok_or(INCOMPLETE)?);
         self.block = Block::Tool { has_arguments: false };
         self.calls += 1;
@@ -124,7 +124,7 @@ impl ToChunks {
         Ok(())
     }
 
-    fn delta(&mut self, delta: Node<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn delta(&mut self, delta: Node<'_>, out: &mut Vec<u8>) -> Result<(), MalformedAnswer> {
         match delta.get("type").and_then(Node::inner) {
             Some("text_delta") => self.text(out, "content", delta.get("text")),
             Some("thinking_delta") => self.text(out, "reasoning_content", delta.get("thinking")),
@@ -189,13 +189,13 @@ impl ToChunks {
         *out = writer.0;
     }
 
-    fn stop(&self, seen: &Seen, out: &mut Vec<u8>) {
+    fn stop(&self, progress: &StreamProgress, out: &mut Vec<u8>) {
         if self.include_usage {
             let mut writer = Writer(std::mem::take(out));
             writer.0.extend_from_slice(b"data: {");
             writer.0.extend_from_slice(self.head.as_bytes());
             writer.key("choices").raw("[]").key("usage");
-            usage(&mut writer, &seen.usage.unwrap_or_default());
+            usage(&mut writer, &progress.usage.unwrap_or_default());
             writer.close(b'}');
             writer.0.extend_from_slice(b"\n\n");
             *out = writer.0;
@@ -204,7 +204,7 @@ impl ToChunks {
     }
 }
 
-const INCOMPLETE: Malformed = Malformed("an event of the stream is not complete");
+const INCOMPLETE: MalformedAnswer = MalformedAnswer("an event of the stream is not complete");
 
 fn frame(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"data: ");

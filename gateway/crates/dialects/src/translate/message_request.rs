@@ -1,9 +1,9 @@
 //! A request of messages as one of chat completions.
 
-use super::direction::Route;
+use super::direction::EndpointOptions;
+use super::error::{Path, TranslationError};
 use super::message_turns::{only, system_message, turn};
 use super::node::Node;
-use super::refused::{Path, Refused};
 use super::writer::Writer;
 
 #[derive(Default)]
@@ -25,19 +25,19 @@ struct Message<'a> {
     standard_only: bool,
 }
 
-pub(super) fn to_chat(text: &str, route: &Route<'_>) -> Result<Vec<u8>, Refused> {
-    let root = Node::parse(text).ok_or_else(Refused::syntax)?;
+pub(super) fn to_chat(text: &str, options: &EndpointOptions<'_>) -> Result<Vec<u8>, TranslationError> {
+    let root = Node::parse(text).ok_or_else(TranslationError::syntax)?;
     let mut message = Message::default();
     for (key, value) in root.members() {
         if !value.is_null() {
             message.take(key, value, &Path::root(key))?;
         }
     }
-    message.write(text.len(), route)
+    message.write(text.len(), options)
 }
 
 impl<'a> Message<'a> {
-    fn take(&mut self, key: &'a str, value: Node<'a>, path: &Path<'_>) -> Result<(), Refused> {
+    fn take(&mut self, key: &'a str, value: Node<'a>, path: &Path<'_>) -> Result<(), TranslationError> {
         match key {
             "model" => self.model = Some(value),
             "messages" => self.messages = Some(value),
@@ -69,7 +69,7 @@ impl<'a> Message<'a> {
         Ok(())
     }
 
-    fn output_config(&mut self, value: Node<'a>, path: &Path<'_>) -> Result<(), Refused> {
+    fn output_config(&mut self, value: Node<'a>, path: &Path<'_>) -> Result<(), TranslationError> {
         for (key, value) in value.object(path)? {
             match key {
                 _ if value.is_null() => {}
@@ -87,17 +87,17 @@ impl<'a> Message<'a> {
         Ok(())
     }
 
-    fn write(&self, length: usize, route: &Route<'_>) -> Result<Vec<u8>, Refused> {
+    fn write(&self, length: usize, options: &EndpointOptions<'_>) -> Result<Vec<u8>, TranslationError> {
         let mut out = Writer::with_capacity(length + 256);
         out.open(b'{');
-        match route.model {
+        match options.model {
             Some(model) => out.key("model").text(model),
             None => out.member("model", self.model.ok_or_else(|| Path::root("model").missing())?.0),
         };
         let bound = self.max_tokens.ok_or_else(|| Path::root("max_tokens").missing())?;
-        out.member(if route.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" }, bound.0);
+        out.member(if options.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" }, bound.0);
         if self.stream {
-            out.member("stream", "true").key("stream_options").raw(if route.continuous_usage {
+            out.member("stream", "true").key("stream_options").raw(if options.continuous_usage {
                 r#"{"include_usage":true,"continuous_usage_stats":true}"#
             } else {
                 r#"{"include_usage":true}"#
@@ -120,7 +120,7 @@ impl<'a> Message<'a> {
         Ok(out.0)
     }
 
-    fn write_rest(&self, out: &mut Writer) -> Result<(), Refused> {
+    fn write_rest(&self, out: &mut Writer) -> Result<(), TranslationError> {
         if let Some(stop) = self.stop {
             out.member("stop", stop.0);
         }
@@ -154,7 +154,7 @@ impl<'a> Message<'a> {
 }
 
 /// OpenAI's protocol has a scale, Anthropic's a number of tokens; the thresholds are ours. `adaptive` lets the model decide, as an absent key does.
-fn thinking(value: Node<'_>, path: &Path<'_>) -> Result<Option<&'static str>, Refused> {
+fn thinking(value: Node<'_>, path: &Path<'_>) -> Result<Option<&'static str>, TranslationError> {
     let mut budget = None;
     let mut mode = None;
     for (key, value) in value.object(path)? {
@@ -178,7 +178,7 @@ fn thinking(value: Node<'_>, path: &Path<'_>) -> Result<Option<&'static str>, Re
     }
 }
 
-fn tools(out: &mut Writer, tools: Node<'_>) -> Result<(), Refused> {
+fn tools(out: &mut Writer, tools: Node<'_>) -> Result<(), TranslationError> {
     let path = Path::root("tools");
     out.key("tools").open(b'[');
     for (index, tool) in tools.list(&path)?.enumerate() {
@@ -206,7 +206,7 @@ fn tools(out: &mut Writer, tools: Node<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-fn tool_choice(out: &mut Writer, choice: Node<'_>) -> Result<(), Refused> {
+fn tool_choice(out: &mut Writer, choice: Node<'_>) -> Result<(), TranslationError> {
     let path = Path::root("tool_choice");
     only(choice, &["name", "disable_parallel_tool_use"], &path)?;
     match choice.get("type").and_then(Node::inner) {

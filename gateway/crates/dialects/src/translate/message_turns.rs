@@ -1,10 +1,10 @@
 //! The conversation of a request of messages, as a chat completion has it.
 
+use super::error::{Path, TranslationError};
 use super::node::Node;
-use super::refused::{Path, Refused};
 use super::writer::Writer;
 
-pub(super) fn system_message(out: &mut Writer, system: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+pub(super) fn system_message(out: &mut Writer, system: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     out.open(b'{').key("role").text("system").key("content");
     text_content(out, system, path)?;
     out.close(b'}');
@@ -12,7 +12,7 @@ pub(super) fn system_message(out: &mut Writer, system: Node<'_>, path: &Path<'_>
 }
 
 /// A string, or text blocks as one string or as parts.
-fn text_content(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn text_content(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     if content.is_string() {
         out.raw(content.0);
         return Ok(());
@@ -43,13 +43,13 @@ fn text_part(out: &mut Writer, text: Node<'_>) {
 }
 
 /// The text of a text block, its other members being hints or empty.
-fn text_of<'a>(block: Node<'a>, path: &Path<'_>) -> Result<Node<'a>, Refused> {
+fn text_of<'a>(block: Node<'a>, path: &Path<'_>) -> Result<Node<'a>, TranslationError> {
     only(block, &["text"], path)?;
     block.get("text").ok_or_else(|| path.key("text").missing())?.string(&path.key("text"))
 }
 
 /// Members other than these (and `type`, and the hint `cache_control`) must be empty or neutral.
-pub(super) fn only(block: Node<'_>, known: &[&str], path: &Path<'_>) -> Result<(), Refused> {
+pub(super) fn only(block: Node<'_>, known: &[&str], path: &Path<'_>) -> Result<(), TranslationError> {
     for (key, value) in block.object(path)? {
         if !(matches!(key, "type" | "cache_control") || known.contains(&key) || value.is_neutral()) {
             return Err(path.key(key).no_counterpart());
@@ -58,7 +58,7 @@ pub(super) fn only(block: Node<'_>, known: &[&str], path: &Path<'_>) -> Result<(
     Ok(())
 }
 
-pub(super) fn turn(out: &mut Writer, message: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+pub(super) fn turn(out: &mut Writer, message: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let (mut role, mut content) = ("", None);
     for (key, value) in message.object(path)? {
         match key {
@@ -82,7 +82,7 @@ pub(super) fn turn(out: &mut Writer, message: Node<'_>, path: &Path<'_>) -> Resu
 }
 
 /// Tool results become messages of their own, before the user's other content.
-fn user_turn(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn user_turn(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let mut has_content = false;
     for (index, block) in content.list(path)?.enumerate() {
         if block.get("type").and_then(Node::inner) == Some("tool_result") {
@@ -111,7 +111,7 @@ fn user_turn(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(),
 }
 
 /// OpenAI's protocol has no flag for a failed tool, so the text begins with "Error".
-fn tool_message(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn tool_message(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     only(block, &["tool_use_id", "content", "is_error"], path)?;
     let id = block.get("tool_use_id").ok_or_else(|| path.key("tool_use_id").missing())?;
     let failed = block.get("is_error").is_some_and(|flag| flag.0 == "true");
@@ -142,7 +142,7 @@ fn tool_message(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<()
     Ok(())
 }
 
-fn image_part(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn image_part(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     only(block, &["source"], path)?;
     let path = path.key("source");
     let source = block.get("source").ok_or_else(|| path.missing())?;
@@ -155,13 +155,13 @@ fn image_part(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(), 
     Ok(())
 }
 
-fn base64_url(source: Node<'_>, path: &Path<'_>) -> Result<String, Refused> {
+fn base64_url(source: Node<'_>, path: &Path<'_>) -> Result<String, TranslationError> {
     let media_type = source.get("media_type").and_then(Node::text).ok_or_else(|| path.key("media_type").missing())?;
     let data = source.get("data").and_then(Node::text).ok_or_else(|| path.key("data").missing())?;
     Ok(format!("data:{media_type};base64,{data}"))
 }
 
-fn document_part(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn document_part(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     only(block, &["source", "title"], path)?;
     let title = block.get("title");
     let path = path.key("source");
@@ -183,7 +183,7 @@ fn document_part(out: &mut Writer, block: Node<'_>, path: &Path<'_>) -> Result<(
     Ok(())
 }
 
-fn assistant_turn(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn assistant_turn(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let (mut text, mut thought, mut calls) = (String::new(), String::new(), Vec::new());
     let (mut has_text, mut has_thought) = (false, false);
     for (index, block) in content.list(path)?.enumerate() {
@@ -222,7 +222,7 @@ fn assistant_turn(out: &mut Writer, content: Node<'_>, path: &Path<'_>) -> Resul
     Ok(())
 }
 
-fn tool_call(out: &mut Writer, call: Node<'_>, path: &Path<'_>) -> Result<(), Refused> {
+fn tool_call(out: &mut Writer, call: Node<'_>, path: &Path<'_>) -> Result<(), TranslationError> {
     let member = |name| call.get(name).ok_or_else(|| path.key(name).missing());
     out.open(b'{').member("id", member("id")?.0).key("type").text("function").key("function").open(b'{');
     out.member("name", member("name")?.0).key("arguments").text(member("input")?.0).close(b'}').close(b'}');

@@ -5,7 +5,7 @@
 //! translation costs little more than the scan. Shapes are those of the official SDKs (openai 3.52, anthropic 2.12).
 
 mod direction;
-mod refused;
+mod error;
 mod node;
 mod writer;
 mod errors;
@@ -19,20 +19,20 @@ mod events_to_chunks;
 mod chunks_to_events;
 mod stream;
 
-pub use direction::{Direction, NotServed, Route};
-pub use refused::{Malformed, Refused};
+pub use direction::{Direction, EndpointOptions, NotServed};
+pub use error::{MalformedAnswer, TranslationError};
 pub use stream::Translator;
 
 impl Direction {
-    /// A request that [`crate::Form::scan`] let through.
+    /// A request that [`crate::RequestFormat::scan`] let through.
     ///
     /// # Errors
     /// When a field has no counterpart; the error has its path.
-    pub fn request(self, body: &[u8], route: &Route<'_>) -> Result<Vec<u8>, Refused> {
-        let text = std::str::from_utf8(body).map_err(|_| Refused::syntax())?;
+    pub fn request(self, body: &[u8], options: &EndpointOptions<'_>) -> Result<Vec<u8>, TranslationError> {
+        let text = std::str::from_utf8(body).map_err(|_| TranslationError::syntax())?;
         match self {
-            Self::ChatToMessages => chat_request::to_message(text, route),
-            Self::MessagesToChat => message_request::to_chat(text, route),
+            Self::ChatToMessages => chat_request::to_message(text, options),
+            Self::MessagesToChat => message_request::to_chat(text, options),
         }
     }
 
@@ -40,7 +40,7 @@ impl Direction {
     ///
     /// # Errors
     /// When it does not follow the endpoint's protocol, or has no counterpart in the caller's.
-    pub fn answer(self, body: &[u8], created: u64) -> Result<Vec<u8>, Malformed> {
+    pub fn answer(self, body: &[u8], created: u64) -> Result<Vec<u8>, MalformedAnswer> {
         match self {
             Self::ChatToMessages => answer_to_chat::translate(body, created),
             Self::MessagesToChat => answer_to_message::translate(body),

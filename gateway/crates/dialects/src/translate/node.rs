@@ -1,6 +1,6 @@
 //! A JSON value as it is written in the text, read level by level. Nothing is built: lists and objects are iterated, strings stay as written.
 
-use super::refused::{Path, Refused};
+use super::error::{Path, TranslationError};
 use crate::json::Cursor;
 use std::borrow::Cow;
 
@@ -98,25 +98,25 @@ impl<'a> Node<'a> {
 
     /// # Errors
     /// When it is no list.
-    pub fn list(self, path: &Path<'_>) -> Result<Items<'a>, Refused> {
+    pub fn list(self, path: &Path<'_>) -> Result<Items<'a>, TranslationError> {
         if self.is_list() { Ok(self.items()) } else { Err(path.wrong_type("must be a list.")) }
     }
 
     /// # Errors
     /// When it is no object.
-    pub fn object(self, path: &Path<'_>) -> Result<Members<'a>, Refused> {
+    pub fn object(self, path: &Path<'_>) -> Result<Members<'a>, TranslationError> {
         if self.is_object() { Ok(self.members()) } else { Err(path.wrong_type("must be an object.")) }
     }
 
     /// # Errors
     /// When it is no string.
-    pub fn string(self, path: &Path<'_>) -> Result<Self, Refused> {
+    pub fn string(self, path: &Path<'_>) -> Result<Self, TranslationError> {
         if self.is_string() { Ok(self) } else { Err(path.wrong_type("must be a string.")) }
     }
 
     /// # Errors
     /// When it is not true or false.
-    pub fn flag(self, path: &Path<'_>) -> Result<bool, Refused> {
+    pub fn flag(self, path: &Path<'_>) -> Result<bool, TranslationError> {
         self.boolean().ok_or_else(|| path.wrong_type("must be true or false."))
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use std::time::Duration;
-use tenon_dialects::openai::ApiError;
-use tenon_dialects::translate::Refused;
+use tenon_dialects::ApiError;
+use tenon_dialects::translate::TranslationError;
 use tenon_dialects::{BodyError, Dialect, error_body, error_frame};
 use tenon_limits::{Denied, Exceeded, Kind, Subject};
 use tenon_policy::Refusal;
@@ -215,14 +215,14 @@ impl Problem {
     }
 
     /// As [`Self::body`], naming the field that cannot be translated.
-    pub fn body_about(&self, refused: &Refused, id: RecordId, dialect: Dialect) -> Bytes {
+    pub fn body_about(&self, refused: &TranslationError, id: RecordId, dialect: Dialect) -> Bytes {
         let message = refused.to_string();
         let error = ApiError { status: self.status, code: self.code, message: &message, param: Some(&refused.path), repair: self.repair };
         error_body(dialect, &error, &id.text())
     }
 
     /// A request that the endpoint's dialect cannot express.
-    pub fn untranslatable(refused: &Refused) -> Self {
+    pub fn untranslatable(refused: &TranslationError) -> Self {
         Self::new(400, refused.code, "The request cannot be translated into the protocol of this model's endpoint.")
     }
 

@@ -311,7 +311,7 @@ impl Call {
             worker.log(&entry);
         }
         if let (Some(own), Some(spans)) = (self.request.trace.span, &worker.spans) {
-            spans.leave(report.span(&own));
+            spans.record(report.span(&own));
         }
         let (kept, sampled) = (worker.completed_calls.are_kept(), self.sampled.take());
         if !kept && sampled.is_none() {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tenon_balance::{Ask, Group, Look};
-use tenon_dialects::openai::Usage;
+use tenon_dialects::Usage;
 use tenon_limits::Exceeded;
 use tenon_snapshot::{Key, Model};
 use tenon_usage::{Operation, RecordId, UsageSource};

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tenon_dialects::{Form, Head};
+use tenon_dialects::{Head, RequestFormat};
 use tenon_limits::{Applies, Ask, Budget, Denied, Output};
 use tenon_policy::{Admitted, Limiting, NotAdmitted, admit, recheck};
 use tenon_snapshot::{Key, unix_ms};
@@ -42,7 +42,7 @@ pub struct RequestedCall<'a> {
     pub operation: Operation,
     pub body: &'a [u8],
     /// `None` = a session, whose use is not known before it ends.
-    pub read: Option<(Form, &'a Head<'a>)>,
+    pub read: Option<(RequestFormat, &'a Head<'a>)>,
 }
 
 impl RequestedCall<'_> {
@@ -60,27 +60,27 @@ impl RequestedCall<'_> {
             is_endless: self.read.is_none(),
             has_waited,
         };
-        let Some((form, head)) = self.read else {
+        let Some((format, head)) = self.read else {
             return request;
         };
         request.choices = head.choices.max(1);
-        request.images = if form.makes_images() { request.choices } else { 0 };
-        request.output = output_of(form, head);
+        request.images = if format.has_images() { request.choices } else { 0 };
+        request.output = output_of(format, head);
         if exactly {
-            let bound = form.bound(head, self.body);
+            let bound = format.bound(head, self.body);
             (request.is_text, request.body_bytes, request.choices) = (bound.is_text, bound.input_bytes, bound.completions.max(1));
         }
         request
     }
 }
 
-fn output_of(form: Form, head: &Head<'_>) -> Output {
-    match (form, head.max_tokens) {
-        (Form::Embedding | Form::Rerank | Form::CountTokens, _) => Output::None,
-        (Form::Chat | Form::Completion | Form::Response | Form::Message, Some(cap)) => Output::Capped(cap),
-        (Form::Completion, None) => Output::Default(COMPLETION_TOKENS),
-        (Form::Chat | Form::Response | Form::Message, None) => Output::Open,
-        (Form::Speech | Form::Image | Form::Transcription | Form::ImageForm, _) => Output::Unbounded,
+fn output_of(format: RequestFormat, head: &Head<'_>) -> Output {
+    match (format, head.max_tokens) {
+        (RequestFormat::Embedding | RequestFormat::Rerank | RequestFormat::CountTokens, _) => Output::None,
+        (RequestFormat::Chat | RequestFormat::Completion | RequestFormat::Response | RequestFormat::Message, Some(cap)) => Output::Capped(cap),
+        (RequestFormat::Completion, None) => Output::Default(COMPLETION_TOKENS),
+        (RequestFormat::Chat | RequestFormat::Response | RequestFormat::Message, None) => Output::Open,
+        (RequestFormat::Speech | RequestFormat::Image | RequestFormat::Transcription | RequestFormat::ImageEdit, _) => Output::Unbounded,
     }
 }
 

@@ -151,7 +151,7 @@ pub async fn attempt(worker: &Worker, call: &Call, caller_request: &CallerReques
 fn no_request(error: RequestError, caller_request: &CallerRequest<'_>) -> AttemptError {
     match error {
         RequestError::Address => AttemptError::Final(Problem::PROTOCOL, Outcome::UpstreamError),
-        RequestError::Refused(refused) => {
+        RequestError::Untranslatable(refused) => {
             let problem = Problem::untranslatable(&refused);
             caller_request.refused.replace(Some(Box::new(refused)));
             AttemptError::Untranslatable(problem)

@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 use std::sync::Arc;
 use std::time::Duration;
 use tenon_control::Resolution;
-use tenon_policy::{KeyText, Refusal, Source, TokenRefused, Verdict, authenticate_token, check_scope};
+use tenon_policy::{KeyText, Refusal, Source, TokenError, Verdict, authenticate_token, check_scope};
 use tenon_snapshot::Key;
 use tenon_usage::Operation;
 
@@ -56,7 +56,7 @@ fn check_token(worker: &Worker, token: &[u8], source: impl Fn() -> Source) -> Re
     let may_check = || !worker.forgeries.borrow().is_spent(source(), worker.balance_ms());
     let verdict = match authenticate_token(&snapshot, token, &worker.moment(), &mut verified, may_check) {
         // As in `check_key`; and a token may be younger than the clock, which was read some milliseconds ago.
-        Err(Refusal::NotFresh | Refusal::TooOld | Refusal::Token(TokenRefused::NotYet)) => {
+        Err(Refusal::NotFresh | Refusal::TooOld | Refusal::Token(TokenError::NotYet)) => {
             worker.tick();
             authenticate_token(&snapshot, token, &worker.moment(), &mut verified, may_check)
         }

@@ -16,8 +16,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tenon_balance::Verdict;
-use tenon_dialects::translate::{Direction, Malformed, Translator};
-use tenon_dialects::{Form, Observer, Seen, Watch, find_usage, usage_of_answer};
+use tenon_dialects::translate::{Direction, MalformedAnswer, Translator};
+use tenon_dialects::{MediaObserver, Observer, RequestFormat, StreamProgress, find_usage, usage_of_answer};
 use tenon_upstream::pool::Sender;
 use tenon_usage::Outcome;
 
@@ -36,14 +36,14 @@ enum AnswerKind {
     Whole {
         pieces: Vec<Bytes>,
         bytes: usize,
-        form: Form,
+        format: RequestFormat,
     },
     Events(Box<Observer>),
     /// Events of another dialect.
     Translated(Box<Translator>),
     /// Speech, images and the like: watched, never kept.
     Media {
-        watch: Box<Watch>,
+        observer: Box<MediaObserver>,
         events: bool,
         images: bool,
     },
@@ -69,8 +69,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn events(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, form: Form, take_usage_out: bool) -> Box<Self> {
-        Self::new(worker, call, upstream, AnswerKind::Events(Box::new(Observer::of(form, take_usage_out))))
+    pub fn events(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat, take_usage_out: bool) -> Box<Self> {
+        Self::new(worker, call, upstream, AnswerKind::Events(Box::new(Observer::of(format, take_usage_out))))
     }
 
     pub fn translated(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, direction: Direction, include_usage: bool) -> Box<Self> {
@@ -78,14 +78,14 @@ impl Relay {
         Self::new(worker, call, upstream, AnswerKind::Translated(Box::new(translator)))
     }
 
-    pub fn media(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, form: Form, events: bool) -> Box<Self> {
-        let kind = AnswerKind::Media { watch: Box::new(Watch::new(events)), events, images: form.makes_images() };
+    pub fn media(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat, events: bool) -> Box<Self> {
+        let kind = AnswerKind::Media { observer: Box::new(MediaObserver::new(events)), events, images: format.has_images() };
         Self::new(worker, call, upstream, kind)
     }
 
-    pub fn whole(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, form: Form) -> Box<Self> {
+    pub fn whole(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat) -> Box<Self> {
         let refused = !upstream.response.status().is_success();
-        let kind = if refused { AnswerKind::Refused } else { AnswerKind::Whole { pieces: Vec::new(), bytes: 0, form } };
+        let kind = if refused { AnswerKind::Refused } else { AnswerKind::Whole { pieces: Vec::new(), bytes: 0, format } };
         let mut relay = Self::new(worker, call, upstream, kind);
         if refused {
             // Without a body there is no last frame: hyper never asks.
@@ -189,13 +189,13 @@ impl Relay {
             AnswerKind::Events(observer) => {
                 observer.observe(data, |bytes| self.queue.push_back(bytes));
                 // Callers stop reading at `[DONE]`, so the record must be stored before it is passed on.
-                if observer.seen().done {
+                if observer.progress().done {
                     self.settle_stream(Outcome::Completed);
                 }
             }
             AnswerKind::Translated(translator) => match translator.translate(&data) {
                 Ok(bytes) => {
-                    let done = translator.seen().done;
+                    let done = translator.progress().done;
                     self.push(bytes);
                     if done {
                         self.settle_stream(Outcome::Completed);
@@ -203,9 +203,9 @@ impl Relay {
                 }
                 Err(malformed) => self.fail_translation(malformed),
             },
-            AnswerKind::Media { watch, events, .. } => {
-                watch.observe(&data);
-                let (events, done) = (*events, watch.is_done());
+            AnswerKind::Media { observer, events, .. } => {
+                observer.observe(&data);
+                let (events, done) = (*events, observer.is_done());
                 self.queue.push_back(data);
                 match (events, done) {
                     (true, true) => self.settle_stream(Outcome::Completed),
@@ -270,7 +270,7 @@ impl Relay {
     }
 
     /// The endpoint's stream is not of its dialect, or cannot be translated into the caller's.
-    fn fail_translation(&mut self, malformed: Malformed) {
+    fn fail_translation(&mut self, malformed: MalformedAnswer) {
         // Of a stream this cannot fail: it ends with a frame.
         let _ = self.break_off(&Problem::PROTOCOL, Outcome::UpstreamError);
         self.call.failed(Problem::PROTOCOL.code, Some(malformed.to_string()));
@@ -331,35 +331,35 @@ impl Relay {
         matches!(self.kind, AnswerKind::Events(_) | AnswerKind::Translated(_) | AnswerKind::Media { events: true, .. })
     }
 
-    fn seen(&self) -> Option<&Seen> {
+    fn progress(&self) -> Option<&StreamProgress> {
         match &self.kind {
-            AnswerKind::Events(observer) => Some(observer.seen()),
-            AnswerKind::Translated(translator) => Some(translator.seen()),
+            AnswerKind::Events(observer) => Some(observer.progress()),
+            AnswerKind::Translated(translator) => Some(translator.progress()),
             _ => None,
         }
     }
 
     /// Closed in good order, and nothing is missing: some engines forget the dialect's own end.
     fn stream_is_whole(&self) -> bool {
-        self.seen().map_or_else(|| self.stream_is_done(), Seen::is_whole)
+        self.progress().map_or_else(|| self.stream_is_done(), StreamProgress::is_whole)
     }
 
     fn stream_is_done(&self) -> bool {
         match &self.kind {
-            AnswerKind::Events(observer) => observer.seen().done,
-            AnswerKind::Translated(translator) => translator.seen().done,
-            AnswerKind::Media { watch, .. } => watch.is_done(),
+            AnswerKind::Events(observer) => observer.progress().done,
+            AnswerKind::Translated(translator) => translator.progress().done,
+            AnswerKind::Media { observer, .. } => observer.is_done(),
             AnswerKind::Whole { .. } | AnswerKind::Refused => false,
         }
     }
 
     fn settle_stream(&mut self, outcome: Outcome) {
-        if let Some(seen) = self.seen().copied() {
-            let outcome = if seen.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
-            self.call.settle(self.outcome(outcome), seen.measured().into());
-        } else if let AnswerKind::Media { watch, images, .. } = &self.kind {
-            let outcome = if watch.has_error() && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
-            let measured = Measured { usage: watch.usage(*images), ..Measured::default() };
+        if let Some(progress) = self.progress().copied() {
+            let outcome = if progress.error && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
+            self.call.settle(self.outcome(outcome), progress.measured().into());
+        } else if let AnswerKind::Media { observer, images, .. } = &self.kind {
+            let outcome = if observer.has_error() && outcome == Outcome::Completed { Outcome::UpstreamError } else { outcome };
+            let measured = Measured { usage: observer.usage(*images), ..Measured::default() };
             self.call.settle(self.outcome(outcome), measured);
         }
     }
@@ -368,14 +368,14 @@ impl Relay {
         if matches!(self.kind, AnswerKind::Media { .. }) {
             return self.settle_stream(Outcome::Completed);
         }
-        let AnswerKind::Whole { pieces, bytes, form } = &self.kind else {
+        let AnswerKind::Whole { pieces, bytes, format } = &self.kind else {
             return self.call.settle(Outcome::UpstreamError, Measured::default());
         };
         let usage = match &pieces[..] {
-            [one] => usage_of_answer(*form, one),
+            [one] => usage_of_answer(*format, one),
             _ if *bytes > OBSERVED_BYTES_MAX => None,
-            many if form.tells_usage_last() => find_usage(&join(many, TAIL_BYTES)).or_else(|| find_usage(&join(many, *bytes))),
-            many => usage_of_answer(*form, &join(many, *bytes)),
+            many if format.ends_with_usage() => find_usage(&join(many, TAIL_BYTES)).or_else(|| find_usage(&join(many, *bytes))),
+            many => usage_of_answer(*format, &join(many, *bytes)),
         };
         self.call.settle(self.outcome(Outcome::Completed), Measured { usage, ..Measured::default() });
     }

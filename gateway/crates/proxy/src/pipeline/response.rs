@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tenon_dialects::Dialect;
-use tenon_dialects::translate::Refused;
+use tenon_dialects::translate::TranslationError;
 use tenon_usage::RecordId;
 
 pub struct ResponseBody {
@@ -84,7 +84,7 @@ pub fn respond(problem: &Problem, id: RecordId, dialect: Dialect) -> Response<Re
 }
 
 /// As [`respond`], naming the field that could not be translated.
-pub fn respond_about(problem: &Problem, refused: &Refused, id: RecordId, dialect: Dialect) -> Response<ResponseBody> {
+pub fn respond_about(problem: &Problem, refused: &TranslationError, id: RecordId, dialect: Dialect) -> Response<ResponseBody> {
     respond_with(problem, problem.body_about(refused, id, dialect), id)
 }
 

@@ -3,7 +3,7 @@
 use crate::base::problem::Problem;
 use http::{Method, Uri};
 use std::sync::OnceLock;
-use tenon_dialects::{Dialect, Form};
+use tenon_dialects::{Dialect, RequestFormat};
 use tenon_telemetry::names;
 use tenon_usage::Operation;
 
@@ -30,7 +30,7 @@ impl Route {
 #[derive(Clone, Copy, Debug)]
 pub enum Task {
     /// A call of a model whose body is read as this.
-    Call(Form),
+    Call(RequestFormat),
     /// A session over a WebSocket.
     Realtime,
     /// A method of the gRPC listener.
@@ -61,24 +61,24 @@ impl Rpc {
     }
 }
 
-const fn call(path: &'static str, operation: Operation, form: Form, span: &'static str) -> Route {
-    Route { method: Method::POST, path, operation, dialect: form.dialect(), task: Task::Call(form), span, uri: OnceLock::new() }
+const fn call(path: &'static str, operation: Operation, format: RequestFormat, span: &'static str) -> Route {
+    Route { method: Method::POST, path, operation, dialect: format.dialect(), task: Task::Call(format), span, uri: OnceLock::new() }
 }
 
 pub static ROUTES: [Route; 15] = [
-    call("/v1/chat/completions", Operation::Chat, Form::Chat, names::CHAT),
-    call("/v1/completions", Operation::Completion, Form::Completion, names::TEXT_COMPLETION),
-    call("/v1/embeddings", Operation::Embedding, Form::Embedding, names::EMBEDDINGS),
-    call("/v1/responses", Operation::Response, Form::Response, names::CHAT),
-    call("/v1/messages", Operation::Message, Form::Message, names::CHAT),
-    call("/v1/messages/count_tokens", Operation::CountTokens, Form::CountTokens, names::COUNT_TOKENS),
-    call("/v1/rerank", Operation::Rerank, Form::Rerank, names::RERANK),
-    call("/v1/audio/speech", Operation::Speech, Form::Speech, names::SPEECH),
-    call("/v1/audio/transcriptions", Operation::Transcription, Form::Transcription, names::TRANSCRIPTION),
-    call("/v1/audio/translations", Operation::Transcription, Form::Transcription, names::TRANSCRIPTION),
-    call("/v1/images/generations", Operation::Image, Form::Image, names::IMAGE),
-    call("/v1/images/edits", Operation::Image, Form::ImageForm, names::IMAGE),
-    call("/v1/images/variations", Operation::Image, Form::ImageForm, names::IMAGE),
+    call("/v1/chat/completions", Operation::Chat, RequestFormat::Chat, names::CHAT),
+    call("/v1/completions", Operation::Completion, RequestFormat::Completion, names::TEXT_COMPLETION),
+    call("/v1/embeddings", Operation::Embedding, RequestFormat::Embedding, names::EMBEDDINGS),
+    call("/v1/responses", Operation::Response, RequestFormat::Response, names::CHAT),
+    call("/v1/messages", Operation::Message, RequestFormat::Message, names::CHAT),
+    call("/v1/messages/count_tokens", Operation::CountTokens, RequestFormat::CountTokens, names::COUNT_TOKENS),
+    call("/v1/rerank", Operation::Rerank, RequestFormat::Rerank, names::RERANK),
+    call("/v1/audio/speech", Operation::Speech, RequestFormat::Speech, names::SPEECH),
+    call("/v1/audio/transcriptions", Operation::Transcription, RequestFormat::Transcription, names::TRANSCRIPTION),
+    call("/v1/audio/translations", Operation::Transcription, RequestFormat::Transcription, names::TRANSCRIPTION),
+    call("/v1/images/generations", Operation::Image, RequestFormat::Image, names::IMAGE),
+    call("/v1/images/edits", Operation::Image, RequestFormat::ImageEdit, names::IMAGE),
+    call("/v1/images/variations", Operation::Image, RequestFormat::ImageEdit, names::IMAGE),
     Route {
         method: Method::GET,
         path: "/v1/realtime",

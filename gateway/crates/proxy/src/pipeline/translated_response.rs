@@ -54,7 +54,7 @@ pub async fn answer(
 /// The tokens are used whatever becomes of the answer.
 fn translate(call: &mut Call, body: &Bytes, direction: Direction) -> Result<Vec<u8>, Problem> {
     call.first_token();
-    let usage = usage_of_answer(direction.endpoint_form(), body);
+    let usage = usage_of_answer(direction.endpoint_format(), body);
     match direction.answer(body, call.request.started_unix_seconds()) {
         Ok(text) => {
             call.settle(Outcome::Completed, Measured { usage, ..Measured::default() });

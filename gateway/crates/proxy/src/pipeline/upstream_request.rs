@@ -8,8 +8,8 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, Header
 use http::{HeaderMap, Method, Request, Uri};
 use std::cell::RefCell;
 use tenon_dialects::multipart::splice_form;
-use tenon_dialects::translate::{self, Direction, Refused};
-use tenon_dialects::{AskUsage, Cap, Dialect, Form, Head, Pieces, splice_capped};
+use tenon_dialects::translate::{Direction, EndpointOptions, TranslationError};
+use tenon_dialects::{Cap, Changes, Dialect, Head, Pieces, RequestFormat, UsageRequest, splice};
 use tenon_policy::Chosen;
 use tenon_snapshot::Target;
 use tenon_upstream::request_body::RequestBody;
@@ -29,11 +29,11 @@ pub struct CallerRequest<'a> {
     pub body: &'a Bytes,
     pub head: &'a Head<'a>,
     pub route: &'static Route,
-    pub form: Form,
-    pub ask_usage: bool,
+    pub format: RequestFormat,
+    pub requests_usage: bool,
     pub headers: &'a HeaderMap,
     /// Why the request could not be translated for the last route that was tried.
-    pub refused: RefCell<Option<Box<Refused>>>,
+    pub refused: RefCell<Option<Box<TranslationError>>>,
 }
 
 /// Why a route cannot be sent the request.
@@ -41,7 +41,7 @@ pub enum RequestError {
     /// The endpoint's address does not make a valid path.
     Address,
     /// The request cannot be translated into the endpoint's dialect.
-    Refused(Refused),
+    Untranslatable(TranslationError),
 }
 
 /// The request, and how its answer is to be translated.
@@ -53,25 +53,26 @@ pub fn request(
 ) -> Result<(Request<RequestBody>, Option<Direction>), RequestError> {
     let direction = direction(chosen, target, caller_request);
     let uri = uri(target, caller_request.route, direction).ok_or(RequestError::Address)?;
-    let form = caller_request.form;
+    let format = caller_request.format;
     let cap = call.cap().map(|tokens| cap(caller_request, target, tokens));
     let pieces = match direction {
         Some(direction) => {
             let body = capped(caller_request, cap.as_ref());
-            Pieces::One(direction.request(&body, &route(chosen, target)).map_err(RequestError::Refused)?.into())
+            Pieces::One(direction.request(&body, &endpoint_options(chosen, target)).map_err(RequestError::Untranslatable)?.into())
         }
-        None if form.is_multipart() => splice_form(caller_request.body, caller_request.head.model_at, chosen.upstream_model()),
+        None if format.is_multipart() => splice_form(caller_request.body, caller_request.head.model_at, chosen.upstream_model()),
         None => {
-            let ask = ask_usage(call, chosen, form, caller_request.ask_usage);
-            splice_capped(caller_request.body, caller_request.head, chosen.upstream_model(), ask, cap.as_ref())
+            let usage = usage_request(call, chosen, format, caller_request.requests_usage);
+            let changes = Changes { model: chosen.upstream_model(), usage, cap: cap.as_ref() };
+            splice(caller_request.body, caller_request.head, &changes)
         }
     };
     let mut request = Request::new(RequestBody(pieces));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
-    headers(request.headers_mut(), call, target, caller_request, form);
+    headers(request.headers_mut(), call, target, caller_request, format);
     if direction.is_none() {
-        pass_on(request.headers_mut(), caller_request.headers, form.dialect());
+        pass_on(request.headers_mut(), caller_request.headers, format.dialect());
     } else if target.is_anthropic {
         request.headers_mut().insert(headers::ANTHROPIC_VERSION, ANTHROPIC_VERSION_OURS);
     }
@@ -80,9 +81,9 @@ pub fn request(
 
 /// The bound on the output that a hard budget pays and the caller did not set.
 fn cap(caller_request: &CallerRequest<'_>, target: &Target, tokens: u64) -> Cap {
-    let cap = caller_request.form.cap(caller_request.head, tokens);
+    let cap = caller_request.format.cap(caller_request.head, tokens);
     // OpenAI's reasoning models accept no other name.
-    if caller_request.form == Form::Chat && target.is_openai_itself { cap.named("max_completion_tokens") } else { cap }
+    if caller_request.format == RequestFormat::Chat && target.is_openai_itself { cap.named("max_completion_tokens") } else { cap }
 }
 
 /// The caller's body with the cap, in the caller's dialect.
@@ -90,7 +91,7 @@ fn capped(caller_request: &CallerRequest<'_>, cap: Option<&Cap>) -> Bytes {
     if cap.is_none() {
         return caller_request.body.clone();
     }
-    splice_capped(caller_request.body, caller_request.head, None, AskUsage::No, cap).flatten().collect()
+    splice(caller_request.body, caller_request.head, &Changes { model: None, usage: UsageRequest::None, cap }).flatten().collect()
 }
 
 /// `None` = the bytes pass as they are. Admission let through only what the endpoint serves in one way or the other.
@@ -99,11 +100,11 @@ fn direction(chosen: &Chosen, target: &Target, caller_request: &CallerRequest<'_
         return None;
     }
     let endpoint_dialect = if target.is_anthropic { Dialect::Anthropic } else { Dialect::OpenAi };
-    Direction::between(caller_request.form, endpoint_dialect).ok().flatten()
+    Direction::between(caller_request.format, endpoint_dialect).ok().flatten()
 }
 
-fn route<'a>(chosen: &'a Chosen, target: &Target) -> translate::Route<'a> {
-    translate::Route {
+fn endpoint_options<'a>(chosen: &'a Chosen, target: &Target) -> EndpointOptions<'a> {
+    EndpointOptions {
         model: chosen.upstream_model(),
         output_tokens_max: chosen.model.output_tokens_max,
         max_completion_tokens: target.is_openai_itself,
@@ -111,11 +112,11 @@ fn route<'a>(chosen: &'a Chosen, target: &Target) -> translate::Route<'a> {
     }
 }
 
-fn ask_usage(call: &Call, chosen: &Chosen, form: Form, ask: bool) -> AskUsage {
-    match (call.request.streamed && form.asks_usage() && chosen.endpoint().continuous_usage, ask) {
-        (true, _) => AskUsage::Continuous,
-        (false, true) => AskUsage::Total,
-        (false, false) => AskUsage::No,
+fn usage_request(call: &Call, chosen: &Chosen, format: RequestFormat, requested: bool) -> UsageRequest {
+    match (call.request.streamed && format.needs_usage_option() && chosen.endpoint().continuous_usage, requested) {
+        (true, _) => UsageRequest::Continuous,
+        (false, true) => UsageRequest::Total,
+        (false, false) => UsageRequest::None,
     }
 }
 
@@ -131,11 +132,11 @@ fn uri(target: &Target, route: &Route, direction: Option<Direction>) -> Option<U
 }
 
 /// Only headers on this list are sent: whatever else a caller sends (credentials, hop-by-hop headers, cookies) ends here.
-fn headers(headers: &mut HeaderMap, call: &Call, target: &Target, caller_request: &CallerRequest<'_>, form: Form) {
+fn headers(headers: &mut HeaderMap, call: &Call, target: &Target, caller_request: &CallerRequest<'_>, format: RequestFormat) {
     headers.reserve(8);
     headers.insert(HOST, target.host_header.clone());
     // A form's content type holds its boundary, which was checked when the form was read.
-    let content_type = caller_request.headers.get(CONTENT_TYPE).filter(|_| form.is_multipart()).cloned();
+    let content_type = caller_request.headers.get(CONTENT_TYPE).filter(|_| format.is_multipart()).cloned();
     headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
     headers.insert(USER_AGENT, HeaderValue::from_static("tenon-gateway"));
     headers.insert(headers::REQUEST_ID, call.request.id_header.clone());

@@ -33,7 +33,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use tenon_dialects::{Dialect, Form, IncludeUsage};
+use tenon_dialects::{Dialect, IncludeUsage, RequestFormat};
 use tenon_limits::Applies;
 use tenon_snapshot::Key;
 use tenon_usage::{Outcome, RecordId};
@@ -54,7 +54,7 @@ pub async fn handle(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>, 
         Ok((_, Task::Model)) => Box::pin(model(&worker, &request, &arrival)).await.inspect_err(|problem| log_refusal(&worker, &arrival, problem)),
         Ok((_, Task::Explain)) => Box::pin(explain(&worker, &request, &arrival)).await.inspect_err(|problem| log_refusal(&worker, &arrival, problem)),
         Ok((route, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, route, &limit_headers)).await,
-        Ok((route, Task::Call(form))) => Box::into_pin(boxed(|| model_call(&worker, request, arrival, (route, form), &limit_headers))).await,
+        Ok((route, Task::Call(format))) => Box::into_pin(boxed(|| model_call(&worker, request, arrival, (route, format), &limit_headers))).await,
         // Not reached by a path: gRPC has a listener of its own.
         Ok((_, Task::Grpc(_))) => Err(Problem::NOT_FOUND),
         Err(problem) => {
@@ -82,7 +82,7 @@ async fn model_call(
     worker: &Rc<Worker>,
     request: Request<Incoming>,
     arrival: Arrival,
-    (route, form): (&'static Route, Form),
+    (route, format): (&'static Route, RequestFormat),
     limit_headers: &LimitHeaders,
 ) -> Result<Response<ResponseBody>, Problem> {
     let (parts, body) = request.into_parts();
@@ -90,10 +90,11 @@ async fn model_call(
     let (key, body) = caller_and_body(worker, &parts.headers, &arrival.peer, route, body).await.inspect_err(refused)?;
     limit_headers.set(Applies { key: key.rules.clone(), model: None });
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let head = form.read(content_type, &body).map_err(Problem::from).inspect_err(refused)?;
-    let streamed = head.stream && form.streams();
-    let ask_usage = streamed && form.asks_usage() && head.include_usage != IncludeUsage::Asked;
-    let caller_request = CallerRequest { body: &body, head: &head, route, form, ask_usage, headers: &parts.headers, refused: RefCell::default() };
+    let head = format.read(content_type, &body).map_err(Problem::from).inspect_err(refused)?;
+    let streamed = head.stream && format.streams();
+    let requests_usage = streamed && format.needs_usage_option() && head.include_usage != IncludeUsage::Requested;
+    let caller_request =
+        CallerRequest { body: &body, head: &head, route, format, requests_usage, headers: &parts.headers, refused: RefCell::default() };
     let id = arrival.id;
     let info = arrival.into_request(worker, route, streamed);
     let begun = pin!(admitted_call(worker, &key, info, &caller_request, limit_headers)).await;
@@ -101,7 +102,7 @@ async fn model_call(
         Ok(begun) => begun,
         Err(problem) => return respond_with_field(worker, problem, &caller_request, id),
     };
-    let reading = Reading { form, take_usage_out: ask_usage, include_usage: head.include_usage == IncludeUsage::Asked };
+    let reading = Reading { format, take_usage_out: requests_usage, include_usage: head.include_usage == IncludeUsage::Requested };
     answer(worker, call, upstream, &reading).await
 }
 
@@ -119,8 +120,8 @@ async fn admitted_call(
 ) -> Result<(Box<Call>, UpstreamResponse), Problem> {
     let mut guard = Call::new(worker, InFlightCall::new(key.clone(), info.started), info);
     guard.sample(caller_request.body);
-    let CallerRequest { head, form, body, .. } = *caller_request;
-    let requested = RequestedCall { model: &head.model, operation: caller_request.route.operation, body, read: Some((form, head)) };
+    let CallerRequest { head, format, body, .. } = *caller_request;
+    let requested = RequestedCall { model: &head.model, operation: caller_request.route.operation, body, read: Some((format, head)) };
     let admitted = admit_call(worker, key, &requested, limit_headers).await.inspect_err(|problem| guard.refuse(problem))?;
     let upstream = pin!(call_upstream(worker, admitted, &mut guard, caller_request)).await?;
     Ok((guard, upstream))
@@ -128,7 +129,7 @@ async fn admitted_call(
 
 /// How the answer is read, and what of it the caller gets.
 struct Reading {
-    form: Form,
+    format: RequestFormat,
     /// The gateway asked for the usage frame, not the caller.
     take_usage_out: bool,
     /// The caller asked for a usage frame.
@@ -184,12 +185,12 @@ fn relay(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, readi
     let retry_after = headers.get(RETRY_AFTER).cloned();
     let body = if let Some(direction) = upstream.direction {
         Relay::translated(worker, call, upstream, direction, reading.include_usage)
-    } else if reading.form.is_media() && status.is_success() {
-        Relay::media(worker, call, upstream, reading.form, events)
+    } else if reading.format.is_media() && status.is_success() {
+        Relay::media(worker, call, upstream, reading.format, events)
     } else if events {
-        Relay::events(worker, call, upstream, reading.form, reading.take_usage_out)
+        Relay::events(worker, call, upstream, reading.format, reading.take_usage_out)
     } else {
-        Relay::whole(worker, call, upstream, reading.form)
+        Relay::whole(worker, call, upstream, reading.format)
     };
     relayed(status, id, content_type, retry_after, events, body)
 }

@@ -18,7 +18,7 @@ use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::pin::pin;
-use tenon_dialects::openai::Pieces;
+use tenon_dialects::Pieces;
 use tenon_policy::{Chosen, Refusal};
 use tenon_snapshot::Target;
 use tenon_upstream::request_body::RequestBody;

@@ -3,7 +3,7 @@
 use crate::base::problem::Problem;
 use std::sync::Arc;
 use tenon_dialects::BodyError;
-use tenon_dialects::realtime::{Named, scan_client_event};
+use tenon_dialects::realtime::{NamedModel, scan_client_event};
 use tenon_limits::Applies;
 use tenon_policy::{Chosen, Refusal};
 use tenon_snapshot::{Key, Snapshot};
@@ -61,7 +61,7 @@ impl ModelNames {
     }
 
     /// How the endpoint calls the model; `None` = as the caller does.
-    fn upstream_name(&self, snapshot: &Snapshot, named: &Named<'_>) -> Result<Option<String>, Problem> {
+    fn upstream_name(&self, snapshot: &Snapshot, named: &NamedModel<'_>) -> Result<Option<String>, Problem> {
         if named.is_own {
             let same = *named.model == *self.chosen.model.name;
             return if same { Ok(self.chosen.upstream_model().map(str::to_owned)) } else { Err(Problem::MODEL_FIXED) };

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tenon_dialects::Dialect;
-use tenon_dialects::realtime::{ServerEvent, Tally};
+use tenon_dialects::realtime::{ServerEvent, UsageTally};
 use tenon_policy::Chosen;
 use tenon_usage::{Outcome, RecordId, UsageSource};
 use tokio::sync::Mutex;
@@ -64,7 +64,7 @@ struct Session {
     in_flight: Rc<InFlightCall>,
     call: RefCell<Box<Call>>,
     names: ModelNames,
-    tally: RefCell<Tally>,
+    tally: RefCell<UsageTally>,
     turns: Turns,
     /// Error events sent by the gateway.
     errors_sent: Cell<u32>,

@@ -7,7 +7,7 @@ use crate::protocols::realtime::events::ModelNames;
 use crate::reactor::worker::Worker;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use tenon_dialects::realtime::{Spent, refuses_response};
+use tenon_dialects::realtime::{ResponseUsage, refuses_response};
 use tenon_limits::{Ask, End, Grant, Output};
 use tenon_snapshot::unix_ms;
 
@@ -48,7 +48,7 @@ impl Turns {
     }
 
     /// A response is over.
-    pub fn end(&self, worker: &Worker, names: &ModelNames, spent: &Spent) {
+    pub fn end(&self, worker: &Worker, names: &ModelNames, spent: &ResponseUsage) {
         if let Some(usage) = spent.usage {
             self.input.set(usage.input);
         }
@@ -77,7 +77,7 @@ impl Turns {
 }
 
 /// Counts what the caller did not request.
-pub fn count_unrequested(worker: &Worker, names: &ModelNames, requests: u64, spent: &Spent) {
+pub fn count_unrequested(worker: &Worker, names: &ModelNames, requests: u64, spent: &ResponseUsage) {
     let tokens = spent.usage.map_or(0, |usage| usage.input.saturating_add(usage.output));
     names.limits(&worker.snapshots.load()).count(requests, tokens, worker.limits_now());
 }

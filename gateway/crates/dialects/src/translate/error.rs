@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// The caller's request cannot be translated into the endpoint's dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` {reason}")]
-pub struct Refused {
+pub struct TranslationError {
     pub code: &'static str,
     /// As in `messages[2].content[0].image_url`.
     pub path: String,
@@ -15,15 +15,15 @@ pub struct Refused {
 /// The endpoint's answer does not follow its dialect, or cannot be translated into the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Malformed(pub &'static str);
+pub struct MalformedAnswer(pub &'static str);
 
-impl From<crate::frames::Overlong> for Malformed {
+impl From<crate::frames::Overlong> for MalformedAnswer {
     fn from(_: crate::frames::Overlong) -> Self {
         Self("a frame of the stream is too long to be translated")
     }
 }
 
-impl Refused {
+impl TranslationError {
     pub(super) fn syntax() -> Self {
         Self { code: "invalid_json", path: String::new(), reason: "is not valid JSON." }
     }
@@ -67,27 +67,27 @@ impl<'p> Path<'p> {
         written.unwrap_or_default();
     }
 
-    fn refuse(&self, code: &'static str, reason: &'static str) -> Refused {
+    fn refuse(&self, code: &'static str, reason: &'static str) -> TranslationError {
         let mut path = String::new();
         self.write(&mut path);
         path.truncate(path.floor_char_boundary(200));
-        Refused { code, path, reason }
+        TranslationError { code, path, reason }
     }
 
     /// There is no counterpart.
-    pub fn no_counterpart(&self) -> Refused {
+    pub fn no_counterpart(&self) -> TranslationError {
         self.refuse("untranslatable_parameter", "has no counterpart in the protocol of this model's endpoint.")
     }
 
-    pub fn untranslatable(&self, reason: &'static str) -> Refused {
+    pub fn untranslatable(&self, reason: &'static str) -> TranslationError {
         self.refuse("untranslatable_parameter", reason)
     }
 
-    pub fn wrong_type(&self, reason: &'static str) -> Refused {
+    pub fn wrong_type(&self, reason: &'static str) -> TranslationError {
         self.refuse("invalid_type", reason)
     }
 
-    pub fn missing(&self) -> Refused {
+    pub fn missing(&self) -> TranslationError {
         self.refuse("missing_parameter", "is missing.")
     }
 }
