@@ -1,7 +1,7 @@
 //! Reads, changes and translates requests and answers of each API dialect.
 //!
-//! Owns: the scan of request bodies, the splice that changes them, the observers of answers, the translation between OpenAI's chat
-//! completions and Anthropic's messages, the formats of errors and of the model list.
+//! Owns: the scan of request bodies, the splice that changes them, and the observers of answers. Also the translation between OpenAI's chat
+//! completions and Anthropic's messages, and the formats of errors and of the model list.
 //! Promises: every JSON parser reads an accepted body as we do (duplicates, escaped keys, depth and trailing bytes are
 //! refused). Bytes pass unchanged except for what we splice in or take out. Usage is the engine's own numbers. A field that cannot be
 //! translated is refused by name, never dropped.

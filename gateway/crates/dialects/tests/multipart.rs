@@ -42,8 +42,8 @@ fn the_model_is_found_and_renamed_in_place() {
 #[test]
 fn what_clients_write_is_taken() {
     let body = form(&[field("model", "m")]);
-    for told in ["multipart/form-data; boundary=\"XbX\"", "Multipart/RequestFormat-Data;charset=utf-8;boundary=XbX"] {
-        assert_eq!(scan_form(told.as_bytes(), body.as_bytes()).unwrap().model, "m", "{told}");
+    for content_type in ["multipart/form-data; boundary=\"XbX\"", "Multipart/Form-Data;charset=utf-8;boundary=XbX"] {
+        assert_eq!(scan_form(content_type.as_bytes(), body.as_bytes()).unwrap().model, "m", "{content_type}");
     }
     let typed = part("content-disposition: form-data; name=model\r\ncontent-type: text/plain; charset=UTF-8\r\nContent-Length: 1", "m");
     assert_eq!(scan_form(TYPE, form(&[typed]).as_bytes()).unwrap().model, "m");
@@ -111,10 +111,10 @@ fn framing_that_reads_in_two_ways_is_refused() {
     for body in bodies {
         assert_eq!(error(&body), FormError::Framing, "{body:?}");
     }
-    for told in
+    for content_type in
         ["multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=XbX", "multipart/form-data; boundary=XbX; boundary=Y"]
     {
-        assert_eq!(scan_form(told.as_bytes(), good.as_bytes()), Err(FormError::ContentType), "{told}");
+        assert_eq!(scan_form(content_type.as_bytes(), good.as_bytes()), Err(FormError::ContentType), "{content_type}");
     }
     let long = format!("multipart/form-data; boundary={}", "x".repeat(71));
     assert_eq!(scan_form(long.as_bytes(), good.as_bytes()), Err(FormError::ContentType));

@@ -33,9 +33,9 @@ fn requests_are_translated_as_the_golden_files_say() {
     for case in golden(include_str!("golden/requests.json")) {
         let direction = direction(&case["direction"]);
         caller_format(direction).scan(case["from"].to_string().as_bytes()).unwrap();
-        let found = request(direction, &case["from"], &OPTIONS);
+        let translated = request(direction, &case["from"], &OPTIONS);
         // Spaces in the arguments of tools are those of the caller's text, which serde has taken out here.
-        assert_eq!(found.to_string().replace("\\\": ", "\\\":"), case["to"].to_string().replace("\\\": ", "\\\":"), "{}", case["name"]);
+        assert_eq!(translated.to_string().replace("\\\": ", "\\\":"), case["to"].to_string().replace("\\\": ", "\\\":"), "{}", case["name"]);
     }
 }
 
@@ -43,13 +43,13 @@ fn requests_are_translated_as_the_golden_files_say() {
 fn the_route_names_the_model_and_the_bounds() {
     let chat = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
     let route = EndpointOptions { model: Some("their\"s"), output_tokens_max: 77, ..OPTIONS };
-    let found = request(Direction::ChatToMessages, &chat, &route);
-    assert_eq!((&found["model"], &found["max_tokens"]), (&json!("their\"s"), &json!(77)));
+    let translated = request(Direction::ChatToMessages, &chat, &route);
+    assert_eq!((&translated["model"], &translated["max_tokens"]), (&json!("their\"s"), &json!(77)));
     let message = json!({"model": "m", "max_tokens": 3, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let route = EndpointOptions { max_completion_tokens: true, continuous_usage: true, ..OPTIONS };
-    let found = request(Direction::MessagesToChat, &message, &route);
-    assert_eq!((&found["max_completion_tokens"], &found["max_tokens"]), (&json!(3), &Value::Null));
-    assert_eq!(found["stream_options"], json!({"include_usage": true, "continuous_usage_stats": true}));
+    let translated = request(Direction::MessagesToChat, &message, &route);
+    assert_eq!((&translated["max_completion_tokens"], &translated["max_tokens"]), (&json!(3), &Value::Null));
+    assert_eq!(translated["stream_options"], json!({"include_usage": true, "continuous_usage_stats": true}));
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn what_has_no_counterpart_is_refused_by_its_path() {
 #[test]
 fn answers_are_translated_as_the_golden_files_say() {
     for case in golden(include_str!("golden/answers.json")) {
-        let found = direction(&case["direction"]).answer(case["from"].to_string().as_bytes(), 7).unwrap();
-        let found: Value = serde_json::from_slice(&found).unwrap();
-        assert_eq!(found.to_string().replace("\\\": ", "\\\":"), case["to"].to_string().replace("\\\": ", "\\\":"), "{}", case["name"]);
+        let translated = direction(&case["direction"]).answer(case["from"].to_string().as_bytes(), 7).unwrap();
+        let translated: Value = serde_json::from_slice(&translated).unwrap();
+        assert_eq!(translated.to_string().replace("\\\": ", "\\\":"), case["to"].to_string().replace("\\\": ", "\\\":"), "{}", case["name"]);
     }
     for (direction, text) in [
         (Direction::ChatToMessages, r#"{"content":[{"type":"server_tool_use"}]}"#),
@@ -102,8 +102,8 @@ fn streams_cut_at_every_byte_are_translated_as_the_golden_files_say() {
     for (direction, from, to) in STREAMS {
         for size in 1..from.len() {
             let chunks: Vec<&[u8]> = from.as_bytes().chunks(size).collect();
-            let (found, translator) = run(direction, &chunks);
-            assert_eq!(found, to, "in pieces of {size}");
+            let (translated, translator) = run(direction, &chunks);
+            assert_eq!(translated, to, "in pieces of {size}");
             let (usage, source) = translator.progress().measured();
             assert_eq!((usage.input, usage.output, usage.cached, usage.cache_write, source), (17, 9, 8, 4, Source::Engine));
             assert!(translator.progress().done && !translator.progress().error);
@@ -138,11 +138,11 @@ fn a_stream_that_goes_wrong_says_so() {
 #[test]
 fn a_stream_without_done_is_closed_when_its_usage_came() {
     let (_, from, to) = STREAMS[1];
-    let (found, _) = run(Direction::MessagesToChat, &[from.strip_suffix("data: [DONE]\n\n").unwrap().as_bytes()]);
-    assert_eq!(found, to);
+    let (translated, _) = run(Direction::MessagesToChat, &[from.strip_suffix("data: [DONE]\n\n").unwrap().as_bytes()]);
+    assert_eq!(translated, to);
     let cut = &from[..from.find("\"choices\":[],").unwrap()];
-    let (found, translator) = run(Direction::MessagesToChat, &[&cut.as_bytes()[..cut.rfind("data:").unwrap()]]);
-    assert!(!found.contains("message_stop") && !translator.progress().is_whole());
+    let (translated, translator) = run(Direction::MessagesToChat, &[&cut.as_bytes()[..cut.rfind("data:").unwrap()]]);
+    assert!(!translated.contains("message_stop") && !translator.progress().is_whole());
 }
 
 #[test]

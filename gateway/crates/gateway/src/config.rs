@@ -176,7 +176,7 @@ fn help() -> String {
         text += &format!("\n  {name:<38} {meaning}{}", if default.is_empty() { String::new() } else { format!(" [{default}]") });
     }
     text += "\n\nArguments: check (can a gateway start with this environment), diff (what a restart would change in the running gateway), routes (its routes, as JSON).";
-    text += "\n\nExit codes: 0 stopped as asked, 2 configuration, 3 address taken, 4 data directory or sealing key unusable, 1 anything else.";
+    text += "\n\nExit codes: 0 stopped as requested, 2 configuration, 3 address taken, 4 data directory or sealing key unusable, 1 anything else.";
     text
 }
 

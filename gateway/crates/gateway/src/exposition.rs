@@ -1,7 +1,7 @@
 //! Metrics in the Prometheus text format (0.0.4). Labels are fixed lists, so callers cannot raise the cardinality.
 //!
-//! [`Page`] is written by hand. The counters are plain atomics of each reactor, which are summed here; `prometheus-client` 0.26 keeps atomics
-//! of its own, shared by all threads, adds 7 crates to the process's 156, and writes OpenMetrics instead of this format.
+//! [`Page`] is written by hand, because the counters are plain atomics of each reactor that are summed here. `prometheus-client` 0.26 keeps
+//! atomics of its own, shared by all threads. It adds 7 crates to the process's 156 and writes OpenMetrics instead of this format.
 
 use crate::admin_state::AdminState;
 use std::fmt::Write;

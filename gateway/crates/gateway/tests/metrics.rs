@@ -10,12 +10,13 @@ use tenon_testkit::{Authority, Step, Upstream, get, json_answer, wait_for};
 const HEAD: &str = "# Metrics of the gateway
 
 At `/metrics` of the admin listener. `gateway/crates/gateway/tests/metrics.rs` writes this page from a running gateway.
-Labels are fixed lists or, for endpoints, at most 200. Metrics of TLS, of the request log and of spans exist when those are configured.
+Labels are fixed lists or, for endpoints, at most 200. Metrics of TLS, of the request log and of spans exist when those
+are configured.
 
 **Rejected updates** (`tenon_gateway_snapshot_rejected_total`), by reason:
 
-- `unreadable`: a message that cannot be read. `older`: a full snapshot older than the served one. The served snapshot stays, and `/readyz`
-  answers `stale` with the reason.
+- `unreadable`: a message that cannot be read. `older`: a full snapshot older than the served one. The served snapshot
+  stays, and `/readyz` answers `stale` with the reason.
 - `unknown`: a change that this version does not know. It is skipped.
 - `key`: the key counts as revoked.
 - `endpoint`: the endpoint is not used. `tenon_gateway_endpoints_unusable` is the number of such endpoints now.

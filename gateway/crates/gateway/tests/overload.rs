@@ -53,7 +53,7 @@ fn a_body_that_drips_meets_the_total() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_so() {
+fn one_connection_too_many_is_refused() {
     let stack = Stack::with(|setup| setup.with("TENON_GATEWAY_THREADS", 1).with("TENON_GATEWAY_CONNECTIONS_MAX", 3));
     let held: Vec<_> = (0..3).map(|_| TcpStream::connect(stack.gateway.address).unwrap()).collect();
     wait_for("they are taken", || stack.gateway.metric("tenon_gateway_connections") == 3.0);

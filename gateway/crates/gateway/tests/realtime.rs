@@ -115,7 +115,7 @@ fn a_revoked_key_ends_its_sessions() {
 }
 
 #[test]
-fn ends_by_the_endpoint_and_by_the_network_are_told_apart() {
+fn ends_by_the_endpoint_and_by_the_network_are_distinguished() {
     let stack = RealtimeStack::new();
     let mut caller = stack.open();
     caller.send(r#"{"type":"close","code":1000}"#);

@@ -41,7 +41,7 @@ fn capped(tokens: u64) -> String {
     format!(r#"{{"event_id":"mine","type":"response.create","response":{{"max_output_tokens":{tokens}}}}}"#)
 }
 
-fn heard_creates(stack: &RealtimeStack) -> usize {
+fn received_creates(stack: &RealtimeStack) -> usize {
     stack.upstream.received.lock().unwrap().iter().filter(|text| text.contains("response.create")).count()
 }
 
@@ -62,7 +62,7 @@ fn each_answer_is_a_request_and_one_too_many_is_refused_within_the_session() {
     assert!(refused["event_id"].as_str().unwrap().starts_with("event_"));
     caller.send(r#"{"type":"session.update","session":{"voice":"x"}}"#);
     assert_eq!(caller.receive()["type"], "echo", "the session stays open");
-    assert_eq!(heard_creates(&stack), 3, "nothing went upstream");
+    assert_eq!(received_creates(&stack), 3, "nothing went upstream");
     assert_eq!(stack.gateway.metric("tenon_gateway_refusals_total{code=\"requests_limit_exceeded\"}"), 1.0);
     let bearer = format!("Bearer {}", stack.key.text);
     assert_eq!(stack.refused("/v1/realtime?model=m", &[("authorization", &bearer)]), (429, "requests_limit_exceeded".into()));

@@ -43,7 +43,7 @@ fn answer_and_end_at_once(stack: &Stack, id: &str, body: &str, steps: fn() -> Ve
 }
 
 #[test]
-fn a_key_that_is_revoked_before_anything_was_answered_is_told_so() {
+fn a_key_that_is_revoked_before_the_answer_begins_is_401() {
     let stack = Stack::with(|setup| setup.with("TENON_GATEWAY_THREADS", 1));
     let whole: fn() -> Vec<Step> = || vec![Step::Send(HALF.to_vec()), Step::UntilGone];
     let stream: fn() -> Vec<Step> = || vec![Step::Send(sse_head()), Step::Send(frame("a")), Step::UntilGone];
@@ -55,7 +55,7 @@ fn a_key_that_is_revoked_before_anything_was_answered_is_told_so() {
 }
 
 #[test]
-fn a_key_revoked_after_the_endpoints_head_and_before_its_body_is_told_so() {
+fn a_key_revoked_after_the_endpoints_head_and_before_its_body_is_401() {
     let stack = Stack::new();
     stack.upstream.respond(|_| {
         let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 40\r\n\r\n";

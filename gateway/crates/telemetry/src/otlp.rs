@@ -1,8 +1,8 @@
 //! The messages of `opentelemetry/proto/collector/trace/v1/trace_service.proto` (OTLP 1) that are sent, with the fields that are set.
 //!
-//! Written by hand: these 90 lines are all that is sent. `opentelemetry-proto` 0.33 with the trace messages alone adds 8 crates to the
-//! process's 156, OpenTelemetry's API and SDK among them; `opentelemetry-otlp` with its HTTP exporter adds 10. Its exporter also expects spans
-//! made by its SDK, where ours are built only for sampled calls. `tests/e2e` reads the messages with the original types.
+//! Written by hand: these 90 lines are all that is sent. `opentelemetry-proto` 0.33 with only the trace messages adds 8 crates to the process's
+//! 156, OpenTelemetry's API and SDK among them. `opentelemetry-otlp` with its HTTP exporter adds 10, and expects spans made by the SDK; ours
+//! are built only for sampled calls. `tests/e2e` reads the messages with the original types.
 
 use prost::{Message, Oneof};
 

@@ -97,7 +97,7 @@ fn pass_up(mut from: TcpStream, mut to: TcpStream, latency: Duration) {
             break;
         }
     }
-    // Tells the upstream that its caller left.
+    // Shows the upstream that its caller is gone.
     let _ = to.shutdown(Shutdown::Both);
 }
 

@@ -77,8 +77,8 @@ impl Leases {
         for process_id in &request.shipped_process_ids {
             self.close_shipped(process_id, records.clone());
         }
-        for wanted in &request.wants {
-            self.grant(request, &wanted.budget_id, wanted.amount_nano, &mut response);
+        for want in &request.wants {
+            self.grant(request, &want.budget_id, want.amount_nano, &mut response);
         }
         let limits: Vec<Limit> = governance.flat_map(|table| table.limits.clone()).collect();
         for limit in &limits {

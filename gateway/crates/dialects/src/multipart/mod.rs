@@ -1,7 +1,7 @@
 //! Forms with files (`multipart/form-data`, RFC 7578 on RFC 2046): the position of `model`, and proof that no parser reads another one.
 //!
-//! Parsers of this format differ more than those of JSON: in what ends a line, in whether a delimiter may have a tail, in which of two parts
-//! of one name counts, in how names are unescaped. What two of them could read differently is refused; what common clients send is accepted.
+//! Parsers of this format differ more than those of JSON: in line ends, in what may follow a delimiter, in duplicate names, in the escapes of
+//! names. A body that two of them could read differently is refused; what common clients send is accepted.
 
 mod disposition;
 

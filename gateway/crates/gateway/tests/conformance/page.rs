@@ -14,10 +14,11 @@ pub struct Cell<'a> {
 
 const HEAD: &str = "# Every policy at every route
 
-Written by the conformance suite (`gateway/crates/gateway/tests/conformance`), which runs each cell against a gateway process with a real
-upstream on loopback. A cell shows the caller's answer, in the error format of its dialect; the usage record; and whether the upstream was
-called. The list of routes is the product's own (`tenon-gateway routes`): a route without a row fails the suite. `●` marks a cell that was\nrun. `·` marks one that cannot happen,
-or that differs over gRPC (messages, streams, deadlines, cancellation), which `gateway/crates/gateway/tests/kserve.rs` covers.
+Written by the conformance suite (`gateway/crates/gateway/tests/conformance`), which runs each cell against a gateway
+process with a real upstream on loopback. A cell shows the caller's answer, in the error format of its dialect, the
+usage record, and whether the upstream was called. The list of routes is the product's own (`tenon-gateway routes`): a
+route without a row fails the suite. `●` marks a cell that was run. `·` marks one that cannot happen, or that differs
+over gRPC (messages, streams, deadlines, cancellation), which `gateway/crates/gateway/tests/kserve.rs` covers.
 ";
 
 pub fn page(rows: &[&Row], cells: &[Cell<'_>]) -> String {
@@ -27,12 +28,12 @@ pub fn page(rows: &[&Row], cells: &[Cell<'_>]) -> String {
         let _ = writeln!(page, "| {} | {} |", row.short, row.name());
     });
     let _ = writeln!(page, "\n## Policies and faults: {} cells\n", cells.len());
-    let _ = writeln!(page, "| policy or fault | answer · record · upstream | {} |", rows.iter().map(|r| r.short).collect::<Vec<_>>().join(" | "));
+    let _ = writeln!(page, "| policy or fault | answer · record · upstream |{}|", rows.iter().map(|r| r.short).collect::<Vec<_>>().join("|"));
     let _ = writeln!(page, "|---|---|{}", "---|".repeat(rows.len()));
     for (policy, outcomes) in outcomes(cells) {
         for (index, (text, columns)) in outcomes.iter().enumerate() {
-            let marks = rows.iter().map(|row| if columns.contains(&row.short) { "●" } else { "·" }).collect::<Vec<_>>().join(" | ");
-            let _ = writeln!(page, "| {} | {text} | {marks} |", if index == 0 { policy } else { "" });
+            let marks = rows.iter().map(|row| if columns.contains(&row.short) { "●" } else { "·" }).collect::<Vec<_>>().join("|");
+            let _ = writeln!(page, "| {} | {text} |{marks}|", if index == 0 { policy } else { "" });
         }
     }
     page

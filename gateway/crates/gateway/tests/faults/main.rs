@@ -139,23 +139,28 @@ fn broken_rules(ran: &Call, streamed: bool, records: &[UsageRecord], received: (
     rules.into_iter().filter(|(broken, _)| *broken).map(|(_, rule)| rule)
 }
 
+/// A table for each pair of columns: calls without and with another endpoint.
 fn page(cases: &[Case], cells: &[[String; 4]]) -> String {
     let mut page = HEAD.to_owned();
-    for (case, cells) in cases.iter().zip(cells) {
-        let _ = writeln!(page, "| {} | {} |", case.name, cells.join(" | "));
+    for (title, columns) in [("The endpoint alone", 0..2), ("With another endpoint beside it", 2..4)] {
+        let _ = writeln!(page, "\n## {title}\n\n| the endpoint | whole answer | stream |\n|---|---|---|");
+        for (case, cells) in cases.iter().zip(cells) {
+            let _ = writeln!(page, "| {} | {} |", case.name, cells[columns.clone()].join(" | "));
+        }
     }
     page
 }
 
 const HEAD: &str = "# What a failing endpoint does to a call
 
-Written by the fault suite (`gateway/crates/gateway/tests/faults`): a TCP fault proxy or a malformed answer between a gateway process and an
-endpoint, called on `POST /v1/chat/completions`. Each cell shows the caller's answer, the billed tokens (input + output, and their source)
-and the recorded outcome. *Rerouted* calls were answered by the other endpoint, on a model with
-`retries_max` 2. Without it, only calls that were surely not processed (no connection, 429, 503) are rerouted.\nDeadlines of the failing endpoint: 500 ms to connect,
-1.5 s each for headers, first token and idle, 4 s in total. For every fault, one call has one record, and no endpoint receives an attempt
-twice. An incomplete answer never looks complete and is never recorded as completed.
+Written by the fault suite (`gateway/crates/gateway/tests/faults`). Between a gateway process and an endpoint it puts a
+TCP fault proxy, or the endpoint sends a malformed answer. Calls go to `POST /v1/chat/completions`.
 
-| the endpoint | whole answer | stream | whole answer, another endpoint beside it | stream, another endpoint beside it |
-|---|---|---|---|---|
+Each cell shows the caller's answer, the billed tokens (input + output, and their source) and the recorded outcome.
+*Rerouted* calls were answered by the other endpoint, on a model with `retries_max` 2. Without it, only calls that were
+surely not processed (no connection, 429, 503) are rerouted. Deadlines of the failing endpoint: 500 ms to connect, 1.5 s
+each for headers, first token and idle, 4 s in total.
+
+For every fault, one call has one record, and no endpoint receives an attempt twice. An incomplete answer never looks
+complete and is never recorded as completed.
 ";

@@ -1,5 +1,5 @@
-//! Summarises an answer in a few words that can be compared: its status and code, whether it has the format of the caller's SDK, and
-//! whether it ended well, with an error, or silently.
+//! Summarises an answer in a few words that can be compared: its status and code, and how it ended (well, with an error, or silently). An
+//! answer that does not have the format of the caller's SDK is marked.
 
 use tenon_testkit::Answer;
 

@@ -1,8 +1,14 @@
 //! A control plane for benchmarks: `tenon-testkit <control address> <upstream URL> [options]`.
 //!
 //! Prints one key that may call the model `m`, then, for each line on standard input, how many usage records it holds. Ends with its input.
-//! Options: `--keys <n>` others beside it, `--scopes` on the key, `--limits` on key, project, tenant and model, `--budget` a hard one with a
-//! price, `--routing` by load and health over two endpoints, `--anthropic` for an upstream of that protocol.
+//! Options:
+//!
+//! - `--keys <n>`: more keys.
+//! - `--scopes`: scopes on the key.
+//! - `--limits`: limits on key, project, tenant and model.
+//! - `--budget`: a hard budget with a price.
+//! - `--routing`: routing by load and health over two endpoints.
+//! - `--anthropic`: for an upstream of that API.
 #![allow(clippy::expect_used)]
 
 use std::io::BufRead;
