@@ -19,10 +19,10 @@ SECRET = "tnn_dev_usr_0123456789_" + "s" * 49
 
 
 def test_uuid7_grows_and_says_its_version() -> None:
-    made = [ids.uuid7() for _ in range(5_000)]
-    assert made == sorted(made)
-    assert len(set(made)) == len(made)
-    assert {(one.version, one.variant) for one in made} == {(7, "specified in RFC 4122")}
+    ids_created = [ids.uuid7() for _ in range(5_000)]
+    assert ids_created == sorted(ids_created)
+    assert len(set(ids_created)) == len(ids_created)
+    assert {(one.version, one.variant) for one in ids_created} == {(7, "specified in RFC 4122")}
 
 
 def test_uuid7_still_grows_when_the_clock_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:

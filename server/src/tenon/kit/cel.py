@@ -36,7 +36,7 @@ RESERVED_WORDS = frozenset(
 )
 _STRING = re.compile(r"[bBrR]{0,2}('''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")", re.DOTALL)
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
-_COMPLAINT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
+_COMPILE_ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _PACKAGE = "tenon"
 
 
@@ -127,11 +127,11 @@ class Environment:
         try:
             program = self._environment.compile(source)
         except RuntimeError as error:
-            raise ExpressionInvalid(_complaint(str(error))) from None
-        found = program.return_type()
-        dynamic = found == cel.Type.DYN or found == cel.Type.ERROR
-        if expects is not None and not dynamic and found != _TYPES[expects] and not (optional and found == cel.Type.NULL):
-            raise ExpressionInvalid(f"It gives {_spoken(found)}; here {_spoken(_TYPES[expects])} is needed.")
+            raise ExpressionInvalid(_compile_message(str(error))) from None
+        result_type = program.return_type()
+        dynamic = result_type == cel.Type.DYN or result_type == cel.Type.ERROR
+        if expects is not None and not dynamic and result_type != _TYPES[expects] and not (optional and result_type == cel.Type.NULL):
+            raise ExpressionInvalid(f"It gives {_described(result_type)}; here {_described(_TYPES[expects])} is needed.")
         words = set(_WORD.findall(_STRING.sub("''", source)))
         return Expression(program, frozenset(words & self._variables.keys()), expects, optional)
 
@@ -157,21 +157,21 @@ class Expression:
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """The value as text, int, float, bool, aware datetime or None. Raises ExpressionFailed with a sentence."""
         try:
-            result = self.program.eval(data={name: _given(values[name]) for name in self.variables})
+            result = self.program.eval(data={name: _engine_value(values[name]) for name in self.variables})
         except RuntimeError as error:
             raise ExpressionFailed(_failure(str(error))) from None
-        found = result.type()
-        if found == cel.Type.ERROR:
+        result_type = result.type()
+        if result_type == cel.Type.ERROR:
             raise ExpressionFailed(_failure(str(result.value())))
-        if found == cel.Type.NULL:
+        if result_type == cel.Type.NULL:
             if self.optional or self.expects is None:
                 return None
             raise ExpressionFailed("it gives null where a value is needed")
-        if self.expects is not None and found != _TYPES[self.expects]:
-            raise ExpressionFailed(f"it gives {_spoken(found)} where {_spoken(_TYPES[self.expects])} is needed")
+        if self.expects is not None and result_type != _TYPES[self.expects]:
+            raise ExpressionFailed(f"it gives {_described(result_type)} where {_described(_TYPES[self.expects])} is needed")
         value = result.value()
         if not isinstance(value, str | int | float | datetime):
-            raise ExpressionFailed(f"it gives {_spoken(found)}, which is not a plain value")
+            raise ExpressionFailed(f"it gives {_described(result_type)}, which is not a plain value")
         if isinstance(value, float) and not math.isfinite(value):
             raise ExpressionFailed("it gives a number that is not finite")
         return value
@@ -217,7 +217,7 @@ def _declared(variable: Variable) -> cel.Type:
 
 def _fill(message: Message, name: str, field: Field, value: Any) -> None:
     if field.kind is Kind.TIMESTAMP:
-        instant = _given(value)
+        instant = _engine_value(value)
         target = getattr(message, name)
         if field.optional:
             target.Pack(instant)
@@ -232,7 +232,7 @@ def _fill(message: Message, name: str, field: Field, value: Any) -> None:
         setattr(message, name, value)
 
 
-def _given(value: Any) -> Any:
+def _engine_value(value: Any) -> Any:
     """A variable's value as the engine takes it everywhere: a Python datetime would not do where the static type is unknown."""
     if not isinstance(value, datetime):
         return value
@@ -243,19 +243,19 @@ def _given(value: Any) -> Any:
     return instant
 
 
-def _spoken(type_: cel.Type) -> str:
+def _described(type_: cel.Type) -> str:
     for kind, known in _TYPES.items():
         if known == type_:
             return f"a value of type {kind.value}"
     return "null" if type_ == cel.Type.NULL else f"a value of type {type_.name().lower()}"
 
 
-def _complaint(text: str) -> str:
-    found = _COMPLAINT.search(text)
-    if found is None:
+def _compile_message(text: str) -> str:
+    result_type = _COMPILE_ERROR.search(text)
+    if result_type is None:
         return "It is not a CEL expression."
-    sentence = found[3].replace(" (in container '')", "").replace(f"{_PACKAGE}.", "").rstrip(".")
-    where = f" (line {found[1]}, column {found[2]})" if int(found[2]) > 0 else ""
+    sentence = result_type[3].replace(" (in container '')", "").replace(f"{_PACKAGE}.", "").rstrip(".")
+    where = f" (line {result_type[1]}, column {result_type[2]})" if int(result_type[2]) > 0 else ""
     return f"{sentence[0].upper()}{sentence[1:]}{where}."
 
 

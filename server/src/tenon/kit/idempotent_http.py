@@ -1,4 +1,4 @@
-"""What HTTP doors share: an idempotent write answered as JSON. Knows Starlette, knows no domain."""
+"""An idempotent HTTP write answered as JSON. Knows Starlette, knows no domain."""
 
 from __future__ import annotations
 

@@ -44,18 +44,18 @@ async def test_an_agent_finds_follows_simulates_proposes_and_watches(airline, mo
         assert {"list_object_types", "search_flights", "get_flight", "aggregate_flights", "follow_link", "simulate_delay_flight",
                 "propose_delay_flight", "get_proposal", "watch_proposal"} <= names  # fmt: skip
         assert not any("approve" in name or "reject" in name or "execute" in name for name in names)
-        found = await call(
+        tools_by_name = await call(
             client, "search_flights", filter={"origin": {"eq": "JFK"}}, sort=["-departure_delay_minutes"], fields=["flight_number"]
         )
-        assert [item["flight_number"] for item in found["items"]] == [7]
+        assert [item["flight_number"] for item in tools_by_name["items"]] == [7]
         assert (await call(client, "get_airport", key={"code": "JFK"}))["name"] == "Kennedy"
         assert (await call(client, "follow_link", type="flight", id=str(flight), link="plane"))["tail_number"] == "N14228"
         groups = (await call(client, "aggregate_flights", group_by=["origin"], measures={"max": ["departure_delay_minutes"]}))["groups"]
         assert groups == [{"key": {"origin": "JFK"}, "count": 1, "max": {"departure_delay_minutes": 7}}]
-        wanted = {"flight": str(flight), "minutes": 90, "notice": "Sorry."}
-        simulated = await call(client, "simulate_delay_flight", **wanted)
+        arguments_sent = {"flight": str(flight), "minutes": 90, "notice": "Sorry."}
+        simulated = await call(client, "simulate_delay_flight", **arguments_sent)
         assert simulated["diff"][0]["after"]["departure_delay_minutes"] == 90
-        proposed = await call(client, "propose_delay_flight", **wanted)
+        proposed = await call(client, "propose_delay_flight", **arguments_sent)
         assert proposed["state"] == "pending_approval"
         assert proposed["diff"][0]["after"] == simulated["diff"][0]["after"]
         watching = asyncio.create_task(call(client, "watch_proposal", id=proposed["id"], known_state="pending_approval"))
@@ -71,19 +71,19 @@ async def test_an_agent_finds_follows_simulates_proposes_and_watches(airline, mo
 async def test_a_call_repeated_with_its_key_is_one_proposal(airline) -> None:
     flight = await airline.flight()
     async with airline.tools(await airline.session_key()) as client:
-        wanted = {"flight": str(flight), "minutes": 90, "notice": "Sorry.", "idempotency_key": "one"}
-        first, second = [await call(client, "propose_delay_flight", **wanted) for _ in range(2)]
+        arguments_sent = {"flight": str(flight), "minutes": 90, "notice": "Sorry.", "idempotency_key": "one"}
+        first, second = [await call(client, "propose_delay_flight", **arguments_sent) for _ in range(2)]
         assert first["id"] == second["id"]
-        assert (await call(client, "propose_delay_flight", **(wanted | {"idempotency_key": "two"})))["id"] != first["id"]
+        assert (await call(client, "propose_delay_flight", **(arguments_sent | {"idempotency_key": "two"})))["id"] != first["id"]
 
 
-async def test_a_base_key_is_told_to_open_a_session(airline) -> None:
+async def test_a_base_key_is_refused_and_names_the_repair(airline) -> None:
     async with airline.tools(await airline.key("agent")) as client:
         with pytest.raises(MCPError) as caught:
             await client.list_tools()
         assert "session_needed" in str(caught.value)
-        told = await refusal(client, "search_flights")
-        assert (told["code"], "agent-sessions" in told["repair"]) == ("session_needed", True)
+        refused = await refusal(client, "search_flights")
+        assert (refused["code"], "agent-sessions" in refused["repair"]) == ("session_needed", True)
 
 
 async def test_what_is_above_the_ceiling_is_nowhere(airline) -> None:
@@ -158,16 +158,16 @@ async def test_bad_arguments_say_where_and_how_to_repair(
     airline, tool: str, arguments: dict[str, Any], code: str, path: str | None
 ) -> None:
     async with airline.tools(await airline.session_key()) as client:
-        told = await refusal(client, tool, **arguments)
-        assert (told["code"], told.get("path")) == (code, path)
-        assert told.get("repair")
+        refused = await refusal(client, tool, **arguments)
+        assert (refused["code"], refused.get("path")) == (code, path)
+        assert refused.get("repair")
 
 
 async def test_a_failed_precondition_comes_with_the_modellers_repair(airline) -> None:
     flight = await airline.flight(status="cancelled")
     async with airline.tools(await airline.session_key()) as client:
-        told = await refusal(client, "propose_delay_flight", flight=str(flight), minutes=5, notice="x")
-        assert told["repair"] == "Choose a flight that is not cancelled."
+        refused = await refusal(client, "propose_delay_flight", flight=str(flight), minutes=5, notice="x")
+        assert refused["repair"] == "Choose a flight that is not cancelled."
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -197,13 +197,13 @@ async def test_a_large_result_is_cut_with_a_note(airline, monkeypatch) -> None:
         await airline.flight(number)
     monkeypatch.setattr("tenon.agents.tools.result_truncation.RESULT_BYTES_MAX", 4_000)
     async with airline.tools(await airline.session_key()) as client:
-        found = await call(client, "search_flights", first=30)
-    assert 0 < len(found["items"]) == found["truncated"]["kept"] < found["truncated"]["of"] == 30
-    assert len(json.dumps(found)) <= 4_000
-    assert "next" not in found
+        tools_by_name = await call(client, "search_flights", first=30)
+    assert 0 < len(tools_by_name["items"]) == tools_by_name["truncated"]["kept"] < tools_by_name["truncated"]["of"] == 30
+    assert len(json.dumps(tools_by_name)) <= 4_000
+    assert "next" not in tools_by_name
 
 
-async def test_the_door_takes_posts_from_known_hosts_with_a_key(airline, address) -> None:
+async def test_the_endpoint_takes_posts_from_known_hosts_with_a_key(airline, address) -> None:
     key = await airline.session_key()
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
     async with httpx2.AsyncClient(base_url=address, headers={"accept": "application/json, text/event-stream"}) as web:
@@ -237,7 +237,7 @@ async def test_a_hundred_object_types_do_not_make_hundreds_of_tools(airline) -> 
     async with airline.tools(await airline.session_key()) as client:
         names = {tool.name for tool in (await client.list_tools()).tools}
         assert len(names) < 12
-        found = await call(client, "search_objects", type="thing_42", filter={"size": {"gte": 3}})
-        assert [item["code"] for item in found["items"]] == ["a"]
+        tools_by_name = await call(client, "search_objects", type="thing_42", filter={"size": {"gte": 3}})
+        assert [item["code"] for item in tools_by_name["items"]] == ["a"]
         assert (await call(client, "get_object", type="thing_42", key={"code": "a"}))["size"] == 3
         assert (await refusal(client, "search_objects", type="thing_100"))["path"] == "type"

@@ -50,8 +50,8 @@ class Log:
         ids = []
         for n in range(count):
             async with self.database.tenant(ctx.identity) as session:
-                told = {"payload": {"n": n, "note": secrets.token_hex(4)}} | event
-                ids.append(await audit.record(session, ctx, AuditEvent("thing.change", "Thing", f"t-{n}", **told)))
+                fields = {"payload": {"n": n, "note": secrets.token_hex(4)}} | event
+                ids.append(await audit.record(session, ctx, AuditEvent("thing.change", "Thing", f"t-{n}", **fields)))
         return ids
 
     async def tick(self) -> int:

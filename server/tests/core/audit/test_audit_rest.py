@@ -1,4 +1,4 @@
-"""The audit log's HTTP door, in status order: unpermitted, stranger, bad input, then success."""
+"""The audit log's HTTP routes, in status order: unpermitted, stranger, bad input, then success."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ async def client(audit_log):
         scope[SCOPE_KEY] = contexts[dict(scope["headers"])[b"x-who"].decode()]
         await app(scope, receive, send)
 
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(gate), base_url="http://test") as made:
-        yield made
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(gate), base_url="http://test") as recorded:
+        yield recorded
 
 
 async def get(client, path: str, who: str = "auditor", **params) -> httpx2.Response:

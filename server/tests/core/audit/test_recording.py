@@ -1,4 +1,4 @@
-"""Entries commit with the change they tell, and refusals survive their own rollback."""
+"""Entries commit with the change they record, and refusals survive their own rollback."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ async def test_a_real_write_skew_is_retried(database, tenant_a) -> None:
         await events.publish(session, ctx, Event("tenon.thing.changed.v1", "t-1"))
         return int(seen)
 
-    found = await asyncio.gather(*(audit.run_audited(database, ctx, INTENT, work, isolation="SERIALIZABLE") for _ in range(2)))
-    assert sorted(found) == [0, 1]
+    stored = await asyncio.gather(*(audit.run_audited(database, ctx, INTENT, work, isolation="SERIALIZABLE") for _ in range(2)))
+    assert sorted(stored) == [0, 1]
 
 
 async def test_a_lost_transaction_leaves_a_refusal_by_an_independent_attempt(database, tenant_a, cluster) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tenon.core import audit
 from tenon.core.audit import service
 from tenon.core.audit.contracts import AuditEvent
-from tenon.core.audit.log import checkpoint_journal, merkle
+from tenon.core.audit.log import merkle, signed_heads
 from tenon.core.audit.log.signed_notes import ROOT_LOG
 from tenon.core.audit.sequencing import tile_files
 from tenon.core.audit.verification import database_rows, evidence_packs
@@ -137,7 +137,7 @@ async def test_a_crash_while_signing_loses_nothing_and_signs_no_fork(audit_log, 
 
             patch.setattr(WriteSession, "execute", execute)
         elif kind == "journal":
-            patch.setattr(checkpoint_journal.os, "fsync", lambda _: (_ for _ in ()).throw(ConnectionError("killed")))
+            patch.setattr(signed_heads.os, "fsync", lambda _: (_ for _ in ()).throw(ConnectionError("killed")))
         else:
             patch.setattr(tile_files, "_write", lambda *_: (_ for _ in ()).throw(ConnectionError("killed")))
         with pytest.raises(ConnectionError):

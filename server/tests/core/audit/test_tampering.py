@@ -46,11 +46,11 @@ def regions(raw: bytes) -> list[tuple[int, int, str | None]]:
     with zipfile.ZipFile(BytesIO(raw)) as archive:
         infos = archive.infolist()
         ends = [*(info.header_offset for info in infos[1:]), archive.start_dir]
-    found = []
+    problems_found = []
     for info, end in zip(infos, ends, strict=True):
         match = re.search(r"\d{12}-(.{36})\.json", info.filename)
-        found.append((info.header_offset, end, match[1] if match else None))
-    return found
+        problems_found.append((info.header_offset, end, match[1] if match else None))
+    return problems_found
 
 
 async def test_a_pack_verifies_with_its_key_and_says_when_none_was_given(pack, audit_log) -> None:
@@ -106,7 +106,7 @@ async def test_a_receipt_names_its_entry_when_it_fails(receipt, audit_log) -> No
 
 
 async def test_a_pack_under_another_key_fails_when_the_key_is_given(pack, audit_log, tmp_path) -> None:
-    """Somebody rewrites an entry, builds the tree anew and signs it with a key of their own."""
+    """Somebody rewrites an entry, builds the tree again and signs it with a key of their own."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     members, _ = evidence_packs.read_container(pack.read_bytes())
@@ -174,7 +174,7 @@ def as_superuser(log, cluster, statement: str, *values: object) -> None:
         assert admin.execute(statement, values).rowcount > 0, statement
 
 
-async def found(log) -> list[evidence_packs.Problem]:
+async def problems_found(log) -> list[evidence_packs.Problem]:
     async with log.sequencer.system() as session:
         return await database_rows.verify_database(session, log.directory, log.public_key)
 
@@ -186,17 +186,17 @@ async def test_a_flip_in_every_column_of_an_entry_is_found_and_named(audit_log, 
     (a, _) = audit_log.contexts
     ids = await audit_log.signed(a, len(FLIPS))
     for (column, flip), entry in zip(FLIPS.items(), ids, strict=True):
-        assert await found(audit_log) == [], column
+        assert await problems_found(audit_log) == [], column
         with psycopg.connect(cluster.admin_conninfo, dbname=audit_log.settings.database.name, autocommit=True) as admin:
             kept = admin.execute("select row_to_json(e)::text from tenon.audit_entry e where id = %s", [entry]).fetchone()
         as_superuser(audit_log, cluster, f"update tenon.audit_entry set {column} = {flip} where id = %s", entry)
-        problems = await found(audit_log)
+        problems = await problems_found(audit_log)
         assert str(entry) in {problem.entry for problem in problems}, (column, problems)
         as_superuser(audit_log, cluster, "delete from tenon.audit_entry where resource_id like %s", _resource(kept))
         as_superuser(
             audit_log, cluster, "insert into tenon.audit_entry select * from json_populate_record(null::tenon.audit_entry, %s)", kept[0]
         )
-    assert await found(audit_log) == []
+    assert await problems_found(audit_log) == []
 
 
 def _resource(kept) -> str:
@@ -218,7 +218,7 @@ async def test_a_flip_in_payloads_and_leaves_is_found(audit_log, cluster, table,
     (a, _) = audit_log.contexts
     entry = (await audit_log.signed(a, 3))[1]
     as_superuser(audit_log, cluster, f"update tenon.{table} set {change} where entry_id = %s", entry)
-    problems = await found(audit_log)
+    problems = await problems_found(audit_log)
     assert problems
     if key:
         assert str(entry) in {problem.entry for problem in problems}
@@ -241,7 +241,7 @@ async def test_rows_taken_out_slipped_in_or_signed_otherwise_are_found(audit_log
     (a, _) = audit_log.contexts
     entry = (await audit_log.signed(a, 3))[1]
     as_superuser(audit_log, cluster, statement, entry)
-    assert await found(audit_log)
+    assert await problems_found(audit_log)
 
 
 async def test_history_rewritten_with_its_trees_is_found_and_named_by_what_was_published(audit_log, cluster) -> None:
@@ -261,7 +261,7 @@ async def test_history_rewritten_with_its_trees_is_found_and_named_by_what_was_p
         as_superuser(audit_log, cluster, "update tenon.audit_leaf set nodes = %s where entry_id = %s", nodes, row["entry_id"])
     as_superuser(audit_log, cluster, "update tenon.audit_tree set frontier = %s, signed_root = %s where tenant_id = %s",
                  frontier.dump(), frontier.root(), a.tenant)  # fmt: skip
-    assert str(entry) in {problem.entry for problem in await found(audit_log)}
+    assert str(entry) in {problem.entry for problem in await problems_found(audit_log)}
 
 
 async def test_an_altered_row_makes_the_exported_pack_fail_and_name_it(audit_log, cluster, tmp_path) -> None:
@@ -281,7 +281,7 @@ async def test_an_erased_payload_still_verifies_and_is_counted(audit_log, cluste
         (tmp_path / "p.zip").write_bytes(await service.evidence_pack(session, a))
     report = evidence_packs.verify_pack(tmp_path / "p.zip", audit_log.public_key)
     assert (report.ok, report.payloads_missing) == (True, 1)
-    assert await found(audit_log) == []
+    assert await problems_found(audit_log) == []
 
 
 async def test_a_payload_above_the_clearance_is_withheld_and_the_entry_still_proven(audit_log, tmp_path) -> None:

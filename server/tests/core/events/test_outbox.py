@@ -21,14 +21,14 @@ from tenon.kit.errors import Conflict, Forbidden, Invalid
 from tenon.kit.ids import uuid7
 
 
-def told(subject: str, markings: frozenset[str] = frozenset(), type: str = "tenon.thing.changed.v1") -> Event:
+def event_about(subject: str, markings: frozenset[str] = frozenset(), type: str = "tenon.thing.changed.v1") -> Event:
     return Event(type, subject, {"n": 1}, markings)
 
 
 async def publish(database, ctx, *subjects: str, **kwargs) -> None:
     async with database.tenant(ctx.identity) as session:
         for subject in subjects:
-            await events.publish(session, ctx, told(subject, **kwargs))
+            await events.publish(session, ctx, event_about(subject, **kwargs))
 
 
 async def read(database, ctx, after: Cursor = BEGINNING, limit: int = 100, types=()) -> tuple[list[str], Cursor]:
@@ -55,7 +55,7 @@ async def test_an_older_transaction_that_commits_later_is_not_skipped(database, 
     """`where id > last` would lose it: its id and xid are lower than those already committed."""
     ctx = tenant_a.context("viewer")
     async with database.tenant(ctx.identity) as early:
-        await events.publish(early, ctx, told("early"))
+        await events.publish(early, ctx, event_about("early"))
         await publish(database, ctx, "late")
         subjects, cursor = await read(database, ctx)
         assert subjects == []  # the watermark stands at the open transaction
@@ -63,11 +63,11 @@ async def test_an_older_transaction_that_commits_later_is_not_skipped(database, 
     assert subjects == ["early", "late"]
 
 
-async def test_a_rolled_back_event_is_never_told(database, tenant_a) -> None:
+async def test_a_rolled_back_event_is_never_delivered(database, tenant_a) -> None:
     ctx = tenant_a.context("viewer")
     with suppress(ZeroDivisionError):
         async with database.tenant(ctx.identity) as session:
-            await events.publish(session, ctx, told("never"))
+            await events.publish(session, ctx, event_about("never"))
             raise ZeroDivisionError
     assert (await read(database, ctx))[0] == []
 
@@ -185,16 +185,16 @@ def test_when_a_new_epoch_begins(stored, outside, expected) -> None:
 async def test_after_a_restore_a_reader_misses_nothing(database, login, tenant_a, settings, tmp_path) -> None:
     """An older copy of the database came back: the reader's cursor is ahead of it, and events were written before anybody noticed."""
     ctx = tenant_a.context("viewer")
-    keeper = tasks.OutboxKeeper(login("relay"), tmp_path)
+    maintenance = tasks.OutboxMaintenance(login("relay"), tmp_path)
     await publish(database, ctx, "before")
-    await keeper()
+    await maintenance()
     _, cursor = await read(database, ctx)
     lost = Cursor(Position(cursor.position.epoch, cursor.position.xid + 500, UUID(int=1)), cursor.as_of)
     await publish(database, ctx, "unnoticed")
     assert (await read(database, ctx, lost))[0] == []
     kept = json.loads((tmp_path / "outbox.json").read_text())
     (tmp_path / "outbox.json").write_text(json.dumps(kept | {"next_xid": kept["next_xid"] + 1_000}))
-    await keeper()
+    await maintenance()
     await publish(database, ctx, "after")
     subjects, reached = await read(database, ctx, lost)
     assert subjects[-2:] == ["unnoticed", "after"]
@@ -202,7 +202,7 @@ async def test_after_a_restore_a_reader_misses_nothing(database, login, tenant_a
     assert reached.as_of == cursor.as_of + 1
 
 
-async def test_a_cursor_of_a_database_that_is_no_more_begins_anew(database, tenant_a) -> None:
+async def test_a_cursor_of_a_database_that_is_no_more_begins_again(database, tenant_a) -> None:
     ctx = tenant_a.context("viewer")
     await publish(database, ctx, "a")
     assert (await read(database, ctx, Cursor(Position(99, 5, UUID(int=0)), 99)))[0] == ["a"]
@@ -211,12 +211,12 @@ async def test_a_cursor_of_a_database_that_is_no_more_begins_anew(database, tena
 # --- partitions ------------------------------------------------------------------------------------------------------------------------
 
 
-async def test_partitions_are_made_walled_and_dropped_and_old_cursors_are_told(database, login, tenant_a, cluster, settings) -> None:
+async def test_partitions_are_made_walled_and_dropped_and_old_cursors_are_refused(database, login, tenant_a, cluster, settings) -> None:
     ctx, today = tenant_a.context("viewer"), clock.now().date()
     old = today - timedelta(days=40)
     async with login("relay").system() as session:
-        made, _ = await service.turn_partitions(session, first=old, days=1, before=today - timedelta(days=60))
-    assert made == 2
+        created, _ = await service.turn_partitions(session, first=old, days=1, before=today - timedelta(days=60))
+    assert created == 2
     name = f"outbox_{old:%Y%m%d}"
     with admin(cluster, settings) as superuser:
         walled = superuser.execute(
@@ -255,8 +255,8 @@ async def test_a_day_without_its_partition_is_kept_by_the_default_one(database, 
             {"t": ctx.tenant, "i": uuid7(), "o": far},
         )
     async with login("relay").system() as session:
-        made, _ = await service.turn_partitions(session, first=far.date(), days=0, before=clock.now().date() - timedelta(days=60))
-    assert made == 0
+        created, _ = await service.turn_partitions(session, first=far.date(), days=0, before=clock.now().date() - timedelta(days=60))
+    assert created == 0
     assert (await read(database, ctx))[0] == ["far"]
 
 

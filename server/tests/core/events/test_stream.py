@@ -42,7 +42,7 @@ class Api:
 
     async def subjects(self, count: int, who: str = "viewer", **kwargs) -> list[tuple[str, str]]:
         """(cursor, subject) of the first `count` events of a stream."""
-        found, cursor = [], ""
+        collected, cursor = [], ""
         async with asyncio.timeout(10), self.client.stream("GET", "/v1/events", headers={"x-who": who, **kwargs.pop("headers", {})},
                                                            params=kwargs) as answer:  # fmt: skip
             assert answer.status_code == 200, await answer.aread()
@@ -50,10 +50,10 @@ class Api:
                 if line.startswith("id: "):
                     cursor = line[4:]
                 if line.startswith("data: "):
-                    found.append((cursor, json.loads(line[6:])["subject"]))
-                if len(found) == count:
+                    collected.append((cursor, json.loads(line[6:])["subject"]))
+                if len(collected) == count:
                     break
-        return found
+        return collected
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ async def test_a_stream_replays_and_then_goes_on_live(api, database) -> None:
     assert [subject for _, subject in await reading] == ["old-0", "old-1", "old-2", "new-0", "new-1", "new-2"]
 
 
-async def test_a_stream_begins_with_now_unless_told_otherwise(api, database) -> None:
+async def test_a_stream_without_a_cursor_begins_with_new_events(api, database) -> None:
     await publish(api, database, "old")
     reading = asyncio.create_task(api.subjects(1))
     await asyncio.sleep(0.5)
@@ -178,15 +178,15 @@ async def _first(lines, count: int):
 
 async def test_a_stream_ends_with_its_authority(api, monkeypatch) -> None:
     monkeypatch.setattr(rest, "AUTHORITY_SECONDS", 0.2)
-    standing = [True]
+    valid = [True]
 
     async def reauthenticate(ctx: Context) -> bool:
-        return standing[0]
+        return valid[0]
 
     api.app.state.reauthenticate = reauthenticate
     async with asyncio.timeout(8), api.client.stream("GET", "/v1/events", headers={"x-who": "viewer"}) as answer:
-        asyncio.get_running_loop().call_later(0.5, standing.clear)
-        asyncio.get_running_loop().call_later(0.5, standing.append, False)
+        asyncio.get_running_loop().call_later(0.5, valid.clear)
+        asyncio.get_running_loop().call_later(0.5, valid.append, False)
         text = (await answer.aread()).decode()
     assert "authority of this stream has ended" in text
 

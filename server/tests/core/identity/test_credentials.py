@@ -133,7 +133,7 @@ class Provider:
     key: ECKey
     status: int = 200
     body: bytes = b""
-    asked: int = 0
+    requests: int = 0
     headers: bytes = b""
 
     def publish(self, *keys: ECKey) -> None:
@@ -145,8 +145,8 @@ class Provider:
 
     def token(self, **claims: Any) -> str:
         now = int(clock.now().timestamp())
-        told = {"iss": "https://idp.example", "aud": "tenon", "sub": "robot", "iat": now, "exp": now + 60} | claims
-        return jwt.encode({"alg": "ES256", "kid": self.key.kid}, told, self.key, algorithms=["ES256"])
+        claims_sent = {"iss": "https://idp.example", "aud": "tenon", "sub": "robot", "iat": now, "exp": now + 60} | claims
+        return jwt.encode({"alg": "ES256", "kid": self.key.kid}, claims_sent, self.key, algorithms=["ES256"])
 
 
 def new_key(kid: str) -> ECKey:
@@ -155,28 +155,28 @@ def new_key(kid: str) -> ECKey:
 
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    made = Provider(0, new_key("one"))
+    created = Provider(0, new_key("one"))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        made.asked += 1
-        head = f"HTTP/1.1 {made.status} X\r\ncontent-length: {len(made.body)}\r\nconnection: close\r\n".encode()
-        writer.write(head + made.headers + b"\r\n" + made.body)
+        created.requests += 1
+        head = f"HTTP/1.1 {created.status} X\r\ncontent-length: {len(created.body)}\r\nconnection: close\r\n".encode()
+        writer.write(head + created.headers + b"\r\n" + created.body)
         await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    made.publish(made.key)
-    yield made
+    created.port = server.sockets[0].getsockname()[1]
+    created.publish(created.key)
+    yield created
     server.close()
 
 
 async def trust(database, tenant, provider: Provider, **changes: Any):
     ctx = tenant.context("operator")
-    wanted = replace(IssuerRequest("idp", "https://idp.example", ("tenon",), "ES256", provider.uri), **changes)
+    issuer_request = replace(IssuerRequest("idp", "https://idp.example", ("tenon",), "ES256", provider.uri), **changes)
     async with database.tenant(ctx.identity) as session:
-        return (await identity.create_issuer(session, ctx, wanted, http_allowed=True))["id"]
+        return (await identity.create_issuer(session, ctx, issuer_request, http_allowed=True))["id"]
 
 
 async def federate(database, tenant, issuer, subject="robot", **fields) -> str:
@@ -230,7 +230,7 @@ async def test_keys_rotate_at_their_time_and_the_last_good_ones_stay_when_nothin
     issuer = await trust(database, tenant_a, provider)
     await federate(database, tenant_a, issuer)
 
-    async def told() -> tuple[int, dict[str, Any]]:
+    async def claims_sent() -> tuple[int, dict[str, Any]]:
         async with login("sync").system() as session:
             revision = next(each.revision for each in await identity.list_issuers_between(session, 0, 1 << 62) if each.id == issuer)
         async with database.tenant(ctx.identity) as session:
@@ -240,14 +240,14 @@ async def test_keys_rotate_at_their_time_and_the_last_good_ones_stay_when_nothin
         async with database.tenant(ctx.identity) as session:
             await identity.refresh_issuer(session, ctx, issuer)
         await fetch()
-        return await told()
+        return await claims_sent()
 
     await fetch()
-    first, row = await told()
+    first, row = await claims_sent()
     assert (row["keys"], row["failure"]) == (1, "")
-    asked = provider.asked
+    requests = provider.requests
     await again()
-    assert provider.asked == asked, "asked twice within ten seconds"
+    assert provider.requests == requests, "asked twice within ten seconds"
     monkeypatch.setattr("tenon.core.identity.tasks.LEAST_SECONDS", 0.0)
     assert (await again())[0] == first, "the same keys are no revision"
     for status, body in ((500, provider.body), (200, b"{"), (200, b'{"keys":[]}'), (200, b"x" * (300 << 10)), (302, b"")):

@@ -17,9 +17,14 @@ from tenon.core.identity.federation.token_verification import TokenRefused, Unve
 CORPUS = json.loads((Path(__file__).parents[4] / "contracts" / "tokens" / "corpus.json").read_text())
 VERIFIERS = {
     name: compile_verifier(
-        told["issuer"], told["audiences"], told["algorithm"], json.dumps(told["jwks"]).encode(), told["leeway_ms"], told["lifetime_max_ms"]
+        fields["issuer"],
+        fields["audiences"],
+        fields["algorithm"],
+        json.dumps(fields["jwks"]).encode(),
+        fields["leeway_ms"],
+        fields["lifetime_max_ms"],
     )
-    for name, told in CORPUS["issuers"].items()
+    for name, fields in CORPUS["issuers"].items()
 }
 
 

@@ -89,4 +89,4 @@ def test_every_refusal_is_a_plain_sentence(action: Action, kind: str) -> None:
     name = "flight" if kind.endswith("Type") else str(uuid4())
     message = refusal_message(action, Resource(kind, name))
     assert re.fullmatch(r"You may not [a-z][A-Za-z ]+\.", message)
-    assert name not in message or kind.endswith("Type")  # an id tells a person nothing
+    assert name not in message or kind.endswith("Type")  # an id means nothing to a person

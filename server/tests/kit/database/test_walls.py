@@ -31,7 +31,7 @@ async def test_every_wall_stands(admin, names, tenant_a) -> None:
 
 
 async def test_access_is_the_checked_in_table(admin, names, tenant_a) -> None:
-    """`make generate` writes it anew; the diff is what a reviewer decides on. Object tables are compared elsewhere."""
+    """`make generate` writes it again; the diff is what a reviewer decides on. Object tables are compared elsewhere."""
     table = access.describe(admin, names)
     table = {part: [row for row in rows if "d_TENANT" not in json.dumps(row)] for part, rows in table.items()}
     text = json.dumps(table, indent=1, sort_keys=True) + "\n"

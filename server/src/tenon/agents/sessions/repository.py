@@ -78,13 +78,13 @@ async def use_permit(
     session: WriteSession, tenant: UUID, agent: UUID, ceiling: frozenset[str], used_by: UUID, now: datetime
 ) -> UUID | None:
     """Take an unused permit for exactly this ceiling; its id, or None. Openings are serialised, so it is used once."""
-    found: UUID | None = await session.scalar(
+    permit_id: UUID | None = await session.scalar(
         "update tenon.agent_session_permit set used_by = :used_by where tenant_id = :tenant and id = ("
         " select id from tenon.agent_session_permit where tenant_id = :tenant and agent_id = :agent and used_by is null"
         " and expires_at > :now and ceiling = cast(:ceiling as text[]) order by id limit 1) returning id",
         {"tenant": tenant, "agent": agent, "ceiling": sorted(ceiling), "used_by": used_by, "now": now},
     )
-    return found
+    return permit_id
 
 
 def _session(row: RowMapping) -> AgentSession:

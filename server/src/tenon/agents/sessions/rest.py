@@ -65,8 +65,8 @@ async def list_sessions(
     """The tenant's sessions, newest first; a session sees itself alone."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        found, next_cursor = await service.list_sessions(session, ctx, limit=limit, after=after)
-    return {"sessions": [_shown(each) for each in found], "next_cursor": next_cursor}
+        sessions, next_cursor = await service.list_sessions(session, ctx, limit=limit, after=after)
+    return {"sessions": [_shown(each) for each in sessions], "next_cursor": next_cursor}
 
 
 @router.post("/lower-permits", status_code=201)
@@ -75,8 +75,8 @@ async def permit_lower_session(request: Request, body: NewLowerPermit, idempoten
     ctx = context_of(request.scope)
 
     async def permit(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        made = await service.permit_lower_session(session, ctx, body.agent, frozenset(body.ceiling), body.reason)
-        return 201, asdict(made) | {"ceiling": sorted(made.ceiling)}
+        permit = await service.permit_lower_session(session, ctx, body.agent, frozenset(body.ceiling), body.reason)
+        return 201, asdict(permit) | {"ceiling": sorted(permit.ceiling)}
 
     return await change_once(request, ctx, AuditEvent("agent_session.permit_lower", "Principal", str(body.agent)), idempotency_key, permit)
 

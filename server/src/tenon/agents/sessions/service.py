@@ -40,29 +40,29 @@ async def open_session(session: WriteSession, ctx: Context, request: SessionRequ
     permit = await _may_open(session, ctx, request.ceiling, id, now)
     base = await identity.own_key(session, ctx)
     expires_at = min(now + request.ttl, base.expires_at or now + request.ttl)
-    wanted = KeyRequest(
+    key_request = KeyRequest(
         ctx.principal, ProjectId(ctx.project), KeyKind.SESSION, f"session {id}", expires_at, base.strict, base.allowed_models, SessionId(id),
         request.ceiling, base.scope,
     )  # fmt: skip
-    key = await identity.create_key(session, ctx, wanted)
+    key = await identity.create_key(session, ctx, key_request)
     opened = AgentSession(id, ctx.principal, ctx.chain[-1].principal, key.key_id, request.ceiling, request.purpose, now, expires_at, None)
     await repository.insert(session, ctx.tenant, opened, ctx.key_id or "")
-    told = {"ceiling": sorted(request.ceiling), "purpose": request.purpose, "expires_at": expires_at, "permit": permit}
-    entry = AuditEvent("agent_session.open", "AgentSession", str(id), policy_ids=permitted.policy_ids, payload=told)
+    payload = {"ceiling": sorted(request.ceiling), "purpose": request.purpose, "expires_at": expires_at, "permit": permit}
+    entry = AuditEvent("agent_session.open", "AgentSession", str(id), policy_ids=permitted.policy_ids, payload=payload)
     await audit.record(session, ctx, entry)
     return opened, key
 
 
 async def close_session(session: WriteSession, ctx: Context, id: UUID) -> AgentSession:
     """End a session and revoke its key: the session itself may, its agent, or an operator. For anybody else it does not exist."""
-    found = await repository.find(session, ctx.tenant, id)
-    if found is None or not _may_end(ctx, found):
+    existing = await repository.find(session, ctx.tenant, id)
+    if existing is None or not _may_end(ctx, existing):
         raise errors.agent_session_not_found()
-    await identity.revoke_key(session, ctx, found.key_id)
+    await identity.revoke_key(session, ctx, existing.key_id)
     await repository.close(session, ctx.tenant, id, clock.now())
     await audit.record(session, ctx, AuditEvent("agent_session.close", "AgentSession", str(id)))
     closed = await repository.find(session, ctx.tenant, id)
-    return closed or found
+    return closed or existing
 
 
 async def list_sessions(
@@ -74,8 +74,8 @@ async def list_sessions(
         return ([own] if own else []), None
     authorize(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
     before = decode_id_cursor(_SHAPE, after) if after else None
-    found = await repository.newest(session, ctx.tenant, before, limit + 1)
-    return found[:limit], encode_cursor(_SHAPE, [found[limit - 1].id]) if len(found) > limit else None
+    existing = await repository.newest(session, ctx.tenant, before, limit + 1)
+    return existing[:limit], encode_cursor(_SHAPE, [existing[limit - 1].id]) if len(existing) > limit else None
 
 
 async def permit_lower_session(session: WriteSession, ctx: Context, agent: UUID, ceiling: frozenset[str], reason: str) -> LowerPermit:
@@ -88,8 +88,8 @@ async def permit_lower_session(session: WriteSession, ctx: Context, agent: UUID,
     now = clock.now()
     permit = LowerPermit(uuid7(), agent, ceiling, now + PERMIT_TTL)
     await repository.insert_permit(session, ctx.tenant, permit, ctx.principal, reason, now)
-    told = {"agent": agent, "ceiling": sorted(ceiling), "reason": reason}
-    entry = AuditEvent("agent_session.permit_lower", "AgentSessionPermit", str(permit.id), policy_ids=permitted.policy_ids, payload=told)
+    payload = {"agent": agent, "ceiling": sorted(ceiling), "reason": reason}
+    entry = AuditEvent("agent_session.permit_lower", "AgentSessionPermit", str(permit.id), policy_ids=permitted.policy_ids, payload=payload)
     await audit.record(session, ctx, entry)
     return permit
 
@@ -108,8 +108,8 @@ async def _may_open(session: WriteSession, ctx: Context, ceiling: frozenset[str]
     return permit
 
 
-def _may_end(ctx: Context, found: AgentSession) -> bool:
-    own = ctx.session == found.id or (ctx.opens_sessions_only and ctx.principal == found.agent)
+def _may_end(ctx: Context, existing: AgentSession) -> bool:
+    own = ctx.session == existing.id or (ctx.opens_sessions_only and ctx.principal == existing.agent)
     return own or is_permitted(ctx, Action.MANAGE_KEYS, Resource("Tenant", str(ctx.tenant)))
 
 

@@ -69,8 +69,8 @@ def _propose(action: Mapping[str, Any]) -> Tool:
         key = arguments.get(KEY_ARGUMENT, str(uuid4()))
         if not isinstance(key, str):
             raise invalid_arguments("An idempotency key is text.", KEY_ARGUMENT)
-        given = {argument: value for argument, value in arguments.items() if argument != KEY_ARGUMENT}
-        _, proposal, _ = await actions.propose(tool_context.database, ctx, ActionRequest(name, given), key=key)
+        parameters = {argument: value for argument, value in arguments.items() if argument != KEY_ARGUMENT}
+        _, proposal, _ = await actions.propose(tool_context.database, ctx, ActionRequest(name, parameters), key=key)
         return proposal
 
     schema = dict(action["parameters"])

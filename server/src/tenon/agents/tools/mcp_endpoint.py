@@ -1,6 +1,6 @@
-"""The MCP door: the official SDK's lowlevel server, stateless, POST only, inside the API application.
+"""The MCP endpoint: the official SDK's lowlevel server, stateless, POST only, inside the API application.
 
-Who asks was settled by the gate before a request gets here. Every exception ends in a refusal of ours: the SDK would send an exception's
+The middleware has authenticated the caller before a request gets here. Every exception ends in a refusal of ours: the SDK would send an exception's
 text to clients of older protocols.
 """
 
@@ -41,9 +41,9 @@ INSTRUCTIONS = (
 
 def manager(app: Starlette) -> StreamableHTTPSessionManager:
     """The session manager over the application's state (`settings`, `database`, `lane`, `ontologies`); one for an application."""
-    door = _Door(app)
+    handlers = _Handlers(app)
     server = Server(
-        "tenon", version="1", title="Tenon", instructions=INSTRUCTIONS, on_list_tools=door.list_tools, on_call_tool=door.call_tool
+        "tenon", version="1", title="Tenon", instructions=INSTRUCTIONS, on_list_tools=handlers.list_tools, on_call_tool=handlers.call_tool
     )
     return StreamableHTTPSessionManager(
         server, json_response=True, stateless=True, max_request_body_size=BODY_BYTES_MAX, security_settings=_security(app)
@@ -72,12 +72,12 @@ class _Endpoint:
         await self._app(scope, receive, send)
 
 
-class _Door:
+class _Handlers:
     """The two handlers."""
 
     def __init__(self, app: Starlette) -> None:
         self._app = app
-        self._made: Toolbox | None = None
+        self._created_toolbox: Toolbox | None = None
 
     async def list_tools(
         self, request: ServerRequestContext[Any, Any], _params: types.PaginatedRequestParams | None
@@ -102,16 +102,16 @@ class _Door:
             body = _crashed(request, error)
             return _refused(body["message"], body)
         # What is in the data stays in the structured part: text out of a database must not read like words of ours.
-        said = (
+        text = (
             "The result was cut to fit; `truncated` says what is missing." if "truncated" in result else "Done. The result is structured."
         )
-        return types.CallToolResult(content=[types.TextContent(text=said)], structured_content=result)
+        return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=result)
 
     @property
     def _toolbox(self) -> Toolbox:
-        if self._made is None:
-            self._made = Toolbox(ToolContext(objects_of({"app": self._app}), self._app.state.database))
-        return self._made
+        if self._created_toolbox is None:
+            self._created_toolbox = Toolbox(ToolContext(objects_of({"app": self._app}), self._app.state.database))
+        return self._created_toolbox
 
 
 def _context(request: ServerRequestContext[Any, Any]) -> Context:
@@ -146,7 +146,7 @@ def _crashed(request: ServerRequestContext[Any, Any], error: Exception) -> dict[
 
 
 def _security(app: Starlette) -> TransportSecuritySettings:
-    """A page in somebody's browser must not reach this door through a name that it made point here."""
+    """A page in somebody's browser must not reach this endpoint through a DNS name that it points here."""
     listen = app.state.settings.api_listen
     port = listen.rpartition(":")[2]
     hosts = [listen, *(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))]

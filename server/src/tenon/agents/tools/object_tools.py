@@ -2,7 +2,7 @@
 
 Up to TYPED_TYPES_MAX object types each have their own tools, whose schemas name every property: a model then makes fewer mistakes. Beyond
 that there are the same four tools once, with the type as an argument: hundreds of tools fill a model's context and are confused with each
-other. Either way `list_object_types` tells what each type has.
+other. Either way `list_object_types` describes what each type has.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Arguments = Mapping[str, Any]
 def tools(view: View) -> list[Tool]:
     """Every reading tool for what this view shows."""
     kinds = dict(view.types)
-    found = [_list_types()]
+    tools_of_view = [_list_types()]
     if not kinds:
-        return found
+        return tools_of_view
     if len(kinds) <= TYPED_TYPES_MAX:
-        found += [tool for kind in kinds.values() for tool in _of_type(kind)]
+        tools_of_view += [tool for kind in kinds.values() for tool in _of_type(kind)]
     else:
-        found += _of_any_type(kinds)
+        tools_of_view += _of_any_type(kinds)
     if any(kind.ones or kind.manys for kind in kinds.values()):
-        found.append(_follow(kinds))
-    return found
+        tools_of_view.append(_follow(kinds))
+    return tools_of_view
 
 
 def _list_types() -> Tool:
@@ -60,7 +60,7 @@ def _of_type(kind: VisibleType) -> list[Tool]:
 
 def _of_any_type(kinds: dict[str, VisibleType]) -> list[Tool]:
     any_kind = next((kind for kind in kinds.values() if kind.key_properties), next(iter(kinds.values())))
-    made = (
+    generic_tools = (
         ("search_objects", "Find objects of a type by a filter, sorted, a page at a time.", schemas.search_schema, _search),
         ("get_object", "One object of a type by its id or key.", schemas.get_schema, _get),
         (
@@ -70,7 +70,9 @@ def _of_any_type(kinds: dict[str, VisibleType]) -> list[Tool]:
             _aggregate,
         ),
     )
-    return [Tool(name, text, schemas.of_any_type(kinds, schema(any_kind)), partial(_by_type, run)) for name, text, schema, run in made]
+    return [
+        Tool(name, text, schemas.of_any_type(kinds, schema(any_kind)), partial(_by_type, run)) for name, text, schema, run in generic_tools
+    ]
 
 
 def _follow(kinds: dict[str, VisibleType]) -> Tool:
@@ -80,8 +82,8 @@ def _follow(kinds: dict[str, VisibleType]) -> Tool:
 
 async def _by_type(run: Any, tool_context: ToolContext, ctx: Context, arguments: Arguments) -> bytes:
     rest = {name: value for name, value in arguments.items() if name != "type"}
-    found: bytes = await run(tool_context, ctx, rest, type_name=arguments["type"])
-    return found
+    answer: bytes = await run(tool_context, ctx, rest, type_name=arguments["type"])
+    return answer
 
 
 async def _search(tool_context: ToolContext, ctx: Context, arguments: Arguments, *, type_name: str) -> bytes:

@@ -21,27 +21,27 @@ _CUTTABLE = {
 def truncated_to_fit(answer: bytes | dict[str, Any]) -> dict[str, Any]:
     """The answer as an object of at most RESULT_BYTES_MAX; `truncated` says what was cut. Raises Invalid when nothing can be."""
     size = len(answer) if isinstance(answer, bytes) else None
-    found = json.loads(answer) if isinstance(answer, bytes) else canonical.plain(answer)
-    if not isinstance(found, dict):
-        found = {"value": found}
-    if (size or _size(found)) <= RESULT_BYTES_MAX:
-        return found
+    result = json.loads(answer) if isinstance(answer, bytes) else canonical.plain(answer)
+    if not isinstance(result, dict):
+        result = {"value": result}
+    if (size or _size(result)) <= RESULT_BYTES_MAX:
+        return result
     for name, advice in _CUTTABLE.items():
-        if isinstance(found.get(name), list) and (cut := _cut(found, name, advice)):
+        if isinstance(result.get(name), list) and (cut := _cut(result, name, advice)):
             return cut
     raise result_too_large(RESULT_BYTES_MAX)
 
 
-def _cut(found: dict[str, Any], name: str, advice: str) -> dict[str, Any] | None:
+def _cut(result: dict[str, Any], name: str, advice: str) -> dict[str, Any] | None:
     """The answer with as many items of one list as fit; None when not even without them it does."""
-    whole = found[name]
-    cut = {key: value for key, value in found.items() if key != "next"}
-    note = {"list": name, "kept": 0, "of": len(whole), "note": f"The result was too large and is cut. {advice}"}
+    all_items = result[name]
+    cut = {key: value for key, value in result.items() if key != "next"}
+    note = {"list": name, "kept": 0, "of": len(all_items), "note": f"The result was too large and is cut. {advice}"}
     cut |= {name: [], "truncated": note}
     room = RESULT_BYTES_MAX - _size(cut) - 16  # for the digits of `kept`
     if room < 0:
         return None
-    for item in whole:
+    for item in all_items:
         room -= _size(item) + 2
         if room < 0:
             break

@@ -126,13 +126,13 @@ def _definition(item: Property) -> str:
 
 def _operand_definitions(kind: VisibleType) -> Schema:
     """What each sort of property can be compared with, once for all properties of the sort: schemas are read by models, and paid for."""
-    found: Schema = {}
+    definitions: Schema = {}
     for item in _filterable(kind):
         value = value_schema(item)
         operators = {name.value: {"type": "array", "items": value, "maxItems": 1_000} if name.value == "in" else value
                      for name in sorted(allowed_operators(item))}  # fmt: skip
-        found[_definition(item)] = _closed(operators | {"is_null": {"type": "boolean"}})
-    return found
+        definitions[_definition(item)] = _closed(operators | {"is_null": {"type": "boolean"}})
+    return definitions
 
 
 def _closed(properties: Schema, *, required: list[str] | None = None, defs: Schema | None = None) -> Schema:

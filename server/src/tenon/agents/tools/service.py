@@ -33,14 +33,14 @@ class Toolbox:
         """Every tool this caller has. Raises Forbidden `session_needed` for an agent's base key."""
         _check_session(ctx)
         try:
-            found = list((await self._reading_tools(ctx)).values())
+            available = list((await self._reading_tools(ctx)).values())
             if is_permitted(ctx, Action.PROPOSE, Resource("Tenant", str(ctx.tenant))):
-                found += action_tools.action_tools(await actions.list_permitted(self._tool_context.database, ctx))
+                available += action_tools.action_tools(await actions.list_permitted(self._tool_context.database, ctx))
         except NotFound as error:
             if error.code != "no_ontology":
                 raise
             return []  # a tenant that has described nothing yet
-        return found + action_tools.proposal_tools()
+        return available + action_tools.proposal_tools()
 
     async def call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Run a tool. Raises every refusal of the services behind, and what errors.py lists."""
@@ -59,10 +59,10 @@ class Toolbox:
 
     async def _reading_tools(self, ctx: Context) -> dict[str, Tool]:
         view = await self._tool_context.objects.view(ctx)
-        found = self._reading.get(view.key)
-        if found is None:
-            found = self._reading.put(view.key, {tool.name: tool for tool in object_tools.tools(view)})
-        return found
+        available = self._reading.get(view.key)
+        if available is None:
+            available = self._reading.put(view.key, {tool.name: tool for tool in object_tools.tools(view)})
+        return available
 
 
 def _check_session(ctx: Context) -> None:

@@ -1,8 +1,9 @@
-"""Audit: what was done, by whom, under which policy, in a log that cannot be changed unseen.
+"""Audit: what was done, by whom, under which policy, in a log that cannot be changed unnoticed.
 
-Owns: audit entries and payloads, their Merkle trees, signed checkpoints, receipts and evidence packs. Promises: an entry commits with the
-change it tells; a refusal's entry survives the refusal; one sequencer orders entries into one RFC 6962 tree a tenant and never signs a
-smaller tree; a pack verifies offline with nothing but the log's public key. Needs: policy, context; login `sequencer`.
+Owns: audit entries and payloads, their Merkle trees, signed checkpoints, receipts and evidence packs.
+Promises: an entry commits with the change it records; a refusal's entry survives the refusal; one sequencer orders the entries into one
+RFC 6962 tree for each tenant and never signs a smaller tree; a pack verifies offline with nothing but the log's public key.
+Needs: policy, context; the login `sequencer`. `log` holds the formats, `sequencing` the order, `verification` the checks.
 """
 
 from tenon.core.audit.contracts import AuditEvent, Decision

@@ -1,4 +1,4 @@
-"""What the audit log is told, and what it proves."""
+"""What callers record in the audit log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One thing worth remembering. `payload` may hold business values: it is salted, kept apart and erasable.
+    """One thing to record. `payload` may hold business values: it is salted, kept apart and erasable.
 
     `markings`: all markings of the values in `payload`; a reader whose clearance lacks one gets the entry without its payload.
     """

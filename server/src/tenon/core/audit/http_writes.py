@@ -1,6 +1,6 @@
-"""What every HTTP door of a write does: one transaction, audited also when it is refused, answered once for its Idempotency-Key.
+"""What every HTTP write does: one transaction, audited also when it is refused, answered once for its Idempotency-Key.
 
-Some can be rehearsed (`?dry_run=true`): the same transaction, undone, and what it would have changed.
+Some can be run dry (`?dry_run=true`): the same transaction, rolled back, and what it would have changed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def change_once(
     isolation: Isolation = "READ COMMITTED",
     once_shown: dict[str, str] | None = None,
 ) -> Response:
-    """Run `change` once for its key; `intent` is what a refusal is remembered as. `change` must be repeatable.
+    """Run `change` once for its key; `intent` is what is recorded of a refusal. `change` must be repeatable.
 
     `once_shown`: what `change` puts here is added to the first answer and stored nowhere (a new key's text); a replay lacks it.
     """
@@ -57,22 +57,26 @@ async def change_once(
 
 
 class _RolledBack(Exception):
-    """Takes a rehearsal's transaction back."""
+    """Rolls a dry run's transaction back."""
 
 
 async def dry_run_change(
-    request: Request, ctx: Context, change: Change, look: Callable[[WriteSession], Awaitable[T]], differ: Callable[[T, T], dict[str, Any]]
+    request: Request,
+    ctx: Context,
+    change: Change,
+    snapshot: Callable[[WriteSession], Awaitable[T]],
+    differ: Callable[[T, T], dict[str, Any]],
 ) -> Response:
-    """Run `change` in a transaction that is undone, and answer what `look` sees differently after it.
+    """Run `change` in a transaction that is undone, and answer what `snapshot` returns before and after it.
 
-    Whatever refuses the change refuses its rehearsal. Nothing stays: no row, no revision, no audit entry, no answer for the key.
+    Whatever refuses the change refuses its dry run. Nothing stays: no row, no revision, no audit entry, no answer for the key.
     """
     try:
         async with database_of(request).tenant(ctx.identity) as session:
-            before = await look(session)
+            before = await snapshot(session)
             status, _ = await change(session)
-            await session.execute("set constraints all immediate")  # what a commit would look at
-            after = await look(session)
+            await session.execute("set constraints all immediate")  # what a commit would check
+            after = await snapshot(session)
             raise _RolledBack
     except _RolledBack:
         return json_answer((200, {"dry_run": True, "would_answer": status, "difference": differ(before, after)}, False))

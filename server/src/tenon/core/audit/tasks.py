@@ -9,16 +9,16 @@ from uuid import UUID
 
 from tenon.core.audit import metrics
 from tenon.core.audit.log import signed_notes
-from tenon.core.audit.log.checkpoint_journal import Journal
+from tenon.core.audit.log.signed_heads import SignedHeads
 from tenon.core.audit.sequencing import tile_files
 from tenon.core.audit.sequencing.sequencer import Head, Sequencer
 from tenon.kit.database import Database
 from tenon.kit.settings import Settings
 
 POLL_INTERVAL_SECONDS = 0.1
-# A quiet log is not asked ten times a second what there is to sign; but another replica may have died between sequencing and signing.
+# A quiet log is not checked ten times a second for what there is to sign; but another replica may have died between sequencing and signing.
 QUIET_AFTER_SECONDS = 3.0
-QUIET_LOOK_SECONDS = 5.0
+QUIET_POLL_SECONDS = 5.0
 
 
 class SequencerTask:
@@ -31,7 +31,7 @@ class SequencerTask:
         self._waiting: dict[UUID, Head] | None = None  # signed, not yet published; None: not looked yet
         self._unsigned_since: float | None = None
         self._busy_at = time.monotonic()
-        self._looked_at = 0.0
+        self._polled_at = 0.0
 
     async def __call__(self) -> int:
         """The number of entries sequenced."""
@@ -39,8 +39,8 @@ class SequencerTask:
         if done:
             self._busy_at = now
             self._unsigned_since = self._unsigned_since or now
-        if now - self._busy_at < QUIET_AFTER_SECONDS or now - self._looked_at > QUIET_LOOK_SECONDS:
-            self._looked_at = now
+        if now - self._busy_at < QUIET_AFTER_SECONDS or now - self._polled_at > QUIET_POLL_SECONDS:
+            self._polled_at = now
             await self._sign()
         metrics.CHECKPOINT_LAG.set(now - self._unsigned_since if self._unsigned_since else 0)
         return done
@@ -68,5 +68,5 @@ def sequencer_task(database: Database, settings: Settings) -> Callable[[], Await
     installation = settings.database.installation
     signer = signed_notes.Signer.load(signed_notes.key_name(installation), settings.signing_key_file)
     tile_files.write_public_key(settings.checkpoint_dir, signer.verifier_key)
-    sequencer = Sequencer(database, Journal(settings.checkpoint_dir), signer, installation)
+    sequencer = Sequencer(database, SignedHeads(settings.checkpoint_dir), signer, installation)
     return SequencerTask(database, sequencer, settings.checkpoint_dir)

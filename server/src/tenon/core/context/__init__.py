@@ -1,4 +1,4 @@
-"""Context: who asks, for whom, under which ceiling. The first argument of everything below a door; nothing about it is ambient.
+"""Context: who makes a request, for whom, under which ceiling. It is the first argument of everything below a handler; nothing is ambient.
 
 Owns: Context and the domain's id types. Promises: frozen, made only by authentication (or by a system task for one tenant).
 """

@@ -1,4 +1,4 @@
-"""What consumers are told: CloudEvents 1.0 attributes; ids and names only, never property values."""
+"""What consumers receive: CloudEvents 1.0 attributes; ids and names only, never property values."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ BEGINNING = Cursor()
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """An event as consumers get it, at least once; `id` tells twins apart."""
+    """An event as consumers get it, at least once; `id` identifies repeats."""
 
     id: UUID
     tenant: UUID

@@ -66,13 +66,13 @@ class Feed:
         rest = POLL_SECONDS_MIN
         while self.streams:
             try:
-                rest = POLL_SECONDS_MIN if await self._look() else min(rest * 1.5, POLL_SECONDS_MAX)
+                rest = POLL_SECONDS_MIN if await self._read_new() else min(rest * 1.5, POLL_SECONDS_MAX)
             except Exception as error:  # the database is away: streams stay open and go on from their cursors
                 telemetry.logger().warning("events.poll_failed", reason=type(error).__name__)
                 rest = POLL_SECONDS_MAX * 4
             await asyncio.sleep(rest)
 
-    async def _look(self) -> int:
+    async def _read_new(self) -> int:
         async with self._database.tenant(Identity(self._tenant, UUID(int=0))) as session:
             after = self._reached or await service.newest(session)
             page = await service.read_tenant(session, self._tenant, after, limit=KEPT_EVENTS_MAX)

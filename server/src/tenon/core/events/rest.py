@@ -40,23 +40,23 @@ async def events(
 ) -> Response:
     """The tenant's events as CloudEvents, in order, at least once. `Last-Event-ID` or `after` replays what came behind a cursor.
 
-    A stream begins with now unless told otherwise, a page (`format=json`) with the oldest event kept. `type` may be given several times and
+    Without `after`, a stream begins with new events, a page (`format=json`) with the oldest event kept. `type` may be given several times and
     may be a prefix such as `tenon.proposal.*`.
     """
     ctx = context_of(request.scope)
     service.authorize_reader(ctx)
     database: Database = request.app.state.database
-    wanted = tuple(type or ())
+    types = tuple(type or ())
     start = last_event_id or after or ("beginning" if format == "json" else "now")
     async with database.tenant(ctx.identity) as session:
         cursor = BEGINNING if start == "beginning" else await service.newest(session) if start == "now" else Cursor.parse(start)
         # The first page is read before the answer begins, so that a cursor that cannot be served is an error and not a broken stream.
-        page = await service.read_after(session, ctx, cursor, limit=limit if format == "json" else 1, types=wanted)
+        page = await service.read_after(session, ctx, cursor, limit=limit if format == "json" else 1, types=types)
     if format == "json":
         body = {"events": [event.as_cloud_event() for event in page.events], "next": str(page.cursor), "is_last": page.is_last}
         return JSONResponse(canonical.plain(body), headers={"cache-control": "no-store"})
     stopping: asyncio.Event = getattr(request.app.state, "stopping", None) or asyncio.Event()
-    stream = _Stream(ctx, wanted, page.start, database, stopping, _authority(request, ctx))
+    stream = _Stream(ctx, types, page.start, database, stopping, _authority(request, ctx))
     feeds = _feeds(request, database)
     feeds.check_room(ctx.tenant)
 
@@ -104,11 +104,11 @@ class _Stream:
         beat = checked = time.monotonic()
         while not self.stopping.is_set():
             changed = feed.changed  # taken before looking, so that no change is missed
-            found = feed.since(self.cursor)
-            if found is None:
+            events_since = feed.since(self.cursor)
+            if events_since is None:
                 fresh, self.cursor, is_last = await self._replay()
             else:
-                (fresh, self.cursor), is_last = found, True
+                (fresh, self.cursor), is_last = events_since, True
             for event in fresh:
                 if service.is_for(self.ctx, event, self.types):
                     yield frame_of(event, self.cursor.as_of)

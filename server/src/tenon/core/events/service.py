@@ -1,4 +1,4 @@
-"""Tell the world in the transaction of the change that is told; read it back in an order that no commit can get behind."""
+"""Publish events in the transaction of the change they report; read them in an order that no later commit can precede."""
 
 from __future__ import annotations
 
@@ -73,12 +73,14 @@ async def read_after(session: WriteSession, ctx: Context, after: Cursor, *, limi
 
 def is_for(ctx: Context, event: Delivered, types: Collection[str]) -> bool:
     """Whether the event exists for this reader, and is of a type that it asked for."""
-    return ctx.sees(event.markings) and is_wanted(event, types)
+    return ctx.sees(event.markings) and matches_types(event, types)
 
 
-def is_wanted(event: Delivered, types: Collection[str]) -> bool:
+def matches_types(event: Delivered, types: Collection[str]) -> bool:
     """Whether the event is of one of these types; none means all."""
-    return not types or any(event.type == wanted or (wanted.endswith(".*") and event.type.startswith(wanted[:-1])) for wanted in types)
+    return not types or any(
+        event.type == type_pattern or (type_pattern.endswith(".*") and event.type.startswith(type_pattern[:-1])) for type_pattern in types
+    )
 
 
 async def read_tenant(session: WriteSession, tenant: UUID, after: Cursor, *, limit: int) -> Page:
@@ -117,7 +119,7 @@ async def _read(session: WriteSession, query: str, where: dict[str, UUID], after
 
 async def _resume(session: WriteSession, after: Cursor, epoch: int, *, go_on: bool) -> Cursor:
     """The cursor to read from: taken back if a newer epoch began since it was issued; if events behind it are gone, that is refused, or
-    told to the operator by a consumer that must go on."""
+    reported to the operator by a consumer that must go on."""
     if after.as_of > epoch or after.position.epoch > epoch:  # of a database that is no more: all there is may be new to the reader
         after = BEGINNING
     row = await session.row(repository.RESUME, {"epoch": after.position.epoch, "as_of": after.as_of})
@@ -191,7 +193,7 @@ async def _hand_over(page: Page, handle: Callable[[Delivered], Awaitable[None]],
     reached = page.start
     for event in page.events:
         try:
-            if is_wanted(event, types):
+            if matches_types(event, types):
                 await handle(event)
         except Exception as failure:
             return reached, failure
@@ -221,6 +223,6 @@ async def advance_epoch(session: WriteSession, epoch: int, identifier: str) -> N
 
 async def turn_partitions(session: WriteSession, *, first: date, days: int, before: date) -> tuple[int, int]:
     """Make daily partitions from `first` on and drop those before `before`; how many of each."""
-    made = await session.scalar("select tenon.make_outbox_partitions(:first, :days)", {"first": first, "days": days})
+    created = await session.scalar("select tenon.make_outbox_partitions(:first, :days)", {"first": first, "days": days})
     dropped = await session.scalar("select tenon.drop_outbox_partitions(:before)", {"before": before})
-    return int(made), int(dropped)
+    return int(created), int(dropped)

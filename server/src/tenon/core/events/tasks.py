@@ -27,10 +27,10 @@ EPOCH = Gauge("tenon_outbox_epoch", "The outbox's epoch; it grows when the datab
 WATERMARK_LAG = Gauge(
     "tenon_outbox_watermark_lag_transactions", "Transactions between the watermark and the newest: what one open one holds back."
 )
-PARTITIONS = Counter("tenon_outbox_partitions_total", "Daily partitions made and dropped.", ["what"])
+PARTITIONS = Counter("tenon_outbox_partitions_total", "Daily partitions created and dropped.", ["what"])
 
 
-class OutboxKeeper:
+class OutboxMaintenance:
     """One run keeps the watermark, and now and then the partitions. The last epoch and transaction id are also kept outside the database."""
 
     def __init__(self, database: Database, directory: Path) -> None:
@@ -60,11 +60,11 @@ class OutboxKeeper:
     async def _turn_partitions(self) -> None:
         today = clock.now().date()
         async with self._database.system() as session:
-            made, dropped = await service.turn_partitions(
+            created, dropped = await service.turn_partitions(
                 session, first=today - timedelta(days=1), days=PARTITIONS_AHEAD_DAYS, before=today - timedelta(days=RETENTION_DAYS)
             )
         self._partitions_at = time.monotonic()
-        PARTITIONS.labels("made").inc(made)
+        PARTITIONS.labels("created").inc(created)
         PARTITIONS.labels("dropped").inc(dropped)
 
     def _outside(self) -> dict[str, Any]:
@@ -96,4 +96,4 @@ def next_epoch(state: RowMapping | dict[str, Any], outside: dict[str, Any]) -> i
 
 def outbox_task(database: Database, settings: Settings) -> Callable[[], Awaitable[int]]:
     """The task for the worker's loop, every POLL_INTERVAL_SECONDS. `database` has login `relay`."""
-    return OutboxKeeper(database, settings.checkpoint_dir)
+    return OutboxMaintenance(database, settings.checkpoint_dir)

@@ -25,9 +25,9 @@ REMEMBERED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A key that was good when it was looked up at `asked` (monotonic seconds)."""
+    """A key that was good when it was looked up at `looked_up_at` (monotonic seconds)."""
 
-    asked: float
+    looked_up_at: float
     expires_at: datetime | None
     context: Context
     networks: tuple[str, ...]
@@ -44,14 +44,14 @@ class Authenticator:
         self._auth = auth
         self._federated = TokenCredentials(auth)
         self._known: LruCache[bytes, _Known] = LruCache(REMEMBERED_MAX)
-        self._asking: dict[bytes, asyncio.Task[_Known | None]] = {}
+        self._pending: dict[bytes, asyncio.Task[_Known | None]] = {}
 
     async def authenticate(
         self, text: str, *, request_id: str, address: str | None = None, trace_id: str = "", sampled: bool = False
     ) -> Context:
         """The context of this key's principal. Raises Unauthenticated, always with the same sentence: why is for nobody outside; and
         Forbidden for a good key that is bound to another network, or to a certificate."""
-        known = self._remembered(api_keys.sha256(text)) or await self._ask(text)
+        known = self._remembered(api_keys.sha256(text)) or await self._resolve(text)
         if known is None or (known.expires_at is not None and known.expires_at <= clock.now()):
             raise Unauthenticated(ErrorCode.INVALID_API_KEY, "This API key is not valid. Check it, or ask an operator for a new one.")
         key_scopes.check_source(known.networks, known.certificate_sha256, address)
@@ -69,32 +69,32 @@ class Authenticator:
 
     def _remembered(self, sha256: bytes) -> _Known | None:
         known = self._known.get(sha256)
-        return known if known is not None and time.monotonic() - known.asked < REMEMBER_SECONDS else None
+        return known if known is not None and time.monotonic() - known.looked_up_at < REMEMBER_SECONDS else None
 
-    async def _ask(self, text: str) -> _Known | None:
+    async def _resolve(self, text: str) -> _Known | None:
         parsed = api_keys.parse(text)
         if parsed is None and text.count(".") != 2:
             return None
         sha256 = parsed.sha256 if parsed else api_keys.sha256(text)
-        asking = self._asking.get(sha256)
-        if asking is None:  # a task of its own: a caller that goes away does not cancel the others' look-up
-            looking = self._look_up(parsed) if parsed else self._verify(text, sha256)
-            asking = self._asking[sha256] = asyncio.create_task(looking)
-            asking.add_done_callback(lambda _: self._asking.pop(sha256, None))
-        return await asyncio.shield(asking)
+        task = self._pending.get(sha256)
+        if task is None:  # a task of its own: a caller that goes away does not cancel the others' look-up
+            resolution = self._resolve_key(parsed) if parsed else self._resolve_token(text, sha256)
+            task = self._pending[sha256] = asyncio.create_task(resolution)
+            task.add_done_callback(lambda _: self._pending.pop(sha256, None))
+        return await asyncio.shield(task)
 
-    async def _look_up(self, parsed: api_keys.ParsedKey) -> _Known | None:
-        asked = time.monotonic()
+    async def _resolve_key(self, parsed: api_keys.ParsedKey) -> _Known | None:
+        looked_up_at = time.monotonic()
         row = await self._row(parsed.key_id)
         secret = bytes(row["secret_sha256"] or b"") if row is not None else b""
         if row is None or not hmac.compare_digest(secret, parsed.sha256) or not _is_usable(row):
             self._known.discard(parsed.sha256)
             return None
-        return self._known.put(parsed.sha256, _Known(asked, row["expires_at"], context_of_row(row), *_bounds(row)))
+        return self._known.put(parsed.sha256, _Known(looked_up_at, row["expires_at"], context_of_row(row), *_bounds(row)))
 
-    async def _verify(self, token: str, sha256: bytes) -> _Known | None:
+    async def _resolve_token(self, token: str, sha256: bytes) -> _Known | None:
         """A token's end is the caller's end, if the credential does not end before."""
-        asked = time.monotonic()
+        looked_up_at = time.monotonic()
         try:
             row, expires_unix_ms = await self._federated.credential(
                 token.encode("latin-1", "replace"), int(clock.now().timestamp() * 1_000)
@@ -106,7 +106,9 @@ class Authenticator:
             return None
         end = datetime.fromtimestamp(expires_unix_ms / 1_000, UTC)
         expires_at = min(end, row["expires_at"] or end)
-        return self._known.put(sha256, _Known(asked, expires_at, replace(context_of_row(row), valid_until=expires_at), *_bounds(row)))
+        return self._known.put(
+            sha256, _Known(looked_up_at, expires_at, replace(context_of_row(row), valid_until=expires_at), *_bounds(row))
+        )
 
     async def _row(self, key_id: str) -> RowMapping | None:
         async with self._auth.system() as session:

@@ -48,7 +48,7 @@ class KeyScope:
     """From where, with what and for what a credential may be used. It never changes: what was narrowed or widened is another key.
 
     `operations` are names of contracts/gateway.proto (`chat`, `embedding`); () = every one. `networks` are CIDRs; () = from anywhere.
-    `certificate_sha256`: usable only over TLS with this client certificate (RFC 8705), so never at doors that take none.
+    `certificate_sha256`: usable only over TLS with this client certificate (RFC 8705), so never at endpoints that take none.
     """
 
     operations: tuple[str, ...] = ()
@@ -119,7 +119,7 @@ class IssuedKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustedIssuer:
-    """An issuer as the gateways are told: `jwks` is a JWK set of public keys, JSON text. `changed_at`: when the revision was made."""
+    """An issuer as the gateways receive it: `jwks` is a JWK set of public keys, JSON text. `changed_at`: when the revision was made."""
 
     tenant: UUID
     id: UUID

@@ -53,19 +53,19 @@ async def create_issuer(request: Request, body: NewIssuer, idempotency_key: Idem
     """Trust an identity provider's tokens; each subject needs a federated credential."""
     ctx = context_of(request.scope)
     http_allowed = request.app.state.settings.environment == "development"
-    wanted = IssuerRequest(
+    issuer_request = IssuerRequest(
         body.name, body.issuer, tuple(body.audiences), body.algorithm, body.jwks_uri, body.leeway_ms, body.lifetime_max_ms
     )
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        return 201, await issuers.create_issuer(session, ctx, wanted, http_allowed=http_allowed)
+        return 201, await issuers.create_issuer(session, ctx, issuer_request, http_allowed=http_allowed)
 
     return await change_once(request, ctx, AuditEvent("issuer.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
 
 
 @router.post("/issuers/{issuer_id}/disable")
 async def disable_issuer(request: Request, issuer_id: UUID, idempotency_key: IdempotencyKey) -> Response:
-    """Believe an issuer's tokens no longer, for ever; calls that run by one end."""
+    """Accept an issuer's tokens no longer, permanently; calls that run with one end."""
     ctx = context_of(request.scope)
 
     async def disable(session: WriteSession) -> tuple[int, dict[str, Any]]:
@@ -102,8 +102,8 @@ async def create_federated_credential(request: Request, body: NewFederatedCreden
     ctx = context_of(request.scope)
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        wanted = await key_request(session, ctx, body, Federation(body.issuer, body.subject))
-        key_id = await service.create_federated_credential(session, ctx, wanted)
+        request_for_key = await key_request(session, ctx, body, Federation(body.issuer, body.subject))
+        key_id = await service.create_federated_credential(session, ctx, request_for_key)
         return 201, {"key_id": key_id, "issuer": body.issuer, "subject": body.subject, "expires_at": body.expires_at}
 
     intent = AuditEvent("federated_credential.create", "Issuer", str(body.issuer))

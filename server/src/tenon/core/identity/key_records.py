@@ -48,10 +48,10 @@ async def key_owners(session: WriteSession, key_ids: Collection[str]) -> dict[st
 
 async def successors(session: WriteSession, keys: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The keys that each of these was rotated to, one after another. Keys that were not are left out. For the logins `sync` and `usage`."""
-    found: dict[str, tuple[str, ...]] = {}
+    successors_of_root: dict[str, tuple[str, ...]] = {}
     for row in await repository.successors(session, sorted(keys)) if keys else ():
-        found[row["root"]] = (*found.get(row["root"], ()), row["successor"])
-    return found
+        successors_of_root[row["root"]] = (*successors_of_root.get(row["root"], ()), row["successor"])
+    return successors_of_root
 
 
 async def key_exists(session: WriteSession, ctx: Context, key_id: str) -> bool:

@@ -37,11 +37,11 @@ def checked(scope: KeyScope) -> KeyScope:
 def check_source(networks: Sequence[str], certificate_sha256: bytes | None, address: str | None) -> None:
     """Refuse a caller that is not where the key may be used. `address` None: the caller is this process itself.
 
-    These doors take no client certificates, so a key that is bound to one is of no use here.
+    This API takes no client certificates, so a key that is bound to one is of no use here.
     """
     if certificate_sha256 is not None:
         raise Forbidden(
-            ErrorCode.CERTIFICATE_REQUIRED, "This credential can be used only with its client certificate, and this door takes none."
+            ErrorCode.CERTIFICATE_REQUIRED, "This credential can be used only with its client certificate, and this API takes none."
         )
     if networks and address is not None and not _is_within(address, networks):
         raise Forbidden(ErrorCode.NETWORK_NOT_ALLOWED, "This credential cannot be used from this network.")

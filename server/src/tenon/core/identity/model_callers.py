@@ -25,7 +25,7 @@ async def list_model_callers(session: WriteSession, ctx: Context) -> list[Caller
         rules = (tuple(sorted(row["allowed_models"])), frozenset(row["ceiling"]), tuple(sorted(row["allowed_operations"])))
         keys, newest = groups.get(rules, (0, ()))
         groups[rules] = (keys + row["keys"], (*newest, *row["newest"])[:10])
-    return [CallerGroup(*rules, *found) for rules, found in groups.items()]
+    return [CallerGroup(*rules, *counts) for rules, counts in groups.items()]
 
 
 def may_call_models(tenant: TenantId, *, principal_kind: str, roles: Iterable[str], key_kind: str, in_session: bool) -> bool:

@@ -86,11 +86,11 @@ async def revoke(session: WriteSession, tenant: UUID, key_id: str) -> int:
 
 
 async def is_session_key_of(session: WriteSession, tenant: UUID, key_id: str, principal: UUID) -> bool:
-    found = await session.scalar(
+    exists = await session.scalar(
         "select 1 from tenon.api_key where tenant_id = :tenant and key_id = :key_id and principal_id = :principal and kind = 'ses'",
         {"tenant": tenant, "key_id": key_id, "principal": principal},
     )
-    return found is not None
+    return exists is not None
 
 
 async def key_limits(session: WriteSession, tenant: UUID, key_id: str) -> RowMapping | None:
@@ -170,7 +170,7 @@ async def disable_issuer(session: WriteSession, tenant: UUID, issuer: UUID) -> i
     )
 
 
-async def ask_issuer(session: WriteSession, tenant: UUID, issuer: UUID) -> int:
+async def request_issuer_refresh(session: WriteSession, tenant: UUID, issuer: UUID) -> int:
     return await session.execute(
         "update tenon.issuer set asked_at = now() where tenant_id = :tenant and id = :id and disabled_at is null",
         {"tenant": tenant, "id": issuer},
@@ -178,15 +178,15 @@ async def ask_issuer(session: WriteSession, tenant: UUID, issuer: UUID) -> int:
 
 
 async def has_subject(session: WriteSession, tenant: UUID, issuer: UUID, subject: str) -> bool:
-    found = await session.scalar(
+    exists = await session.scalar(
         "select 1 from tenon.api_key where tenant_id = :tenant and issuer_id = :issuer and subject = :subject and revoked_at is null",
         {"tenant": tenant, "issuer": issuer, "subject": subject},
     )
-    return found is not None
+    return exists is not None
 
 
 # Due: never tried, its time has come (a failure is tried again sooner), or somebody asked; but never twice within `least`. The claim keeps
-# two workers from fetching the same one, and a worker that died from keeping it for ever.
+# two workers from fetching the same one, and a worker that died from keeping it.
 CLAIM_DUE_ISSUERS = """
 update tenon.issuer i set tried_at = now(), asked_at = null
 from (select tenant_id, id from tenon.issuer
@@ -207,7 +207,7 @@ ISSUERS_BETWEEN = """
 select tenant_id, id, revision, changed_at, disabled_at, issuer, audiences, algorithm, jwks, leeway_ms, lifetime_max_ms from tenon.issuer
 where revision > :after and revision <= :upto order by revision
 """
-ASK_FOR_KEYS = """
+REQUEST_KEY_REFRESH = """
 update tenon.issuer set asked_at = now() where id = :id and disabled_at is null and asked_at is null
 """
 

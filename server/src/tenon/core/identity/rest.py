@@ -122,10 +122,10 @@ async def create_key(request: Request, body: NewKey, idempotency_key: Idempotenc
     ctx, shown = context_of(request.scope), {}
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        wanted = await key_request(session, ctx, body)
-        key = await service.create_key(session, ctx, wanted)
+        request_for_key = await key_request(session, ctx, body)
+        key = await service.create_key(session, ctx, request_for_key)
         shown["key"] = key.text
-        return 201, {"key_id": key.key_id, "kind": wanted.kind.value, "name": body.name, "expires_at": key.expires_at}
+        return 201, {"key_id": key.key_id, "kind": request_for_key.kind.value, "name": body.name, "expires_at": key.expires_at}
 
     intent = AuditEvent("api_key.create", "Principal", str(body.principal))
     return await change_once(request, ctx, intent, idempotency_key, create, once_shown=shown)
@@ -133,7 +133,7 @@ async def create_key(request: Request, body: NewKey, idempotency_key: Idempotenc
 
 @router.post("/keys/{key_id}/revoke")
 async def revoke_key(request: Request, key_id: str, idempotency_key: IdempotencyKey) -> Response:
-    """Revoke a key for ever."""
+    """Revoke a key permanently."""
     ctx = context_of(request.scope)
 
     async def revoke(session: WriteSession) -> tuple[int, dict[str, Any]]:

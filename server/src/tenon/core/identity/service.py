@@ -56,7 +56,7 @@ async def find_principal(session: WriteSession, ctx: Context, *, id: UUID | None
 
 
 async def disable_principal(session: WriteSession, ctx: Context, principal: PrincipalId) -> None:
-    """Disable a principal for good measure everywhere: its keys stop within a second, gateways are told by the keys' new revisions."""
+    """Disable a principal everywhere: its keys stop within a second; gateways learn of it by the keys' new revisions."""
     authorize(ctx, Action.MANAGE_PRINCIPALS, Resource("Tenant", str(ctx.tenant)))
     if not await repository.disable(session, ctx.tenant, principal):
         raise NotFound(ErrorCode.PRINCIPAL_NOT_FOUND, "There is no such principal.")
@@ -89,8 +89,8 @@ async def create_federated_credential(session: WriteSession, ctx: Context, reque
     await issuers.check_subject(session, ctx, federation.issuer, federation.subject)
     key_id = api_keys.generate("live", request.kind).split("_")[3]
     await repository.insert_key(session, ctx.tenant, key_id, None, replace(request, scope=key_scopes.checked(request.scope)))
-    told = {"issuer": federation.issuer, "subject": federation.subject, "name": request.name}
-    await audit.record(session, ctx, AuditEvent("federated_credential.create", "ApiKey", key_id, payload=told))
+    payload = {"issuer": federation.issuer, "subject": federation.subject, "name": request.name}
+    await audit.record(session, ctx, AuditEvent("federated_credential.create", "ApiKey", key_id, payload=payload))
     return key_id
 
 
@@ -116,8 +116,8 @@ async def rotate_key(session: WriteSession, ctx: Context, key_id: str, *, overla
     successor = await _issue(session, ctx, request, environment)
     end = now + timedelta(seconds=overlap_seconds)
     await repository.replace_key(session, ctx.tenant, key_id, successor.key_id, min(end, row["expires_at"] or end))
-    told = {"successor": successor.key_id, "overlap_seconds": overlap_seconds}
-    await audit.record(session, ctx, AuditEvent("api_key.rotate", "ApiKey", key_id, payload=told))
+    payload = {"successor": successor.key_id, "overlap_seconds": overlap_seconds}
+    await audit.record(session, ctx, AuditEvent("api_key.rotate", "ApiKey", key_id, payload=payload))
     return successor
 
 
@@ -134,7 +134,7 @@ async def _issue(session: WriteSession, ctx: Context, request: KeyRequest, envir
 
 
 async def revoke_key(session: WriteSession, ctx: Context, key_id: str) -> None:
-    """Revoke a key for ever. Revoking twice is one revocation; a key may always revoke itself, an agent's base key its sessions' keys."""
+    """Revoke a key permanently. Revoking twice is one revocation; a key may always revoke itself, an agent's base key its sessions' keys."""
     if key_id != ctx.key_id and not (
         ctx.opens_sessions_only and await repository.is_session_key_of(session, ctx.tenant, key_id, ctx.principal)
     ):

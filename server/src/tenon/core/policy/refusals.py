@@ -31,7 +31,7 @@ _PHRASES: dict[Action, tuple[str, str | None]] = {
     Action.OPEN_LOWER_SESSION: ("permit sessions with a lower ceiling", "permit this agent a session with a lower ceiling"),
 }
 _TYPES = frozenset({"ObjectType", "ActionType"})
-_IDENTIFIED = frozenset({"Proposal", "Principal"})  # their ids tell a person nothing
+_IDENTIFIED = frozenset({"Proposal", "Principal"})  # their ids mean nothing to a person
 
 
 def refusal_message(action: Action, resource: Resource) -> str:

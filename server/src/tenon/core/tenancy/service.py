@@ -18,8 +18,8 @@ NAME = re.compile(r"^[a-z0-9-]{1,63}$")
 async def find_tenant(provision: Database, name: str) -> Tenant | None:
     """The tenant with this name, or None."""
     async with provision.system() as session:
-        found = await repository.tenant_by_name(session, name)
-    return Tenant(TenantId(found[0]), name, ProjectId(found[1])) if found else None
+        row = await repository.tenant_by_name(session, name)
+    return Tenant(TenantId(row[0]), name, ProjectId(row[1])) if row else None
 
 
 async def list_tenant_ids(session: WriteSession) -> list[TenantId]:

@@ -1,1 +1,1 @@
-"""The HTTP API process: authenticates every request, carries one request id and trace through it, maps errors once, mounts the doors."""
+"""The HTTP API process: authenticates every request, carries one request id and trace through it, maps errors once, mounts the routes."""

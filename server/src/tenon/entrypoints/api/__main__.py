@@ -8,7 +8,7 @@ from tenon.entrypoints.api.app import build
 from tenon.kit import telemetry
 from tenon.kit.settings import load_settings
 
-# Open event streams would hold the exit for ever; they are told to end, and cut when they do not.
+# Open event streams would delay the exit without end; they are asked to end, and closed when they do not.
 STOP_SECONDS_MAX = 5
 
 

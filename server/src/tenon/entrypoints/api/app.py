@@ -1,4 +1,4 @@
-"""The application: what is opened, which doors are mounted, how it ends. The only list of doors there is."""
+"""The application: what is opened, which routes are mounted, how it ends. This is the only list of routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from tenon.agents.sessions import rest as sessions_rest
-from tenon.agents.tools import mcp_endpoint as mcp_door
+from tenon.agents.tools import mcp_endpoint
 from tenon.core.audit import rest as audit_rest
 from tenon.core.events import rest as events_rest
 from tenon.core.identity import Authenticator, issuers_rest
@@ -56,15 +56,15 @@ ROUTERS = (
 
 
 class Application(FastAPI):
-    """FastAPI behind the gate, with the hot reads in front of FastAPI's own layers (25 µs a request, measured)."""
+    """FastAPI behind the middleware, with the hot reads in front of FastAPI's own layers (25 µs a request, measured)."""
 
-    gate: RequestMiddleware
+    request_middleware: RequestMiddleware
     hot: tuple[Route, ...] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["app"] = self
-            await self.gate(scope, receive, send)
+            await self.request_middleware(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -78,9 +78,9 @@ class Application(FastAPI):
         """The hot reads at once, everything else, and their wrong methods, the ordinary way."""
         if scope["path"].startswith(HOT_PREFIXES):
             for route in self.hot:
-                match, found = route.matches(scope)
+                match, path_scope = route.matches(scope)
                 if match is Match.FULL:
-                    scope.update(found, route=route)
+                    scope.update(path_scope, route=route)
                     await route.app(scope, receive, send)
                     return
         await super().__call__(scope, receive, send)
@@ -99,7 +99,7 @@ def build(settings: Settings) -> Application:
             opened.push_async_callback(auth.close)
             opened.push_async_callback(catalogue.close)
             opened.push_async_callback(lane.close)
-            await opened.enter_async_context(mcp_door.running(app.state.mcp))
+            await opened.enter_async_context(mcp_endpoint.running(app.state.mcp))
             yield
             app.state.stopping.set()
 
@@ -110,7 +110,7 @@ def build(settings: Settings) -> Application:
         docs_url=None,  # FastAPI's own page loads from another host
         redoc_url=None,
         max_body_size=BODY_BYTES_MAX,
-        # FastAPI's own spans and logs would export exception messages; ours are made in the gate.
+        # FastAPI's own spans and logs would export exception messages; ours are made in the middleware.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         exception_handlers={
             TenonError: problems.of_refusal,
@@ -119,7 +119,7 @@ def build(settings: Settings) -> Application:
             Exception: problems.of_crash,
         },
     )
-    app.gate = RequestMiddleware(app.dispatch, authenticator, sample_ratio=settings.trace_sample_ratio)
+    app.request_middleware = RequestMiddleware(app.dispatch, authenticator, sample_ratio=settings.trace_sample_ratio)
     app.hot = (*objects_rest.routes(), *objects_graphql.routes())
     state = app.state
     state.settings, state.database, state.lane = settings, database, lane
@@ -127,13 +127,13 @@ def build(settings: Settings) -> Application:
     state.reauthenticate, state.stopping = authenticator.still_valid, asyncio.Event()
     for room in ROUTERS:
         app.include_router(room.router)
-    state.mcp = mcp_door.manager(app)
+    state.mcp = mcp_endpoint.manager(app)
     app.router.routes[:0] = [
         *_own_routes(),
         *objects_rest.routes(),
         *objects_graphql.routes(),
         *pages.routes(),
-        *mcp_door.routes(state.mcp),
+        *mcp_endpoint.routes(state.mcp),
     ]
     return app
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from tenon.core.context import Context
 from tenon.entrypoints.cli.engine import MODEL
-from tenon.entrypoints.cli.operator_commands import Desk
+from tenon.entrypoints.cli.operator_commands import OperatorContext
 from tenon.inference import models
 
 ENDPOINT = "embedded"
 
 
-async def ensure_model(desk: Desk, ctx: Context) -> None:
+async def ensure_model(operator: OperatorContext, ctx: Context) -> None:
     """Create the endpoint and the model once, and follow when the engine's address moved."""
-    installation = models.EndpointSettings.of(desk.settings)
+    installation = models.EndpointSettings.of(operator.settings)
     draft = models.EndpointDraft(
-        name=ENDPOINT, base_url=f"http://{desk.settings.engine_listen}/v1", cleared_markings=frozenset({"fleet_confidential"})
+        name=ENDPOINT, base_url=f"http://{operator.settings.engine_listen}/v1", cleared_markings=frozenset({"fleet_confidential"})
     )
-    async with desk.api.tenant(ctx.identity) as session:
+    async with operator.api.tenant(ctx.identity) as session:
         known = next((endpoint for endpoint in await models.list_endpoints(session, ctx) if endpoint.name == ENDPOINT), None)
         if known is None:
             known = await models.create_endpoint(session, ctx, draft, installation)

@@ -15,7 +15,7 @@ from tenon.entrypoints.cli import installation as installations
 from tenon.entrypoints.cli.demo_model import ensure_model
 from tenon.entrypoints.cli.example_data import AIRLINE, fetch_airline, run_loads, show_reports
 from tenon.entrypoints.cli.installation import Installation
-from tenon.entrypoints.cli.operator_commands import OPERATOR, Desk, at_desk
+from tenon.entrypoints.cli.operator_commands import OPERATOR, OperatorContext, run_as_operator
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import ErrorCode, NotFound
 from tenon.kit.settings import Settings
@@ -27,25 +27,25 @@ CLEARANCE = frozenset({"fleet_confidential"})
 ROLES = ("viewer", "editor", "approver")
 
 
-def prepare_demo(place: Installation, settings: Settings, console: Console, stop: threading.Event) -> dict[str, str]:
+def prepare_demo(installation: Installation, settings: Settings, console: Console, stop: threading.Event) -> dict[str, str]:
     """Everything the demo stands on; name -> API key."""
-    keys = installations.load_demo(place)
+    keys = installations.load_demo(installation)
 
-    async def work(desk: Desk) -> int:
-        ctx = await _tenant(desk)
+    async def work(operator: OperatorContext) -> int:
+        ctx = await _tenant(operator)
         if not keys:
-            keys.update(await _principals(desk, ctx))
-            installations.save_demo(place, keys)
-        await ensure_model(desk, ctx)
-        async with desk.migrate.system() as session:
+            keys.update(await _principals(operator, ctx))
+            installations.save_demo(installation, keys)
+        await ensure_model(operator, ctx)
+        async with operator.migrate.system() as session:
             source = (AIRLINE / "ontology.yaml").read_text()
-            done = await schema.apply(session, ctx, source, names=desk.names, check_actions=check_actions)
+            done = await schema.apply(session, ctx, source, names=operator.names, check_actions=check_actions)
         console.print(f"[green]✓[/] Tenant {TENANT}, ontology version {done.ontology.version}", highlight=False)
         return 0
 
-    async def fill(desk: Desk) -> int:
+    async def fill(operator: OperatorContext) -> int:
         try:
-            reports = await run_loads(desk.settings, await _tenant(desk), AIRLINE / "mapping.yaml", fetch_airline(), console)
+            reports = await run_loads(operator.settings, await _tenant(operator), AIRLINE / "mapping.yaml", fetch_airline(), console)
         except asyncio.CancelledError:
             stop.set()
             return 130
@@ -53,21 +53,23 @@ def prepare_demo(place: Installation, settings: Settings, console: Console, stop
         console.print(f"[green]✓[/] {sum(report.accepted for report in reports):,} objects of the airline example", highlight=False)
         return 0
 
-    at_desk(settings, work)
+    run_as_operator(settings, work)
     if not stop.is_set():
-        at_desk(settings, fill)
+        run_as_operator(settings, fill)
     return keys
 
 
-async def _tenant(desk: Desk) -> Context:
-    tenant = await tenancy.find_tenant(desk.provision, TENANT) or await tenancy.create_tenant(desk.provision, desk.migrate, TENANT)
-    return await identity.first_operator(desk.provision, tenant.id, tenant.project, name=OPERATOR, clearance=CLEARANCE)
+async def _tenant(operator: OperatorContext) -> Context:
+    tenant = await tenancy.find_tenant(operator.provision, TENANT) or await tenancy.create_tenant(
+        operator.provision, operator.migrate, TENANT
+    )
+    return await identity.first_operator(operator.provision, tenant.id, tenant.project, name=OPERATOR, clearance=CLEARANCE)
 
 
-async def _principals(desk: Desk, ctx: Context) -> dict[str, str]:
+async def _principals(operator: OperatorContext, ctx: Context) -> dict[str, str]:
     """One principal a role, an agent owned by the editor, and a key for each. Principals left by a half-done start are taken over."""
     keys = {}
-    async with desk.api.tenant(ctx.identity) as session:
+    async with operator.api.tenant(ctx.identity) as session:
         people = {OPERATOR: ctx.principal}
         for role in ROLES:
             people[role] = await _principal(session, ctx, role, PrincipalKind.USER, None)
@@ -85,7 +87,7 @@ async def _principal(session: WriteSession, ctx: Context, name: str, kind: Princ
     try:
         return (await identity.find_principal(session, ctx, name=name)).id
     except NotFound:
-        made = await identity.create_principal(
+        principal = await identity.create_principal(
             session, replace(ctx, request_id="demo"), name=name, kind=kind, roles=frozenset({name}), clearance=CLEARANCE, owner=owner
         )
-        return made.id
+        return principal.id

@@ -29,8 +29,8 @@ def serve(listen: str) -> None:
 
     host, _, port = listen.rpartition(":")
     stop = threading.Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
     params = xllamacpp.CommonParams()
     params.model.path = str(weights())
     params.hostnames = [host]

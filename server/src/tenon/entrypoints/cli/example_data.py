@@ -47,13 +47,13 @@ async def run_loads(settings: Settings, ctx: Context, mapping: Path, data: Path,
         with Progress(*columns, console=console, transient=True) as bars:
             work = asyncio.ensure_future(load_all(ingest, ctx, mapping.read_text(), places, watch=_Watch(bars), again=again))
             loop = asyncio.get_running_loop()
-            for wanted in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(wanted, work.cancel)
+            for name in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(name, work.cancel)
             try:
                 return await work
             finally:
-                for wanted in (signal.SIGINT, signal.SIGTERM):
-                    loop.remove_signal_handler(wanted)
+                for name in (signal.SIGINT, signal.SIGTERM):
+                    loop.remove_signal_handler(name)
     finally:
         await ingest.close()
 

@@ -15,11 +15,11 @@ from tenon.kit.settings import load_settings
 RESTART_SECONDS_MAX = 60
 
 
-def ask(argument: str) -> int:
+def query_gateway(argument: str) -> int:
     """Run the gateway's binary with this argument and the environment that a start would have; its exit code."""
-    place = installations.locate()
+    installation = installations.locate()
     try:
-        environment = gateway_environment(place, load_settings(place.config_file))
+        environment = gateway_environment(installation, load_settings(installation.config_file))
         return subprocess.run([str(gateway_binary()), argument], env={**os.environ, **environment}, check=False).returncode
     except TenonError as error:
         console.print(error.message, highlight=False)
@@ -28,12 +28,12 @@ def ask(argument: str) -> int:
 
 def restart() -> int:
     """Have the supervisor start a successor, and wait until it serves; the exit code."""
-    place = installations.locate()
-    supervisor = running(place)
+    installation = installations.locate()
+    supervisor = running(installation)
     if supervisor is None:
         console.print("Tenon is not running here.")
         return 1
-    settings = load_settings(place.config_file)
+    settings = load_settings(installation.config_file)
     before = gateway_process(settings)
     os.kill(supervisor, signal.SIGUSR1)
     deadline = time.monotonic() + RESTART_SECONDS_MAX
@@ -43,5 +43,5 @@ def restart() -> int:
             console.print(f"The gateway is process {now} now; {before} finishes what it began.", highlight=False)
             return 0
         time.sleep(0.1)
-    console.print(f"No successor took over; the gateway that ran goes on. Look at {place.logs / 'gateway.log'}.", highlight=False)
+    console.print(f"No successor took over; the gateway that ran goes on. Look at {installation.logs / 'gateway.log'}.", highlight=False)
     return 1

@@ -55,8 +55,8 @@ def env() -> None:
     from tenon.entrypoints.cli.summary import environment
     from tenon.kit.settings import load_settings
 
-    place = installations.locate()
-    typer.echo(environment(load_settings(place.config_file), installations.load_demo(place)))
+    installation = installations.locate()
+    typer.echo(environment(load_settings(installation.config_file), installations.load_demo(installation)))
 
 
 @app.command()
@@ -77,7 +77,7 @@ def gateway_check() -> None:
     """Say what a gateway's start would stumble over; starts nothing."""
     from tenon.entrypoints.cli import gateway
 
-    sys.exit(gateway.ask("check"))
+    sys.exit(gateway.query_gateway("check"))
 
 
 @gateway.command("diff")
@@ -85,7 +85,7 @@ def gateway_diff() -> None:
     """Say what a restart would change in the gateway that runs."""
     from tenon.entrypoints.cli import gateway
 
-    sys.exit(gateway.ask("diff"))
+    sys.exit(gateway.query_gateway("diff"))
 
 
 @gateway.command("restart")

@@ -27,7 +27,7 @@ console = Console()
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class OperatorContext:
     """An operator at work: the logins of the installation, opened for one command."""
 
     settings: Settings
@@ -44,7 +44,7 @@ class Desk:
         return await identity.first_operator(self.provision, tenant.id, tenant.project, name=OPERATOR, clearance=frozenset())
 
 
-def at_desk(settings: Settings, work: Callable[[Desk], Awaitable[int]]) -> int:
+def run_as_operator(settings: Settings, work: Callable[[OperatorContext], Awaitable[int]]) -> int:
     """Run `work` with open logins; refusals become a sentence and exit code 1."""
 
     async def run() -> int:
@@ -53,14 +53,14 @@ def at_desk(settings: Settings, work: Callable[[Desk], Awaitable[int]]) -> int:
             for login in ("api", "migrate", "provision"):
                 bases[login] = Database(settings.database, login, pool_size=2)
                 opened.push_async_callback(bases[login].close)
-            return await work(Desk(settings, RoleNames(settings.database.installation), **bases))
+            return await work(OperatorContext(settings, RoleNames(settings.database.installation), **bases))
 
     return asyncio.run(run())
 
 
-def _command(work: Callable[[Desk], Awaitable[int]]) -> int:
+def _command(work: Callable[[OperatorContext], Awaitable[int]]) -> int:
     try:
-        return at_desk(load_settings(installations.locate().config_file), work)
+        return run_as_operator(load_settings(installations.locate().config_file), work)
     except TenonError as error:
         console.print(f"[bold red]{error.message}[/]", highlight=False)
         for problem in error.details.get("problems", []):
@@ -73,12 +73,12 @@ def _command(work: Callable[[Desk], Awaitable[int]]) -> int:
 def plan(document: Path, tenant_name: str) -> int:
     """Show what applying the document would change."""
 
-    async def work(desk: Desk) -> int:
-        ctx = await desk.operator_of(tenant_name)
-        async with desk.migrate.system() as session:
-            made = await schema.plan(session, ctx, document.read_text(), names=desk.names, check_actions=check_actions)
-        show_plan(made)
-        return 1 if made.problems else 0
+    async def work(operator: OperatorContext) -> int:
+        ctx = await operator.operator_of(tenant_name)
+        async with operator.migrate.system() as session:
+            plan = await schema.plan(session, ctx, document.read_text(), names=operator.names, check_actions=check_actions)
+        show_plan(plan)
+        return 1 if plan.problems else 0
 
     return _command(work)
 
@@ -86,10 +86,10 @@ def plan(document: Path, tenant_name: str) -> int:
 def apply(document: Path, tenant_name: str) -> int:
     """Publish the document."""
 
-    async def work(desk: Desk) -> int:
-        ctx = await desk.operator_of(tenant_name)
-        async with desk.migrate.system() as session:
-            done = await schema.apply(session, ctx, document.read_text(), names=desk.names, check_actions=check_actions)
+    async def work(operator: OperatorContext) -> int:
+        ctx = await operator.operator_of(tenant_name)
+        async with operator.migrate.system() as session:
+            done = await schema.apply(session, ctx, document.read_text(), names=operator.names, check_actions=check_actions)
         if done.changed:
             show_plan(done.plan)
         console.print(f"Version {done.ontology.version} is published." if done.changed else "Nothing to change.", highlight=False)
@@ -98,25 +98,25 @@ def apply(document: Path, tenant_name: str) -> int:
     return _command(work)
 
 
-def show_plan(made: Plan) -> None:
+def show_plan(plan: Plan) -> None:
     """What changes, in sentences, each with the statements it runs."""
-    if made.empty and not made.problems:
+    if plan.empty and not plan.problems:
         console.print("Nothing to change.")
-    for change in made.changes:
+    for change in plan.changes:
         console.print(f"[green]+[/] {change.sentence}", highlight=False)
         for statement in change.statements:
             console.print(f"    [dim]{statement}[/]", highlight=False, soft_wrap=True)
-    for problem in made.problems:
+    for problem in plan.problems:
         console.print(f"[red]✗[/] {problem.path}: {problem.message}", highlight=False)
 
 
 def create_tenant(name: str, clearance: frozenset[str]) -> int:
     """A tenant, its operator and the operator's key, shown once."""
 
-    async def work(desk: Desk) -> int:
-        tenant = await tenancy.create_tenant(desk.provision, desk.migrate, name)
-        ctx = await identity.first_operator(desk.provision, tenant.id, tenant.project, name=OPERATOR, clearance=clearance)
-        async with desk.api.tenant(ctx.identity) as session:
+    async def work(operator: OperatorContext) -> int:
+        tenant = await tenancy.create_tenant(operator.provision, operator.migrate, name)
+        ctx = await identity.first_operator(operator.provision, tenant.id, tenant.project, name=OPERATOR, clearance=clearance)
+        async with operator.api.tenant(ctx.identity) as session:
             key = await identity.create_key(session, ctx, KeyRequest(ctx.principal, tenant.project, KeyKind.USER, "first key"))
         console.print(f"Tenant {name} ({tenant.id}). The operator's key, shown this once:\n{key.text}", highlight=False, soft_wrap=True)
         return 0
@@ -127,11 +127,11 @@ def create_tenant(name: str, clearance: frozenset[str]) -> int:
 def load(mapping: Path, tenant_name: str, data: Path | None, *, again: bool = False) -> int:
     """Run a mapping's loads; the airline example fetches its own files."""
 
-    async def work(desk: Desk) -> int:
-        ctx = await desk.operator_of(tenant_name)
+    async def work(operator: OperatorContext) -> int:
+        ctx = await operator.operator_of(tenant_name)
         folder = data or (example_data.fetch_airline() if mapping.resolve().parent == example_data.AIRLINE else mapping.resolve().parent)
         try:
-            reports = await example_data.run_loads(desk.settings, ctx, mapping, folder, console, again=again)
+            reports = await example_data.run_loads(operator.settings, ctx, mapping, folder, console, again=again)
         except asyncio.CancelledError:
             console.print("Interrupted; what was committed stays. The same command goes on from there.")
             return 130

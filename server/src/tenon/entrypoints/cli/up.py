@@ -36,12 +36,12 @@ console = Console()
 
 def up(*, detach: bool, demo: bool) -> int:
     """Run everything in the foreground until Ctrl-C or `tenon down`; the exit code."""
-    place = installations.locate()
+    installation = installations.locate()
     try:
         if detach:
-            return _detach(place, demo)
-        with _only_one(place) as lock:
-            return _run(place, lock, demo)
+            return _detach(installation, demo)
+        with _only_one(installation) as lock:
+            return _run(installation, lock, demo)
     except TenonError as error:
         console.print(f"[bold red]{error.message}[/]", highlight=False)
         if error.repair:
@@ -51,16 +51,16 @@ def up(*, detach: bool, demo: bool) -> int:
 
 def down() -> int:
     """Stop a running installation and wait until it is gone."""
-    place = installations.locate()
-    pid = running(place)
+    installation = installations.locate()
+    pid = running(installation)
     if pid is None:
         console.print("Tenon is not running here.")
         return 0
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 60
-    while running(place) is not None:
+    while running(installation) is not None:
         if time.monotonic() > deadline:
-            console.print(f"Process {pid} does not stop; look at {place.logs}.")
+            console.print(f"Process {pid} does not stop; look at {installation.logs}.")
             return 1
         time.sleep(0.1)
     console.print("Tenon is stopped. Its data stays; `make reset` removes it.")
@@ -71,20 +71,20 @@ def reset() -> int:
     """Stop and remove this installation's whole state."""
     if code := down():
         return code
-    place = installations.locate()
-    if place.directory.exists() and not (place.config_file.exists() or place.lock_file.exists()):
-        console.print(f"{place.directory} does not look like an installation; nothing was removed.")
+    installation = installations.locate()
+    if installation.directory.exists() and not (installation.config_file.exists() or installation.lock_file.exists()):
+        console.print(f"{installation.directory} does not look like an installation; nothing was removed.")
         return 1
-    shutil.rmtree(place.directory, ignore_errors=True)
-    console.print(f"Removed {place.directory}.")
+    shutil.rmtree(installation.directory, ignore_errors=True)
+    console.print(f"Removed {installation.directory}.")
     return 0
 
 
-def running(place: Installation) -> int | None:
+def running(installation: Installation) -> int | None:
     """The supervisor's process id when one holds the lock; a lock file left by a killed one holds nobody."""
-    if not place.lock_file.exists():
+    if not installation.lock_file.exists():
         return None
-    with place.lock_file.open("r") as file:
+    with installation.lock_file.open("r") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -93,15 +93,15 @@ def running(place: Installation) -> int | None:
 
 
 @contextmanager
-def _only_one(place: Installation) -> Iterator[IO[str]]:
+def _only_one(installation: Installation) -> Iterator[IO[str]]:
     """Hold the installation's lock; the kernel frees it however we die."""
-    place.directory.mkdir(parents=True, exist_ok=True)
-    with place.lock_file.open("a+") as file:
+    installation.directory.mkdir(parents=True, exist_ok=True)
+    with installation.lock_file.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(
-                ErrorCode.ALREADY_RUNNING, f"Tenon runs here already (process {running(place)}).", repair="`make down` stops it."
+                ErrorCode.ALREADY_RUNNING, f"Tenon runs here already (process {running(installation)}).", repair="`make down` stops it."
             ) from None
         file.seek(0)
         file.truncate()
@@ -110,22 +110,22 @@ def _only_one(place: Installation) -> Iterator[IO[str]]:
         yield file
 
 
-def _run(place: Installation, lock: IO[str], demo: bool) -> int:
+def _run(installation: Installation, lock: IO[str], demo: bool) -> int:
     stop = threading.Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is no gateway yet that could have a successor
     started = time.monotonic()
-    _require_disk(place)
-    settings = installations.configure(place)
-    place.logs.mkdir(exist_ok=True)
+    _require_disk(installation)
+    settings = installations.configure(installation)
+    installation.logs.mkdir(exist_ok=True)
     server: embedded.Embedded | None = None
     children: list[Child] = []
     try:
-        server = _step_database(place, settings)
-        keys = prepare_demo(place, settings, console, stop) if demo and not stop.is_set() else {}
+        server = _step_database(installation, settings)
+        keys = prepare_demo(installation, settings, console, stop) if demo and not stop.is_set() else {}
         if not stop.is_set():
-            children = _children(place, settings)
+            children = _children(installation, settings)
             _start_all(children, settings, stop)
         if not stop.is_set():
             print_summary(console, settings, keys, time.monotonic() - started)
@@ -135,24 +135,24 @@ def _run(place: Installation, lock: IO[str], demo: bool) -> int:
         _stop_all(children, server)
 
 
-def _require_disk(place: Installation) -> None:
-    free = shutil.disk_usage(place.directory).free
+def _require_disk(installation: Installation) -> None:
+    free = shutil.disk_usage(installation.directory).free
     if free < DISK_BYTES_MIN:
         raise Unavailable(
-            ErrorCode.DISK_FULL, f"{place.directory} has {free >> 20} MiB free; Tenon needs {DISK_BYTES_MIN >> 20} MiB to start.",
+            ErrorCode.DISK_FULL, f"{installation.directory} has {free >> 20} MiB free; Tenon needs {DISK_BYTES_MIN >> 20} MiB to start.",
             repair="Free some space, or set TENON_STATE_DIR to another disk.",
         )  # fmt: skip
 
 
-def _step_database(place: Installation, settings: Settings) -> embedded.Embedded | None:
+def _step_database(installation: Installation, settings: Settings) -> embedded.Embedded | None:
     """PostgreSQL up, prepared and migrated. None when it is somebody else's server."""
     names, server = RoleNames(settings.database.installation), None
-    if place.uses_external_database:
+    if installation.uses_external_database:
         admin = installations.admin_conninfo_external()
     else:
         require_free({"PostgreSQL": f"127.0.0.1:{settings.database.port}"})
         with console.status("Starting PostgreSQL …"):
-            server = embedded.start(place.directory / "postgres", settings.database.port)
+            server = embedded.start(installation.directory / "postgres", settings.database.port)
         admin = server.admin_conninfo
     try:
         with console.status("Preparing the database …"):
@@ -172,20 +172,20 @@ def _step_database(place: Installation, settings: Settings) -> embedded.Embedded
     return server
 
 
-def _children(place: Installation, settings: Settings) -> list[Child]:
+def _children(installation: Installation, settings: Settings) -> list[Child]:
     """Every process, in the order they start; they stop in the reverse order."""
-    config = {"TENON_CONFIG": str(place.config_file)}
+    config = {"TENON_CONFIG": str(installation.config_file)}
     python = [sys.executable, "-m"]
     gateway = gateway_binary()
     return [
         Child("engine", [*python, "tenon.entrypoints.cli.engine", settings.engine_listen], {},
-              answers(f"http://{settings.engine_listen}/health"), place.logs / "engine.log"),
-        Child("sync", [*python, "tenon.entrypoints.sync"], config, listens(settings.sync_listen), place.logs / "sync.log"),
-        Child("api", [*python, "tenon.entrypoints.api"], config, answers(f"http://{settings.api_listen}/readyz"), place.logs / "api.log"),
+              answers(f"http://{settings.engine_listen}/health"), installation.logs / "engine.log"),
+        Child("sync", [*python, "tenon.entrypoints.sync"], config, listens(settings.sync_listen), installation.logs / "sync.log"),
+        Child("api", [*python, "tenon.entrypoints.api"], config, answers(f"http://{settings.api_listen}/readyz"), installation.logs / "api.log"),
         Child("worker", [*python, "tenon.entrypoints.worker"], config, answers(f"http://{settings.worker_listen}/livez"),
-              place.logs / "worker.log"),
-        Child("gateway", [str(gateway)], gateway_environment(place, settings), answers(f"http://{settings.gateway_admin_listen}/readyz"),
-              place.logs / "gateway.log"),
+              installation.logs / "worker.log"),
+        Child("gateway", [str(gateway)], gateway_environment(installation, settings), answers(f"http://{settings.gateway_admin_listen}/readyz"),
+              installation.logs / "gateway.log"),
     ]  # fmt: skip
 
 
@@ -199,16 +199,16 @@ def gateway_binary() -> Path:
     return binary
 
 
-def gateway_environment(place: Installation, settings: Settings) -> dict[str, str]:
+def gateway_environment(installation: Installation, settings: Settings) -> dict[str, str]:
     """What the gateway of this installation is configured with."""
-    data = place.directory / "gateway"
+    data = installation.directory / "gateway"
     data.mkdir(exist_ok=True)
     environment = {
         "TENON_GATEWAY_LISTEN": settings.gateway_listen,
         "TENON_GATEWAY_ADMIN_LISTEN": settings.gateway_admin_listen,
         "TENON_GATEWAY_CONTROL_URL": f"http://{settings.sync_listen}",
         "TENON_GATEWAY_ID": GATEWAY_ID,
-        "TENON_GATEWAY_TOKEN_FILE": str(place.token_file),
+        "TENON_GATEWAY_TOKEN_FILE": str(installation.token_file),
         "TENON_GATEWAY_SEALING_KEY_FILE": str(settings.sealing_key_file),
         "TENON_GATEWAY_DATA_DIR": str(data),
         "TENON_TRACE_SAMPLE_RATIO": str(settings.trace_sample_ratio),
@@ -223,8 +223,8 @@ def gateway_process(settings: Settings) -> int | None:
             lines = answer.read().decode().splitlines()
     except (http.client.HTTPException, OSError):
         return None
-    found = [line.rpartition(" ")[2] for line in lines if line.startswith("tenon_gateway_process_id ")]
-    return int(found[0]) if found else None
+    process_ids = [line.rpartition(" ")[2] for line in lines if line.startswith("tenon_gateway_process_id ")]
+    return int(process_ids[0]) if process_ids else None
 
 
 def _start_all(children: list[Child], settings: Settings, stop: threading.Event) -> None:
@@ -246,11 +246,11 @@ def _start_all(children: list[Child], settings: Settings, stop: threading.Event)
 
 def _watch(children: list[Child], server: embedded.Embedded | None, stop: threading.Event, settings: Settings) -> None:
     """Restart what dies, a few times; give up with the reason when it keeps dying. SIGUSR1 = a successor for the gateway."""
-    wanted = threading.Event()
-    signal.signal(signal.SIGUSR1, lambda *_: wanted.set())
+    upgrade_requested = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: upgrade_requested.set())
     while not stop.wait(0.5):
-        if wanted.is_set():
-            wanted.clear()
+        if upgrade_requested.is_set():
+            upgrade_requested.clear()
             gateway = next(child for child in children if child.name == "gateway")
             succeeded = gateway.succeed(lambda pid: gateway_process(settings) == pid)
             console.print(
@@ -282,12 +282,12 @@ def _stop_all(children: list[Child], server: embedded.Embedded | None) -> None:
         console.print("Stopped.")
 
 
-def _detach(place: Installation, demo: bool) -> int:
+def _detach(installation: Installation, demo: bool) -> int:
     """Start in the background, show its output until it is ready, and leave it running."""
-    if pid := running(place):
+    if pid := running(installation):
         raise Conflict(ErrorCode.ALREADY_RUNNING, f"Tenon runs here already (process {pid}).", repair="`make down` stops it.")
-    place.logs.mkdir(parents=True, exist_ok=True)
-    output = place.logs / "up.log"
+    installation.logs.mkdir(parents=True, exist_ok=True)
+    output = installation.logs / "up.log"
     output.write_text("")
     with output.open("ab") as log:
         arguments = [sys.executable, "-m", "tenon.entrypoints.cli", "up", *([] if demo else ["--no-demo"])]

@@ -14,8 +14,8 @@ async def run() -> None:
     settings = load_settings()
     telemetry.configure("sync", settings)
     stopping = asyncio.Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(wanted, stopping.set)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
     async with serving(settings) as port:
         telemetry.logger().info("sync.started", port=port)
         await stopping.wait()

@@ -22,7 +22,7 @@ MESSAGE_BYTES_MAX = 16 << 20
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", -1),  # a snapshot may be large
-    ("grpc.so_reuseport", 0),  # a second process on the port is a mistake that must be heard
+    ("grpc.so_reuseport", 0),  # a second process on the port is a mistake that must be noticed
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),

@@ -54,14 +54,14 @@ def _fetcher(
     """Called by gRPC before each handshake; None keeps what is in force, and so does a pair that cannot be used."""
 
     def stamps() -> list[tuple[int, int] | None]:
-        found: list[tuple[int, int] | None] = []
+        stamps_of_files: list[tuple[int, int] | None] = []
         for path in paths:
             try:
                 status = path.stat()
-                found.append((status.st_mtime_ns, status.st_ino))
+                stamps_of_files.append((status.st_mtime_ns, status.st_ino))
             except OSError:
-                found.append(None)
-        return found
+                stamps_of_files.append(None)
+        return stamps_of_files
 
     seen = stamps()
 

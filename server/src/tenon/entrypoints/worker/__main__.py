@@ -20,8 +20,8 @@ async def run() -> None:
     host, _, port = settings.worker_listen.rpartition(":")
     start_http_server(int(port), host)  # answers /metrics at every path, /livez too: the process and its threads live
     stopping = asyncio.Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(wanted, stopping.set)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
     async with AsyncExitStack() as opened:
         telemetry.logger().info("worker.started")
         async with asyncio.TaskGroup() as group:

@@ -28,13 +28,13 @@ class DatabaseMaintenance:
         async with self._migrate.system() as session:
             tenants = await tenancy.list_tenant_ids(session)
             removed = await idempotency.remove_old(session, days=IDEMPOTENCY_DAYS)
-        made = 0
+        created = 0
         for tenant in tenants:
             try:
                 async with self._migrate.system() as session:
-                    made += await schema.make_history_partitions(session, tenant, self._migrate.names)
+                    created += await schema.make_history_partitions(session, tenant, self._migrate.names)
             except NotFound:  # no ontology yet
                 continue
-        telemetry.logger().info("database_maintenance.done", partitions_made=made, answers_removed=removed)
+        telemetry.logger().info("database_maintenance.done", partitions_made=created, answers_removed=removed)
         self._done_at = time.monotonic()
         return 0

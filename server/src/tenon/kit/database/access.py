@@ -69,32 +69,32 @@ def describe(connection: psycopg.Connection[Any], names: RoleNames) -> dict[str,
 
 def breaches(table: dict[str, Any]) -> list[str]:
     """What no installation may ever have, in sentences; empty when all walls stand."""
-    found = []
+    breaches_found = []
     for relation in table["relations"]:
         name, kind = relation["name"], relation["relkind"]
         if kind in "rp" and not _SCHEMA_VERSION.match(name) and not (relation["relrowsecurity"] and relation["relforcerowsecurity"]):
-            found.append(f"{name} has no forced row-level security")
+            breaches_found.append(f"{name} has no forced row-level security")
         if kind == "v" and not {"security_invoker=true", "security_barrier=true"} <= set(relation["options"]):
-            found.append(f"view {name} lacks security_invoker or security_barrier")
+            breaches_found.append(f"view {name} lacks security_invoker or security_barrier")
         if kind in "mf":
-            found.append(f"{name} is a materialised view or foreign table, which row-level security does not cover")
-    found += [
+            breaches_found.append(f"{name} is a materialised view or foreign table, which row-level security does not cover")
+    breaches_found += [
         f"PUBLIC holds {grant['privilege']} on {grant['relation']}" for grant in table["grants"] if grant["grantee"] in ("public", "-")
     ]
-    found += [f"PUBLIC may execute {function['name']}" for function in table["functions"] if "public" in function["executors"]]
+    breaches_found += [f"PUBLIC may execute {function['name']}" for function in table["functions"] if "public" in function["executors"]]
     for function in table["functions"]:
         if function["prosecdef"] and not any(setting.startswith("search_path=") for setting in function["config"]):
-            found.append(f"{function['name']} is SECURITY DEFINER with an open search_path")
+            breaches_found.append(f"{function['name']} is SECURITY DEFINER with an open search_path")
     for role in table["roles"]:
         if role["rolsuper"] or role["rolbypassrls"] or role["rolcreatedb"]:
-            found.append(f"role {role['rolname']} is superuser, bypasses row-level security or may create databases")
+            breaches_found.append(f"role {role['rolname']} is superuser, bypasses row-level security or may create databases")
     for grant in table["memberships"]:
         if grant["inherit"] and not (grant["role"] == "tn_tenants" and grant["member"] == "tn_t_TENANT"):
-            found.append(f"{grant['member']} inherits {grant['role']}")
+            breaches_found.append(f"{grant['member']} inherits {grant['role']}")
     for policy in table["policies"]:
         if policy["policyname"].endswith("_tenants") and "current_tenant" not in f"{policy['qual']}{policy['with_check']}":
-            found.append(f"policy {policy['policyname']} on {policy['relation']} does not compare the tenant")
-    return found
+            breaches_found.append(f"policy {policy['policyname']} on {policy['relation']} does not compare the tenant")
+    return breaches_found
 
 
 _SCHEMA_VERSION = re.compile(r"tenon\.schema_version$")

@@ -181,7 +181,7 @@ def _binaries(directory: Path, user: pwd.struct_passwd | None) -> Path:
 
 
 def _child(user: pwd.struct_passwd | None) -> Callable[[], None]:
-    """What the child does before exec: become unprivileged, then ask to be stopped when its parent dies (setuid clears that wish)."""
+    """What the child does before exec: become unprivileged, then ask to be stopped when its parent dies (setuid clears that request)."""
 
     def prepare() -> None:
         if user:

@@ -1,6 +1,6 @@
 """Idempotent writes: the stored answer commits with the effect, so a repeated request gets the same bytes and no second effect.
 
-Scope is tenant + principal + route. A concurrent twin is told `in_flight` at once instead of waiting behind the first; another body under
+Scope is tenant + principal + route. A concurrent twin is refused with `in_flight` at once instead of waiting behind the first; another body under
 the same key is `idempotency_key_reused`. (IETF draft-ietf-httpapi-idempotency-key-header; DESIGN §3.)
 """
 

@@ -1,6 +1,6 @@
 """The fast lane for reads: one prepared SQL statement under a tenant's role in one round trip, its JSON handed out unparsed.
 
-It costs 14 µs of Python where the usual road costs 271 µs (reference/performance.md). What makes it safe: each request is one implicit
+It costs 14 µs of Python where the usual path costs 271 µs (reference/performance.md). What makes it safe: each request is one implicit
 transaction on a connection that carries nothing else, the role ends with the Sync, and a connection whose request was given up is used
 again only after the server has confirmed the cancel.
 """
@@ -212,15 +212,15 @@ class Lane:
     def _hand_out(self) -> None:
         """Give idle connections to those who wait; open more while there are fewer connections than allowed."""
         while self._idle and self._queue.count:
-            found = self._queue.next(self._running, self.limits.connections_per_tenant)
-            if found is None:
+            turn = self._queue.next(self._running, self.limits.connections_per_tenant)
+            if turn is None:
                 return
-            tenant, waiter = found
+            tenant, waiter = turn
             if not waiter.done():
                 self._running[tenant] += 1
                 waiter.set_result(self._take_for(tenant))
-        wanted = min(self._queue.count, self.limits.connections - len(self._all)) - self._opening
-        for _ in range(wanted if not self._closed else 0):
+        missing = min(self._queue.count, self.limits.connections - len(self._all)) - self._opening
+        for _ in range(missing if not self._closed else 0):
             self._opening += 1
             self._spawn(self._open())
 
@@ -290,7 +290,7 @@ class Lane:
             self._release(connection, tenant)
 
     def _lost(self, connection: LaneConnection) -> None:
-        """A connection is gone; who holds it is told by its own future."""
+        """A connection is gone; its holder learns of it by its own future."""
         self.counts.lost += 1
         self._forget(connection)
         if self._queue.count:
@@ -329,7 +329,7 @@ class Lane:
 
 
 def _public(error: QueryFailed) -> Exception:
-    """What callers may see; anything unexpected stays QueryFailed and becomes an internal error at the door."""
+    """What callers may see; anything unexpected stays QueryFailed and becomes an internal error in the answer."""
     if error.sqlstate == _QUERY_CANCELED:
         return Invalid(
             ErrorCode.QUERY_TIMEOUT, "The query took too long.", repair="Narrow the filter, ask for fewer fields or a smaller page."

@@ -223,7 +223,7 @@ class LaneConnection:
         await asyncio.gather(_cancel(self._pgconn.cancel_conn(), self._loop), self._settled)
 
     def lose(self, reason: str) -> None:
-        """Give up the connection: fail what is in flight, close the socket, tell the lane. Closing twice is harmless."""
+        """Give up the connection: fail what is in flight, close the socket, notify the lane. Closing twice is harmless."""
         if self.closed:
             return
         self.close()

@@ -11,7 +11,7 @@ SYSTEM_LOGINS: dict[str, str] = {
     "api": "opens every request; becomes a tenant's role, nothing by itself",
     "ingest": "bulk loads: a temporary stage as itself, everything else as the tenant's role",
     "auth": "looks up API keys and principals",
-    "sync": "tells the gateways keys and routes",
+    "sync": "sends the gateways keys and routes",
     "lease": "grants leases on budgets and shares of limits to the gateways",
     "usage": "stores usage records and aggregates, counts what they cost",
     "sequencer": "orders audit entries into Merkle trees and signs",

@@ -305,7 +305,7 @@ class ErrorCode(StrEnum):
     EVIDENCE_TOO_LARGE = "evidence_too_large", _INVALID, "The evidence pack would hold too many entries or bytes.", "Ask for fewer entries."
     AUDIT_LOG_DAMAGED = ("audit_log_damaged", _UNAVAILABLE, "The database lacks an entry that the signed log holds.",
         "Restore the database; run `tenon audit verify-database`.")
-    CHECKPOINT_JOURNAL_DAMAGED = ("checkpoint_journal_damaged", _UNAVAILABLE, "The journal of signed checkpoints is damaged.",
+    SIGNED_HEADS_DAMAGED = ("signed_heads_damaged", _UNAVAILABLE, "The file of signed checkpoints is damaged.",
         "Restore the file from its backup.")
     NO_SIGNING_KEY = "no_signing_key", _UNAVAILABLE, "The audit log's signing key is missing or damaged.", "Restore the file of 32 bytes."
     CURSOR_EXPIRED = ("cursor_expired", _CONFLICT, "Events after the cursor are past their retention.",
@@ -372,7 +372,7 @@ COMMAND_LINE_ONLY = frozenset(
         ErrorCode.SYNC_NEEDS_LOOPBACK,
         ErrorCode.SYNC_TLS_UNUSABLE,
         ErrorCode.SEALING_KEY_UNUSABLE,
-        ErrorCode.CHECKPOINT_JOURNAL_DAMAGED,
+        ErrorCode.SIGNED_HEADS_DAMAGED,
         ErrorCode.NO_SIGNING_KEY,
         ErrorCode.OUTBOX_STATE_DAMAGED,
         ErrorCode.PROJECT_NOT_FOUND,

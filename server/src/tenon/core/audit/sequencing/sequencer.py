@@ -2,7 +2,7 @@
 
 Each step is one transaction under one advisory lock, so a second replica waits its turn and a crash between any two statements loses
 nothing. Leaves are committed before a checkpoint over them is signed; a signed head is on disk outside the database before anybody can see
-it; and before signing, the tree is held against that head. If the database cannot continue it (it was restored, or changed), a new
+it; and before signing, the tree is compared with that head. If the database cannot continue it (it was restored, or changed), a new
 generation of the log begins that names the old one.
 """
 
@@ -18,9 +18,9 @@ from sqlalchemy.engine import RowMapping
 
 from tenon.core.audit import metrics, repository
 from tenon.core.audit.log import merkle
-from tenon.core.audit.log.checkpoint_journal import Journal, Signed
 from tenon.core.audit.log.entry_encoding import entry_bytes
 from tenon.core.audit.log.merkle import Frontier
+from tenon.core.audit.log.signed_heads import Signed, SignedHeads
 from tenon.core.audit.log.signed_notes import ROOT_LOG, Signer, checkpoint_text, continuation, origin
 from tenon.core.audit.sequencing import stored_trees
 from tenon.kit import clock, telemetry
@@ -45,9 +45,9 @@ class Head:
 class Sequencer:
     """One replica of it. `sequence` and `sign` do one step each; both return how much they did."""
 
-    def __init__(self, database: Database, journal: Journal, signer: Signer, installation: str) -> None:
+    def __init__(self, database: Database, signed_heads: SignedHeads, signer: Signer, installation: str) -> None:
         self._database = database
-        self._journal = journal
+        self._signed_heads = signed_heads
         self._signer = signer
         self._installation = installation
         self._is_reconciled = False
@@ -80,13 +80,13 @@ class Sequencer:
             grown = await session.rows(repository.UNSIGNED_TREES, where)
             if not grown:
                 return []
-            self._journal.refresh()
+            self._signed_heads.refresh()
             for tree in grown:
-                if not await self._continues_journal(session, generation, tree):
+                if not await self._continues_signed_head(session, generation, tree):
                     await self._start_generation(session, generation)
                     return []
             heads = [self._signed_head(generation, tree) for tree in grown]
-            self._journal.append([signed for _, signed in heads])
+            self._signed_heads.append([signed for _, signed in heads])
             await self._store(session, generation, heads, root=root)
             return [head for head, _ in heads]
 
@@ -125,14 +125,14 @@ class Sequencer:
             yield session if await session.scalar("select pg_try_advisory_xact_lock(:k)", {"k": repository.SEQUENCER_LOCK}) else None
 
     async def _log(self, session: WriteSession) -> RowMapping:
-        """The current log, begun if there is none; the first time in this process held against the journal as a whole."""
+        """The current log, begun if there is none; the first time in this process compared with all signed heads."""
         state = await session.row(repository.LATEST_LOG)
         if state is None:
             await session.execute(repository.START_LOG, {"generation": 1, "zero": ZERO})
             state = await session.row(repository.LATEST_LOG)
         assert state is not None
         if not self._is_reconciled:
-            self._journal.refresh()
+            self._signed_heads.refresh()
             if not await self._continues_all(session, int(state["generation"])):
                 await self._start_generation(session, int(state["generation"]))
                 state = await session.row(repository.LATEST_LOG)
@@ -142,20 +142,20 @@ class Sequencer:
         return state
 
     async def _continues_all(self, session: WriteSession, generation: int) -> bool:
-        tenants = list(self._journal.latest)
+        tenants = list(self._signed_heads.latest)
         rows = await session.rows(repository.TREES, {"generation": generation, "tenants": tenants})
         known = {row["tenant_id"]: row for row in rows}
-        for tenant, signed in self._journal.latest.items():
+        for tenant, signed in self._signed_heads.latest.items():
             tree = known.get(tenant)
             if signed.generation > generation or (signed.generation == generation and tree is None):
                 return False
-            if tree is not None and not await self._continues_journal(session, generation, tree):
+            if tree is not None and not await self._continues_signed_head(session, generation, tree):
                 return False
         return True
 
-    async def _continues_journal(self, session: WriteSession, generation: int, tree: RowMapping) -> bool:
+    async def _continues_signed_head(self, session: WriteSession, generation: int, tree: RowMapping) -> bool:
         """Whether the tree begins with what was last signed for it outside the database."""
-        signed = self._journal.latest.get(tree["tenant_id"])
+        signed = self._signed_heads.latest.get(tree["tenant_id"])
         if signed is None or signed.generation < generation:
             return True
         if signed.generation > generation or signed.size > tree["size"]:
@@ -168,10 +168,10 @@ class Sequencer:
             return False
 
     async def _start_generation(self, session: WriteSession, generation: int) -> None:
-        """Begin the next log: every entry gets a place in it anew, and its checkpoints name the log before."""
+        """Begin the next log: every entry gets a place in it again, and its checkpoints name the log before."""
         before = {row["tenant_id"]: Signed(row["tenant_id"], row["generation"], row["signed_size"], bytes(row["signed_root"]))
                   for row in await session.rows(repository.SIGNED_TREES)}  # fmt: skip
-        for signed in self._journal.latest.values():
+        for signed in self._signed_heads.latest.values():
             known = before.get(signed.tenant)
             if known is None or (known.generation, known.size) <= (signed.generation, signed.size):
                 before[signed.tenant] = signed

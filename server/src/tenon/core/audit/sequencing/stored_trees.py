@@ -12,10 +12,10 @@ from tenon.kit.database import WriteSession
 
 async def stored_nodes(session: WriteSession, tenant: UUID, generation: int, indices: Iterable[int]) -> Callable[[int], bytes]:
     """What `Frontier.append` returned for these leaves."""
-    wanted = sorted(set(indices))
-    rows = await session.rows(repository.NODES, {"tenant": tenant, "generation": generation, "indices": wanted})
-    found = {int(row["index"]): bytes(row["nodes"]) for row in rows}
-    return found.__getitem__
+    sorted_indices = sorted(set(indices))
+    rows = await session.rows(repository.NODES, {"tenant": tenant, "generation": generation, "indices": sorted_indices})
+    nodes = {int(row["index"]): bytes(row["nodes"]) for row in rows}
+    return nodes.__getitem__
 
 
 async def root_at(session: WriteSession, tenant: UUID, generation: int, size: int) -> bytes:

@@ -1,6 +1,6 @@
 """Signed trees as files that need no database: the latest checkpoint, and hash tiles as c2sp.org/tlog-tiles lays them out.
 
-`<directory>/<generation>/<tenant or root>/checkpoint` and `…/tile/<level>/<index>[.p/<width>]`. Files are written anew from the trees when
+`<directory>/<generation>/<tenant or root>/checkpoint` and `…/tile/<level>/<index>[.p/<width>]`. Files are written again from the trees when
 they are missing; the directory's `log.pub` is the key to verify by. Entries themselves are never published: they belong to their tenant.
 """
 

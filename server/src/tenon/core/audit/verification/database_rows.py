@@ -1,4 +1,4 @@
-"""Hold the database against the log: every row is hashed again and compared with the leaves, the trees, the signed and the published.
+"""Compare the database with the log: every row is hashed again and compared with the leaves, the trees, the signed and the published.
 
 What an evidence pack proves to others for a range, this proves to the operator for everything: a bit changed in any audit row under a
 published checkpoint is found and its entry named, also when leaves and trees were changed along with it.
@@ -17,9 +17,9 @@ from sqlalchemy.engine import RowMapping
 
 from tenon.core.audit import repository
 from tenon.core.audit.log import merkle
-from tenon.core.audit.log.checkpoint_journal import Journal
 from tenon.core.audit.log.entry_encoding import entry_bytes, payload_hash
 from tenon.core.audit.log.merkle import HASH_BYTES, Frontier
+from tenon.core.audit.log.signed_heads import SignedHeads
 from tenon.core.audit.log.signed_notes import ROOT_LOG
 from tenon.core.audit.sequencing import tile_files
 from tenon.core.audit.sequencing.tile_files import Tile
@@ -53,17 +53,17 @@ async def verify_database(session: WriteSession, directory: Path, public_key: st
         return []
     generation, problems = int(state["generation"]), []
     rows = await session.rows(repository.TREES_OF_LOG, {"generation": generation})
-    journal = Journal(directory)
-    journal.refresh()
+    signed_heads = SignedHeads(directory)
+    signed_heads.refresh()
     kept = {row["tenant_id"] for row in rows}
-    for signed in journal.latest.values():
+    for signed in signed_heads.latest.values():
         if signed.tenant not in kept and signed.generation == generation:
             problems.append(Problem("audit_tree", f"the signed log of tenant {signed.tenant} is not in the database"))
     for row in rows:
         tree = _Tree(row["tenant_id"], generation, tile_files.folder_of(directory, generation, row["tenant_id"]))
         heads = await _checkpoints(session, tree, public_key, problems)
-        if tree.tenant in journal.latest and journal.latest[tree.tenant].generation == generation:
-            heads.append(("journal", journal.latest[tree.tenant].size, journal.latest[tree.tenant].root))
+        if tree.tenant in signed_heads.latest and signed_heads.latest[tree.tenant].generation == generation:
+            heads.append(("journal", signed_heads.latest[tree.tenant].size, signed_heads.latest[tree.tenant].root))
         heads += _published(tree, public_key, problems)
         tree.roots = {size: b"" for _, size, _ in heads}
         async for problem in _walk(session, tree):
@@ -142,21 +142,21 @@ def _payload_fits(row: Mapping[Any, Any]) -> bool:
 
 def _published_hashes(tree: _Tree, count: int) -> dict[int, bytes]:
     """The published leaf hashes from the frontier on."""
-    found: dict[int, bytes] = {}
+    hashes_by_index: dict[int, bytes] = {}
     size, first = tile_files.published_size(tree.folder), tree.frontier.size
     for tile_index in range(first // tile_files.TILE_WIDTH, -(-min(size, first + count) // tile_files.TILE_WIDTH)):
         width = min(tile_files.TILE_WIDTH, size - tile_index * tile_files.TILE_WIDTH)
         hashes = tile_files.read_tile(tree.folder, Tile(0, tile_index, width)) or b""
         for n in range(len(hashes) // HASH_BYTES):
-            found[tile_index * tile_files.TILE_WIDTH + n] = hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]
-    return found
+            hashes_by_index[tile_index * tile_files.TILE_WIDTH + n] = hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]
+    return hashes_by_index
 
 
 Signed = tuple[str, int, bytes]  # where, size, root
 
 
 async def _checkpoints(session: WriteSession, tree: _Tree, public_key: str, problems: list[Problem]) -> list[Signed]:
-    """Every checkpoint kept in the database, its signature verified and its columns held against its text."""
+    """Every checkpoint kept in the database, its signature verified and its columns compared with its text."""
     heads: list[Signed] = []
     while True:
         where = {"tenant": tree.tenant, "generation": tree.generation, "after": heads[-1][1] if heads else 0, "limit": 5_000}
@@ -207,5 +207,5 @@ async def _strays(session: WriteSession, generation: int) -> list[Problem]:
     slipped = await session.rows(repository.SLIPPED_IN, {"generation": generation})
     orphans = await session.rows(repository.ORPHANED_PAYLOADS)
     placeless = "the entry stands below the sequencer's cursor and has no place in the log"
-    found = [Problem("audit_entry", placeless, str(row["id"])) for row in slipped]
-    return found + [Problem("audit_payload", "the payload belongs to no entry", str(row["entry_id"])) for row in orphans]
+    problems = [Problem("audit_entry", placeless, str(row["id"])) for row in slipped]
+    return problems + [Problem("audit_payload", "the payload belongs to no entry", str(row["entry_id"])) for row in orphans]

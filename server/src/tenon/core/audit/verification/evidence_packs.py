@@ -94,18 +94,18 @@ def includes(leaf: bytes, index: int, size: int, path: list[bytes], root: bytes)
     """Whether `path` proves that the leaf hash stands at `index` in the tree (§2.1.3.2)."""
     if not 0 <= index < size:
         return False
-    at, last, found = index, size - 1, leaf
+    at, last, computed = index, size - 1, leaf
     for step in path:
         if last == 0:
             return False
         if at & 1 or at == last:
-            found = _node(step, found)
+            computed = _node(step, computed)
             while not at & 1 and at:
                 at, last = at >> 1, last >> 1
         else:
-            found = _node(found, step)
+            computed = _node(computed, step)
         at, last = at >> 1, last >> 1
-    return last == 0 and found == root
+    return last == 0 and computed == root
 
 
 def continues(old: int, size: int, old_root: bytes, root: bytes, proof: list[bytes]) -> bool:
@@ -120,18 +120,18 @@ def continues(old: int, size: int, old_root: bytes, root: bytes, proof: list[byt
         at, last = at >> 1, last >> 1
     if not steps:
         return False
-    found_old = found = steps[0]
+    computed_old = computed = steps[0]
     for step in steps[1:]:
         if last == 0:
             return False
         if at & 1 or at == last:
-            found_old, found = _node(step, found_old), _node(step, found)
+            computed_old, computed = _node(step, computed_old), _node(step, computed)
             while not at & 1 and at:
                 at, last = at >> 1, last >> 1
         else:
-            found = _node(found, step)
+            computed = _node(computed, step)
         at, last = at >> 1, last >> 1
-    return last == 0 and found_old == old_root and found == root
+    return last == 0 and computed_old == old_root and computed == root
 
 
 # --- the signature (c2sp.org/signed-note, c2sp.org/tlog-checkpoint) ------------------------------------------------------------------
@@ -308,8 +308,8 @@ def _member_bounds(raw: bytes) -> Iterator[tuple[int, int]]:
         fields = _LOCAL.unpack_from(raw, at)
         end = at + _LOCAL.size + fields[9] + fields[8]
         if fields[0] != b"PK\3\4" or raw[end : end + 4] not in (b"PK\3\4", b"PK\1\2"):
-            found = [n for n in (raw.find(b"PK\3\4", at + 4), raw.find(b"PK\1\2", at + 4)) if n >= 0]
-            end = min(found, default=len(raw))
+            computed = [n for n in (raw.find(b"PK\3\4", at + 4), raw.find(b"PK\1\2", at + 4)) if n >= 0]
+            end = min(computed, default=len(raw))
         yield at, end
         at = end
 

@@ -37,9 +37,9 @@ async def create_issuer(session: WriteSession, ctx: Context, request: IssuerRequ
         raise Conflict(ErrorCode.ISSUER_NAME_TAKEN, f"There is an issuer named {request.name} already.")
     id = uuid7()
     await repository.insert_issuer(session, ctx.tenant, id, request)
-    told = {"issuer": request.issuer, "audiences": list(request.audiences), "algorithm": request.algorithm, "jwks_uri": request.jwks_uri}
-    await audit.record(session, ctx, AuditEvent("issuer.create", "Issuer", str(id), payload=told))
-    return {"id": id, "name": request.name, **told}
+    payload = {"issuer": request.issuer, "audiences": list(request.audiences), "algorithm": request.algorithm, "jwks_uri": request.jwks_uri}
+    await audit.record(session, ctx, AuditEvent("issuer.create", "Issuer", str(id), payload=payload))
+    return {"id": id, "name": request.name, **payload}
 
 
 async def list_issuers(session: WriteSession, ctx: Context) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ async def list_issuers(session: WriteSession, ctx: Context) -> list[dict[str, An
 
 
 async def disable_issuer(session: WriteSession, ctx: Context, issuer: UUID) -> None:
-    """Believe its tokens no longer, for ever: what runs by one ends within a second."""
+    """Accept its tokens no longer, permanently: calls that run with one end within a second."""
     authorize(ctx, Action.MANAGE_ISSUERS, Resource("Tenant", str(ctx.tenant)))
     if not await repository.disable_issuer(session, ctx.tenant, issuer):
         raise issuer_not_found()
@@ -59,7 +59,7 @@ async def disable_issuer(session: WriteSession, ctx: Context, issuer: UUID) -> N
 async def refresh_issuer(session: WriteSession, ctx: Context, issuer: UUID) -> None:
     """Have its keys fetched now instead of at their time: after a rotation that could not wait."""
     authorize(ctx, Action.MANAGE_ISSUERS, Resource("Tenant", str(ctx.tenant)))
-    if not await repository.ask_issuer(session, ctx.tenant, issuer):
+    if not await repository.request_issuer_refresh(session, ctx.tenant, issuer):
         raise issuer_not_found()
     await audit.record(session, ctx, AuditEvent("issuer.refresh", "Issuer", str(issuer)))
 
@@ -68,8 +68,8 @@ async def check_subject(session: WriteSession, ctx: Context, issuer: UUID, subje
     """Raises NotFound for an issuer that is not the tenant's or is disabled, Conflict for a subject that has a credential."""
     if not 0 < len(subject.encode()) <= SUBJECT_BYTES_MAX or not subject.isprintable():
         raise Invalid(ErrorCode.INVALID_SUBJECT, f"A subject is 1 to {SUBJECT_BYTES_MAX} bytes of printable text.", path="subject")
-    found = [row for row in await repository.issuers(session, ctx.tenant) if row["id"] == issuer and row["disabled_at"] is None]
-    if not found:
+    enabled_issuers = [row for row in await repository.issuers(session, ctx.tenant) if row["id"] == issuer and row["disabled_at"] is None]
+    if not enabled_issuers:
         raise issuer_not_found()
     if await repository.has_subject(session, ctx.tenant, issuer, subject):
         raise Conflict(ErrorCode.SUBJECT_TAKEN, "This subject has a credential already. Revoke it first.")
@@ -89,7 +89,7 @@ async def list_issuers_between(session: WriteSession, after: int, upto: int) -> 
 
 async def request_key_refresh(session: WriteSession, issuer: UUID) -> None:
     """A gateway met a token with a key that it does not know: fetch before the time, but not again and again. For the login `sync`."""
-    await session.execute(repository.ASK_FOR_KEYS, {"id": issuer})
+    await session.execute(repository.REQUEST_KEY_REFRESH, {"id": issuer})
 
 
 async def claim_due_issuers(session: WriteSession, *, least: float, every: float, again: float, limit: int) -> list[RowMapping]:

@@ -106,7 +106,7 @@ async def _get(uri: str, networks: Networks) -> bytes:
         raise FetchFailed("The address is not https.")
     address = await _reachable(host, parts.port or (443 if secure else 80), networks)
     if not secure and not address.is_loopback:
-        raise FetchFailed("Only this machine may be asked without TLS.")
+        raise FetchFailed("Keys may be fetched without TLS from this machine only.")
     pinned = parts._replace(
         netloc=f"{f'[{address}]' if address.version == 6 else address}{f':{parts.port}' if parts.port else ''}"
     ).geturl()
@@ -135,10 +135,10 @@ async def _read(response: httpx2.Response) -> bytes:
 async def _reachable(host: str, port: int, networks: Networks) -> Address:
     """The first address of the name. One that may not be reached refuses them all: a name with two faces is an attack."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        resolved = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
         raise FetchFailed("The name of its host does not resolve.") from None
-    addresses: Sequence[Address] = [ipaddress.ip_address(entry[4][0]) for entry in found]
+    addresses: Sequence[Address] = [ipaddress.ip_address(entry[4][0]) for entry in resolved]
     if not addresses or not all(networks.may_reach(address) for address in addresses):
         raise FetchFailed("The name of its host leads to an address that may not be reached from here.")
     return addresses[0]

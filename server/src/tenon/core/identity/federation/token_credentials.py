@@ -35,7 +35,7 @@ class TokenCredentials:
             verifiers = [(row, verifier) for row in rows if (verifier := self._verifier(row)) is not None]
             if len(verifiers) > 1:
                 verifiers = [(row, verifier) for row, verifier in verifiers if unverified.names_audience_of(verifier)][:ISSUERS_MAX]
-            found, reason = [], "issuer"
+            matches, reason = [], "issuer"
             for row, verifier in verifiers:
                 try:
                     claims = unverified.verify(verifier, now_unix_ms)
@@ -48,10 +48,10 @@ class TokenCredentials:
                 if record is None:
                     reason = "subject_unknown"
                 else:
-                    found.append((record, claims.expires_unix_ms))
-        if len(found) != 1:
-            raise TokenRejected("ambiguous" if found else reason)
-        return found[0]
+                    matches.append((record, claims.expires_unix_ms))
+        if len(matches) != 1:
+            raise TokenRejected("ambiguous" if matches else reason)
+        return matches[0]
 
     def _verifier(self, row: RowMapping) -> Verifier | None:
         key = (str(row["id"]), row["revision"])

@@ -125,8 +125,8 @@ def _usable(jwk: Any, algorithm: str) -> _Key | None:
     if any(part is None for part in parts.values()):
         return None
     sound = _sound_rsa(parts["n"] or b"", parts["e"] or b"") if kind == "RSA" else all(len(part or b"") == size for part in parts.values())
-    wanted = {"kty": kind} | ({"crv": curve} if curve else {}) | {name: jwk[name] for name in members}
-    return _Key(jwk.get("kid"), wanted) if sound else None
+    members_of_key = {"kty": kind} | ({"crv": curve} if curve else {}) | {name: jwk[name] for name in members}
+    return _Key(jwk.get("kid"), members_of_key) if sound else None
 
 
 def _sound_rsa(n: bytes, e: bytes) -> bool:

@@ -35,7 +35,7 @@ class Signed:
         return cls(UUID(parts["tenant"]), int(parts["generation"]), int(parts["size"]), bytes.fromhex(parts["root"]))
 
 
-class Journal:
+class SignedHeads:
     """The file and what it says. A torn last line was never acted on and is cut off."""
 
     def __init__(self, directory: Path) -> None:
@@ -61,7 +61,7 @@ class Journal:
                 signed = Signed.parse(line)
             except (ValueError, KeyError, TypeError):
                 message = f"{self._path} is damaged (line {number} after byte {self._read_to}). Restore it: it says what was signed."
-                raise Unavailable(ErrorCode.CHECKPOINT_JOURNAL_DAMAGED, message) from None
+                raise Unavailable(ErrorCode.SIGNED_HEADS_DAMAGED, message) from None
             self.latest[signed.tenant] = signed
         self._read_to += len(whole)
 
