@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tenon.inference import billing
-from tenon.inference.billing import Leasing, Want
+from tenon.inference.billing import GatewayProcess, LeaseRequest
 from tenon.kit import clock
 
 LIMIT = {"subject": "tenant", "requests_per_minute": 60, "tokens_per_minute": 9_000, "concurrency": 3}
@@ -117,7 +117,7 @@ async def test_a_budget_shows_what_is_leased_and_a_lease_can_be_written_off(web,
     where = f"/v1/budgets/{budget['id']}"
     assert (await web.post("/v1/budgets", json=BUDGET, headers=headers(operator))).json()["code"] == "budget_exists"
     async with login("lease").system() as session:
-        await billing.exchange(session, Leasing("gw-1", uuid4(), clock.now()), [Want(UUID(budget["id"]), 40)], [])
+        await billing.exchange_leases(session, GatewayProcess("gw-1", uuid4(), clock.now()), [LeaseRequest(UUID(budget["id"]), 40)], [])
     state = (await web.get(where, headers=headers(operator))).json()["state"]
     assert [state[name] for name in ("leased_nano", "spent_nano", "remaining_nano", "overdraft_nano")] == [100, 0, 1_500, 0]
     assert state["starts_at"].endswith("-01T00:00:00Z")

@@ -8,8 +8,7 @@ from uuid import UUID
 import pytest
 
 from tenon.inference import billing
-from tenon.inference.billing import Answer, BudgetDraft, Leasing, Mode, Period, Report, Want
-from tenon.inference.billing.service import create_budget
+from tenon.inference.billing import BudgetDraft, GatewayProcess, LeaseAnswer, LeaseReport, LeaseRequest, Mode, Period, create_budget
 from tenon.inference.limits import Subject
 from tenon.kit import clock
 from tenon.kit.database import Database
@@ -29,13 +28,13 @@ def make_budget(database: Database) -> Callable[..., Awaitable[UUID]]:
 
 
 @pytest.fixture
-def exchange(login: Callable[[str], Database]) -> Callable[..., Awaitable[Answer]]:
-    """`exchange(gateway, process, wants={budget: nano}, reports=[(lease, spent, reserved, close)], shipped=[…])`: one message."""
+def exchange(login: Callable[[str], Database]) -> Callable[..., Awaitable[LeaseAnswer]]:
+    """`exchange(gateway, process, requested={budget: nano}, reports=[(lease, spent, reserved, close)], shipped=[…])`: one message."""
 
-    async def send(gateway: str, process: UUID, *, wants=None, reports=(), shipped=(), first=False) -> Answer:
+    async def send(gateway: str, process: UUID, *, requested=None, reports=(), shipped=(), first=False) -> LeaseAnswer:
         async with login("lease").system() as session:
-            who = Leasing(gateway, process, clock.now(), first)
-            asked = [Want(budget, nano) for budget, nano in (wants or {}).items()]
-            return await billing.exchange(session, who, asked, [Report(*report) for report in reports], shipped)
+            sender = GatewayProcess(gateway, process, clock.now(), first)
+            requests = [LeaseRequest(budget, nano) for budget, nano in (requested or {}).items()]
+            return await billing.exchange_leases(session, sender, requests, [LeaseReport(*report) for report in reports], shipped)
 
     return send

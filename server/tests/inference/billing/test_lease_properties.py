@@ -1,4 +1,4 @@
-"""A hard budget is never spent twice, whatever wants, reports, crashes, lost answers, shipped logs and write-offs come in whatever order.
+"""A hard budget is never spent twice, whatever requests, reports, crashes, lost answers, shipped logs and write-offs come in whatever order.
 
 The other side is a model of gateways: processes that spend only what they were told, keep each record until it is acknowledged, die at any
 moment, and lose their disk now and then. Ours is the real thing on the real database, served by several connections at once.
@@ -17,8 +17,8 @@ from uuid import UUID, uuid4
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tenon.inference.billing.lease_rows import lease_of
-from tenon.inference.billing.service import write_off
+from tenon.inference.billing import write_off
+from tenon.inference.billing.leases.repository import lease_of
 from tenon.inference.usage import UsageStore
 from tenon.kit import clock
 
@@ -70,10 +70,12 @@ class World:
         closing = list(process.leases) if close else []
         reports = [(id, held.spent, 0, id in closing) for id, held in process.leases.items()]
         shipped = [each.id for each in self.dead if each.gateway == process.gateway and not each.log]
-        wants = {} if want is None else {self.budget: want}
+        requested = {} if want is None else {self.budget: want}
         for id in closing:  # it spends nothing more from before it says so
             process.leases.pop(id)
-        answer = await self.exchange(process.gateway, process.id, wants=wants, reports=reports, shipped=shipped, first=process.first)
+        answer = await self.exchange(
+            process.gateway, process.id, requested=requested, reports=reports, shipped=shipped, first=process.first
+        )
         process.first = lost
         if lost:
             return

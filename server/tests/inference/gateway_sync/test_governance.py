@@ -13,8 +13,7 @@ import pytest
 
 from tenon.core import identity
 from tenon.entrypoints.sync.server import serving
-from tenon.inference.billing import BudgetDraft, Mode, Period, PriceDraft
-from tenon.inference.billing.service import create_budget, create_price, delete_budget, find_budget
+from tenon.inference.billing import BudgetDraft, Mode, Period, PriceDraft, create_budget, create_price, delete_budget, find_budget
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.inference.gateway_sync.generated.gateway_pb2_grpc import GatewayControlStub
 from tenon.inference.limits import LimitDraft, Subject

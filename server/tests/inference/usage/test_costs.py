@@ -9,8 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tenon.inference.billing import BudgetDraft, Mode, Period, PriceDraft
-from tenon.inference.billing.service import create_budget, create_price, find_budget
+from tenon.inference.billing import BudgetDraft, Mode, Period, PriceDraft, create_budget, create_price, find_budget
 from tenon.inference.limits import Subject
 from tenon.inference.usage import Receipt, UsageFilter, UsageStore, read_records, read_totals
 from tenon.kit import clock

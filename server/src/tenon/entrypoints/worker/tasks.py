@@ -14,8 +14,8 @@ from tenon.core.identity.tasks import issuers_task
 from tenon.entrypoints.worker import event_lag
 from tenon.entrypoints.worker.database_maintenance import DatabaseMaintenance
 from tenon.entrypoints.worker.loops import Loop
-from tenon.inference.billing.forgetting import POLL_INTERVAL_SECONDS as FORGET_POLL_SECONDS
-from tenon.inference.billing.forgetting import forget_task
+from tenon.inference.billing.tasks import POLL_INTERVAL_SECONDS as LEASES_POLL_SECONDS
+from tenon.inference.billing.tasks import lease_retention_task
 from tenon.inference.usage.releasing import POLL_INTERVAL_SECONDS as RELEASE_POLL_SECONDS
 from tenon.inference.usage.releasing import release_task
 from tenon.kit.database import Database
@@ -42,6 +42,6 @@ def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
         Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_POLL_INTERVAL_SECONDS),
         Loop("identity.issuers", issuers_task(login("sync"), settings), ISSUERS_POLL_SECONDS),
         Loop("usage.release", release_task(login("usage")), RELEASE_POLL_SECONDS),
-        Loop("billing.leases", forget_task(login("lease")), FORGET_POLL_SECONDS),
+        Loop("billing.leases", lease_retention_task(login("lease")), LEASES_POLL_SECONDS),
         Loop("database.maintenance", DatabaseMaintenance(login("migrate")), 60.0),
     ]

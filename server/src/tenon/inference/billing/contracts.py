@@ -1,4 +1,4 @@
-"""Prices, budgets and leases as other rooms see them. Money is an integer number of nano-units (1e-9) of its currency."""
+"""Prices, budgets and leases as other slices see them. Money is an integer number of nano-units (1e-9) of its currency."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from uuid import UUID
 
 from tenon.inference.limits import Subject
 
+CURRENCY = "[A-Z]{3}"
+CURRENCY_RULE = "A currency is three capital letters (ISO 4217)."
+
 
 class Mode(StrEnum):
     """What happens when a budget is spent."""
@@ -18,7 +21,7 @@ class Mode(StrEnum):
 
 
 class Period(StrEnum):
-    """When a budget begins anew, in UTC."""
+    """When a budget begins again, in UTC."""
 
     NONE = "none"
     DAY = "day"
@@ -83,7 +86,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class BudgetDraft:
-    """What an operator says about a budget."""
+    """What an operator sets on a budget."""
 
     subject: Subject
     subject_id: str  # "" for the tenant itself
@@ -147,7 +150,7 @@ class Lease:
 
     @property
     def counted_nano(self) -> int:
-        """What it takes from its budget: the whole while it is open, whoever its process is and however long nobody heard of it."""
+        """What it takes from its budget: the whole while it is open, whoever its process is and however long it has been silent."""
         return max(self.amount_nano, self.used_nano) if self.state is LeaseState.OPEN else self.used_nano
 
     @property
@@ -160,15 +163,25 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
-    """A process needs at least this much of a budget."""
+class GatewayProcess:
+    """Who sent a message about leases, and what the database's clock says. `first_message`: of its stream."""
+
+    gateway: str
+    process: UUID
+    now: datetime
+    first_message: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """A process needs a lease of at least this much of a budget."""
 
     budget: UUID
     amount_nano: int
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LeaseReport:
     """What a process has spent and reserved of a lease; after `close` it spends no more."""
 
     lease: UUID
@@ -178,8 +191,8 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """A lease as its process is told it, valid from when its request was sent."""
+class LeaseGrant:
+    """A lease as its process receives it, valid from when its request was sent."""
 
     lease: UUID
     budget: UUID
@@ -188,8 +201,8 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Denial:
-    """No lease, and when asking again may make sense."""
+class LeaseDenial:
+    """No lease, and when to request one again."""
 
     budget: UUID
     remaining_nano: int
@@ -197,11 +210,11 @@ class Denial:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a process is told: new leases, refusals, and leases to stop using."""
+class LeaseAnswer:
+    """What a process receives: new leases, refusals, and leases to stop using."""
 
-    grants: tuple[Grant, ...]
-    denials: tuple[Denial, ...]
+    grants: tuple[LeaseGrant, ...]
+    denials: tuple[LeaseDenial, ...]
     closed: tuple[UUID, ...]
 
 
@@ -217,7 +230,7 @@ class SoftUse:
 
 @dataclass(frozen=True, slots=True)
 class SoftBudget:
-    """A soft budget as records are matched with it; a key stands for all that it was rotated to."""
+    """A soft budget as records are matched with it; a key includes all that it was rotated to."""
 
     id: UUID
     subject: Subject

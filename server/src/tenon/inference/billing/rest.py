@@ -14,8 +14,10 @@ from starlette.responses import Response
 from tenon.core.audit import AuditEvent
 from tenon.core.audit.http_writes import IdempotencyKey, change_once, database_of
 from tenon.core.context import context_of
-from tenon.inference.billing import service
+from tenon.inference.billing.budgets import service as budgets
 from tenon.inference.billing.contracts import BudgetDraft, Mode, Period, Price, PriceDraft
+from tenon.inference.billing.leases import service as leases
+from tenon.inference.billing.prices import service as prices
 from tenon.inference.limits import Subject
 from tenon.kit import clock
 from tenon.kit.database import WriteSession
@@ -86,7 +88,7 @@ async def create_price(request: Request, body: PriceBody, idempotency_key: Idemp
     ctx = context_of(request.scope)
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        return 201, _price(await service.create_price(session, ctx, body.terms()))
+        return 201, _price(await prices.create_price(session, ctx, body.terms()))
 
     return await change_once(request, ctx, AuditEvent("price.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
 
@@ -96,7 +98,7 @@ async def list_prices(request: Request, model: str | None = None) -> dict[str, A
     """All versions, by model, the newest first."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        return {"prices": [_price(price) for price in await service.list_prices(session, ctx, model)]}
+        return {"prices": [_price(price) for price in await prices.list_prices(session, ctx, model)]}
 
 
 @router.get("/prices/{price_id}")
@@ -104,7 +106,7 @@ async def find_price(request: Request, price_id: UUID) -> dict[str, Any]:
     """One version."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        return _price(await service.find_price(session, ctx, price_id))
+        return _price(await prices.find_price(session, ctx, price_id))
 
 
 @router.post("/budgets", status_code=201)
@@ -113,7 +115,7 @@ async def create_budget(request: Request, body: BudgetBody, idempotency_key: Ide
     ctx = context_of(request.scope)
 
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        return 201, asdict(await service.create_budget(session, ctx, BudgetDraft(**body.model_dump())))
+        return 201, asdict(await budgets.create_budget(session, ctx, BudgetDraft(**body.model_dump())))
 
     return await change_once(request, ctx, AuditEvent("budget.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
 
@@ -123,7 +125,7 @@ async def list_budgets(request: Request) -> dict[str, Any]:
     """The tenant's budgets."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        return {"budgets": [asdict(budget) for budget in await service.list_budgets(session, ctx)]}
+        return {"budgets": [asdict(budget) for budget in await budgets.list_budgets(session, ctx)]}
 
 
 @router.get("/budgets/{budget_id}")
@@ -131,7 +133,7 @@ async def find_budget(request: Request, budget_id: UUID) -> dict[str, Any]:
     """One budget and what is leased, spent, left and overdrawn in its present period."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        state = asdict(await service.find_budget(session, ctx, budget_id))
+        state = asdict(await budgets.find_budget(session, ctx, budget_id))
     budget: dict[str, Any] = state.pop("budget")
     return budget | {"state": state}
 
@@ -142,18 +144,18 @@ async def change_amount(request: Request, budget_id: UUID, body: AmountBody, ide
     ctx = context_of(request.scope)
 
     async def change(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        return 200, asdict(await service.change_amount(session, ctx, budget_id, body.amount_nano))
+        return 200, asdict(await budgets.change_amount(session, ctx, budget_id, body.amount_nano))
 
     return await change_once(request, ctx, AuditEvent("budget.change", "Budget", str(budget_id)), idempotency_key, change)
 
 
 @router.delete("/budgets/{budget_id}")
 async def delete_budget(request: Request, budget_id: UUID, idempotency_key: IdempotencyKey) -> Response:
-    """Remove a budget: calls are no longer held against it."""
+    """Remove a budget: calls no longer count against it."""
     ctx = context_of(request.scope)
 
     async def delete(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        await service.delete_budget(session, ctx, budget_id)
+        await budgets.delete_budget(session, ctx, budget_id)
         return 200, {"id": budget_id, "deleted": True}
 
     return await change_once(request, ctx, AuditEvent("budget.delete", "Budget", str(budget_id)), idempotency_key, delete)
@@ -164,7 +166,7 @@ async def list_leases(request: Request, budget_id: UUID, open_only: bool = True)
     """Who may spend what of a budget: its leases, newest first, at most 200."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        return {"leases": [asdict(lease) for lease in await service.list_leases(session, ctx, budget_id, open_only=open_only)]}
+        return {"leases": [asdict(lease) for lease in await leases.list_leases(session, ctx, budget_id, open_only=open_only)]}
 
 
 @router.post("/budgets/{budget_id}/leases/{lease_id}/write-off")
@@ -173,7 +175,7 @@ async def write_off(request: Request, budget_id: UUID, lease_id: UUID, body: Wri
     ctx = context_of(request.scope)
 
     async def close(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        return 200, asdict(await service.write_off(session, ctx, budget_id, lease_id, body.spent_nano))
+        return 200, asdict(await leases.write_off(session, ctx, budget_id, lease_id, body.spent_nano))
 
     return await change_once(request, ctx, AuditEvent("lease.write_off", "Lease", str(lease_id)), idempotency_key, close)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from tenon.inference import billing, limits
-from tenon.inference.billing import Answer, Leasing, Report, Want
+from tenon.inference.billing import GatewayProcess, LeaseAnswer, LeaseReport, LeaseRequest
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
 from tenon.inference.limits import Asking, Demand, Share
 from tenon.kit.database import Database
@@ -42,15 +42,16 @@ class LeaseStream:
         shares = await self._shares(request, process, shipped)
         return _response(self._number, money, shares)
 
-    async def _money(self, request: wire.LeaseRequest, process: UUID, shipped: list[UUID]) -> Answer:
-        wants = [Want(_id(want.budget_id, "budget_id"), want.amount_nano) for want in request.wants]
+    async def _money(self, request: wire.LeaseRequest, process: UUID, shipped: list[UUID]) -> LeaseAnswer:
+        requests = [LeaseRequest(_id(want.budget_id, "budget_id"), want.amount_nano) for want in request.wants]
         reports = [
-            Report(_id(report.lease_id, "lease_id"), _nano(report.spent_nano), _nano(report.reserved_nano), report.close)
+            LeaseReport(_id(report.lease_id, "lease_id"), _nano(report.spent_nano), _nano(report.reserved_nano), report.close)
             for report in request.reports
         ]
         async with self._lease.system() as session:
-            who = Leasing(self._gateway, process, await session.scalar("select clock_timestamp()"), first=self._number == 1)
-            return await billing.exchange(session, who, wants, reports, shipped)
+            now = await session.scalar("select clock_timestamp()")
+            sender = GatewayProcess(self._gateway, process, now, first_message=self._number == 1)
+            return await billing.exchange_leases(session, sender, requests, reports, shipped)
 
     async def _shares(self, request: wire.LeaseRequest, process: UUID, shipped: list[UUID]) -> list[Share]:
         demands = [
@@ -71,7 +72,7 @@ class LeaseStream:
             return await limits.divide(session, asking, demands, gone)
 
 
-def _response(number: int, money: Answer, shares: list[Share]) -> wire.LeaseResponse:
+def _response(number: int, money: LeaseAnswer, shares: list[Share]) -> wire.LeaseResponse:
     return wire.LeaseResponse(
         leases=[
             wire.Lease(lease_id=str(grant.lease), budget_id=str(grant.budget), amount_nano=grant.amount_nano, valid_ms=grant.valid_ms)

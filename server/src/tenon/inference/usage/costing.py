@@ -23,7 +23,7 @@ async def rated(session: WriteSession, decided: Sequence[Admitted | Reason]) -> 
     if not admitted:
         return list(decided)
     tenants, models = {each.owner.tenant for each in admitted}, {each.claim.model for each in admitted}
-    prices = await billing.prices_for(session, sorted(tenants), sorted(models))
+    prices = await billing.prices_of_models(session, sorted(tenants), sorted(models))
     return [_rated(each, prices) if prices and isinstance(each, Admitted) else each for each in decided]
 
 

@@ -66,7 +66,7 @@ def release_task(usage: Database) -> Callable[[], Awaitable[int]]:
             ids = {record.record_id for record in records}
             for hash, record in booked:
                 await quarantine_rows.released(session, hash, record.record_id if record and record.record_id in ids else None)
-            await billing.charge_soft(session, costing.soft_uses(soft, stored.soft_costs))
+            await billing.charge_soft_budgets(session, costing.soft_uses(soft, stored.soft_costs))
         log.info("usage.released", records=stored.records)
         return len(rows)
 

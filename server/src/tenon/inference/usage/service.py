@@ -50,7 +50,7 @@ class UsageStore:
             new = await self._quarantine(session, gateway, kept, {key: owner.tenant for key, owner in owners.items()})
             # Last, for these rows are what every batch and every lease may wait for.
             await billing.charge_leases(session, gateway, costing.with_quarantined(stored.lease_uses, new))
-            await billing.charge_soft(session, costing.soft_uses(soft, stored.soft_costs))
+            await billing.charge_soft_budgets(session, costing.soft_uses(soft, stored.soft_costs))
         return Receipt(stored.records, len(claims) - stored.records - len(kept), len(kept))
 
     async def make_partitions(self) -> None:

@@ -1,4 +1,4 @@
-"""Leases are forgotten when all is known of them and their period is long over; no sum changes, and nothing else goes."""
+"""Leases are removed when all is known of them and their period is long over. No sum changes, and no other lease is removed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from tenon.inference.billing import Period
-from tenon.inference.billing.forgetting import forget, forget_task
-from tenon.inference.billing.service import delete_budget, write_off
+from tenon.inference.billing import Period, delete_budget, write_off
+from tenon.inference.billing.leases.service import delete_finished_leases
+from tenon.inference.billing.tasks import lease_retention_task
 from tenon.inference.usage import UsageStore
 from tenon.kit import clock
 
@@ -45,7 +45,7 @@ def spend(exchange, login, claim, operator, tenant_a, issue_key):
 
     async def make(budget: UUID, told: int, recorded: int, *, close: bool = True) -> UUID:
         process, editor = uuid4(), tenant_a.context("editor")
-        (grant,) = (await exchange("gw-1", process, wants={budget: 100}, first=True)).grants
+        (grant,) = (await exchange("gw-1", process, requested={budget: 100}, first=True)).grants
         if recorded:
             key = await issue_key(operator, editor)
             used = claim(editor, key.key_id, process_id=str(process), lease_uses=((str(grant.lease), recorded),))
@@ -56,9 +56,9 @@ def spend(exchange, login, claim, operator, tenant_a, issue_key):
     return make
 
 
-async def _forget(login, days: float, batch: int = 1_000) -> int:
+async def _delete_finished(login, days: float, batch: int = 1_000) -> int:
     async with login("lease").system() as session:
-        return await forget(session, clock.now() + timedelta(days=days), batch)
+        return await delete_finished_leases(session, clock.now() + timedelta(days=days), batch=batch)
 
 
 async def test_what_is_known_and_over_goes_and_the_sums_stay(make_budget, operator, spend, world, login) -> None:
@@ -67,9 +67,9 @@ async def test_what_is_known_and_over_goes_and_the_sums_stay(make_budget, operat
     running = await spend(budget, 10, 10, close=False)
     sums, leases = await world(budget)
     assert set(leases) == {done, unused, waiting, running}
-    await _forget(login, 0.0)
+    await _delete_finished(login, 0.0)
     assert await world(budget) == (sums, leases), "its period is not over"
-    await _forget(login, 3)
+    await _delete_finished(login, 3)
     sums_after, left = await world(budget)
     assert (sums_after, set(left)) == (sums, {waiting, running}), "records may still come of these"
 
@@ -77,11 +77,11 @@ async def test_what_is_known_and_over_goes_and_the_sums_stay(make_budget, operat
 async def test_an_endless_budget_keeps_its_leases_until_it_is_deleted(make_budget, operator, spend, world, login, database) -> None:
     budget = await make_budget(operator, MONEY)
     done = await spend(budget, 60, 60)
-    await _forget(login, 1_000)
+    await _delete_finished(login, 1_000)
     assert set((await world(budget))[1]) == {done}
     async with database.tenant(operator.identity) as session:
         await delete_budget(session, operator, budget)
-    await _forget(login, 1)
+    await _delete_finished(login, 1)
     assert (await world(budget))[1] == {}
 
 
@@ -92,7 +92,7 @@ async def test_a_lease_that_was_written_off_stays(make_budget, operator, spend, 
     monkeypatch.setattr(clock, "now", lambda: moved)
     async with database.tenant(operator.identity) as session:
         await write_off(session, operator, budget, lost, 0)
-    await _forget(login, 100)
+    await _delete_finished(login, 100)
     assert set((await world(budget))[1]) == {lost}, "its gateway may come back with its log"
 
 
@@ -102,7 +102,7 @@ async def test_two_replicas_take_different_batches(make_budget, operator, spend,
         await spend(budget, 5, 5)
     sums, leases = await world(budget)
     assert len(leases) == 12
-    while sum(await asyncio.gather(*(_forget(login, 3, batch=3) for _ in range(2)))):
+    while sum(await asyncio.gather(*(_delete_finished(login, 3, batch=3) for _ in range(2)))):
         pass
     assert await world(budget) == (sums, {})
 
@@ -121,5 +121,5 @@ async def test_the_login_cannot_remove_what_may_still_be_spent(make_budget, oper
 async def test_the_task_leaves_what_ended_this_week(make_budget, operator, spend, world, login) -> None:
     budget = await make_budget(operator, MONEY, period=Period.DAY)
     done = await spend(budget, 5, 5)
-    await forget_task(login("lease"))()
+    await lease_retention_task(login("lease"))()
     assert set((await world(budget))[1]) == {done}

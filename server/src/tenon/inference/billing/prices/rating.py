@@ -16,7 +16,7 @@ def rate(record: Quantities, price: Price) -> Rated:
 
     Kinds are made disjoint first: what was read from or written to a cache comes out of the input, reasoning out of the output, audio out of
     what is left of the input and then of the output. A part never counts for more than its whole, however oddly an engine counts. The
-    gateway reckons the same (gateway/crates/limits, price.rs).
+    gateway computes the same (gateway/crates/limits, price.rs).
     """
     terms = price.terms
     read = min(record.cache_read_tokens, record.input_tokens)
@@ -24,15 +24,15 @@ def rate(record: Quantities, price: Price) -> Rated:
     plain_input = record.input_tokens - read - written
     reasoning = min(record.reasoning_tokens, record.output_tokens)
     plain_output = record.output_tokens - reasoning
-    heard = min(record.audio_tokens, plain_input)
-    spoken = min(record.audio_tokens - heard, plain_output)
+    audio_input = min(record.audio_tokens, plain_input)
+    audio_output = min(record.audio_tokens - audio_input, plain_output)
     per_million = (
-        (plain_input - heard) * terms.input_nano_per_million
+        (plain_input - audio_input) * terms.input_nano_per_million
         + read * terms.cache_read_nano_per_million
         + written * terms.cache_write_nano_per_million
-        + (plain_output - spoken) * terms.output_nano_per_million
+        + (plain_output - audio_output) * terms.output_nano_per_million
         + reasoning * terms.reasoning_nano_per_million
-        + (heard + spoken) * terms.audio_nano_per_million
+        + (audio_input + audio_output) * terms.audio_nano_per_million
     )
     cost = -(-per_million // MILLION) + record.images * terms.image_nano + terms.request_nano
     return Rated(price.id, terms.currency, cost)
