@@ -17,10 +17,9 @@ class SlicePrivacyContract(Contract):
         broken = []
         for parent in self.parents:
             for owner in graph.find_children(parent):
-                for part in PRIVATE:
-                    module = f"{owner}.{part}"
-                    if module in graph.modules:
-                        broken += [(who, module) for who in graph.find_modules_that_directly_import(module) if _outside(who, owner)]
+                # Of its sub-packages too: `billing.leases.repository` belongs to billing.
+                for module in sorted(module for module in graph.find_descendants(owner) if module.rsplit(".", 1)[-1] in PRIVATE):
+                    broken += [(who, module) for who in graph.find_modules_that_directly_import(module) if _outside(who, owner)]
         return ContractCheck(kept=not broken, metadata={"broken": sorted(broken)})
 
     def render_broken_contract(self, check):

@@ -16,8 +16,8 @@ from tenon.entrypoints.worker.database_maintenance import DatabaseMaintenance
 from tenon.entrypoints.worker.loops import Loop
 from tenon.inference.billing.tasks import POLL_INTERVAL_SECONDS as LEASES_POLL_SECONDS
 from tenon.inference.billing.tasks import lease_retention_task
-from tenon.inference.usage.releasing import POLL_INTERVAL_SECONDS as RELEASE_POLL_SECONDS
-from tenon.inference.usage.releasing import release_task
+from tenon.inference.usage.tasks import POLL_INTERVAL_SECONDS as RELEASE_POLL_SECONDS
+from tenon.inference.usage.tasks import quarantine_release_task
 from tenon.kit.database import Database
 from tenon.kit.settings import Settings
 from tenon.ontology.actions.tasks import POLL_INTERVAL_SECONDS as PROPOSALS_POLL_INTERVAL_SECONDS
@@ -41,7 +41,7 @@ def loops(settings: Settings, opened: AsyncExitStack) -> list[Loop]:
         Loop("events.relay", events.subscribe(relay, event_lag.CONSUMER, event_lag.observe), EVENT_LAG_POLL_SECONDS),
         Loop("actions.proposals", proposals_task(relay, login("api")), PROPOSALS_POLL_INTERVAL_SECONDS),
         Loop("identity.issuers", issuers_task(login("sync"), settings), ISSUERS_POLL_SECONDS),
-        Loop("usage.release", release_task(login("usage")), RELEASE_POLL_SECONDS),
+        Loop("usage.release", quarantine_release_task(login("usage")), RELEASE_POLL_SECONDS),
         Loop("billing.leases", lease_retention_task(login("lease")), LEASES_POLL_SECONDS),
         Loop("database.maintenance", DatabaseMaintenance(login("migrate")), 60.0),
     ]

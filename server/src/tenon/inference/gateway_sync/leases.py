@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from tenon.inference import billing, limits
 from tenon.inference.billing import GatewayProcess, LeaseAnswer, LeaseReport, LeaseRequest
 from tenon.inference.gateway_sync.generated import gateway_pb2 as wire
-from tenon.inference.limits import Asking, Demand, Share
+from tenon.inference.limits import Demand, Share, ShareRequest
 from tenon.kit.database import Database
 
 ITEMS_MAX = 20_000  # of each kind in a message
@@ -38,11 +38,11 @@ class LeaseStream:
         self._process = process
         shipped = [_id(text, "shipped_process_ids") for text in request.shipped_process_ids]
         self._number += 1
-        money = await self._money(request, process, shipped)
+        leases = await self._leases(request, process, shipped)
         shares = await self._shares(request, process, shipped)
-        return _response(self._number, money, shares)
+        return _response(self._number, leases, shares)
 
-    async def _money(self, request: wire.LeaseRequest, process: UUID, shipped: list[UUID]) -> LeaseAnswer:
+    async def _leases(self, request: wire.LeaseRequest, process: UUID, shipped: list[UUID]) -> LeaseAnswer:
         requests = [LeaseRequest(_id(want.budget_id, "budget_id"), want.amount_nano) for want in request.wants]
         reports = [
             LeaseReport(_id(report.lease_id, "lease_id"), _nano(report.spent_nano), _nano(report.reserved_nano), report.close)
@@ -56,33 +56,35 @@ class LeaseStream:
     async def _shares(self, request: wire.LeaseRequest, process: UUID, shipped: list[UUID]) -> list[Share]:
         demands = [
             Demand(
-                _id(demand.limit_id, "limit_id"),
-                demand.requests,
-                demand.tokens,
-                demand.concurrency,
-                demand.running,
-                demand.used_requests,
-                demand.used_tokens,
+                limit=_id(demand.limit_id, "limit_id"),
+                requests=demand.requests,
+                tokens=demand.tokens,
+                concurrency=demand.concurrency,
+                running=demand.running,
+                used_requests=demand.used_requests,
+                used_tokens=demand.used_tokens,
             )
             for demand in request.demands
         ]
-        asking = Asking(self._gateway, process, self._id, self._number, request.applied_number)
+        share_request = ShareRequest(
+            gateway=self._gateway, process=process, stream=self._id, number=self._number, applied=request.applied_number
+        )
         gone = [each for each in shipped if each != process]
         async with self._lease.system() as session:
-            return await limits.divide(session, asking, demands, gone)
+            return await limits.exchange_shares(session, share_request, demands, gone)
 
 
-def _response(number: int, money: LeaseAnswer, shares: list[Share]) -> wire.LeaseResponse:
+def _response(number: int, leases: LeaseAnswer, shares: list[Share]) -> wire.LeaseResponse:
     return wire.LeaseResponse(
         leases=[
             wire.Lease(lease_id=str(grant.lease), budget_id=str(grant.budget), amount_nano=grant.amount_nano, valid_ms=grant.valid_ms)
-            for grant in money.grants
+            for grant in leases.grants
         ],
         denied=[
             wire.LeaseDenied(
                 budget_id=str(denial.budget), remaining_nano=denial.remaining_nano, retry_after_ms=denial.retry_after_ms
             )
-            for denial in money.denials
+            for denial in leases.denials
         ],
         shares=[
             wire.Share(
@@ -91,7 +93,7 @@ def _response(number: int, money: LeaseAnswer, shares: list[Share]) -> wire.Leas
             )
             for share in shares
         ],
-        closed_lease_ids=[str(lease) for lease in money.closed],
+        closed_lease_ids=[str(lease) for lease in leases.closed],
         number=number,
     )  # fmt: skip
 

@@ -1,12 +1,11 @@
 """Limits: how many requests, tokens and calls at a time a tenant, project, key, principal or model may use, over all gateways.
 
-Owns: limits, each gateway process's share of them, and the one revision over all that gateways are told as a tenant's governance.
-Promises: the shares of a limit never add up to more than it, whatever messages are lost and whoever restarts (sharing.py says how).
-Needs: policy, audit, the login `lease` to divide limits.
+Owns: limits, each gateway process's share of them, and the one revision over a tenant's limits, budgets and prices.
+Promises: the shares of a limit never add up to more than it, whatever messages are lost and whoever restarts (share_allocation.py says how).
+Needs: policy, audit, identity and tenancy (whether a subject exists), models (the rule for names), the login `lease` to divide limits.
 """
 
-from tenon.inference.limits.contracts import Asking, Demand, Governed, Limit, LimitDraft, LimitState, Share, Subject
-from tenon.inference.limits.dividing import divide
+from tenon.inference.limits.contracts import Demand, Governed, Limit, LimitDraft, LimitState, Share, ShareRequest, Subject
 from tenon.inference.limits.service import (
     begin_governance_change,
     checked_subject,
@@ -20,21 +19,22 @@ from tenon.inference.limits.service import (
     newest_revision,
     replace_limit,
 )
+from tenon.inference.limits.share_exchange import exchange_shares
 
 __all__ = [
-    "Asking",
     "Demand",
     "Governed",
     "Limit",
     "LimitDraft",
     "LimitState",
     "Share",
+    "ShareRequest",
     "Subject",
     "begin_governance_change",
     "checked_subject",
     "create_limit",
     "delete_limit",
-    "divide",
+    "exchange_shares",
     "find_limit",
     "governed_between",
     "limits_of",

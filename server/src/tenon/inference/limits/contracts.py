@@ -1,4 +1,4 @@
-"""Limits and shares as other rooms see them."""
+"""Limits and shares as other slices see them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Subject(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LimitDraft:
-    """What an operator says about a limit. 0 = not limited in this way."""
+    """What an operator sets on a limit. 0 = not limited in this way."""
 
     subject: Subject
     subject_id: str  # "" for the tenant itself
@@ -46,7 +46,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
-    """A limit and how it is divided now: a row for each gateway process that asked lately."""
+    """A limit and how it is divided now: an item for each gateway process whose share has not lapsed."""
 
     limit: Limit
     shares: list[dict[str, Any]]
@@ -63,8 +63,8 @@ class Governed:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a process wanted of a limit since its last message, refused calls included; `running` = calls that run now; `used_*` = what it has
-    used of the last minute."""
+    """What a process demanded of a limit since its last message, refused calls included. `running`: calls that run now. `used_*`: what it used
+    of the last minute."""
 
     limit: UUID
     requests: int = 0
@@ -76,8 +76,8 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """Who asks for shares, on which stream; the number its answer will have there, and of the newest answer it has applied."""
+class ShareRequest:
+    """Who requests shares, on which stream. `number`: of its answer there. `applied`: of the newest answer that it has applied."""
 
     gateway: str
     process: UUID

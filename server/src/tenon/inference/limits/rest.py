@@ -39,7 +39,7 @@ async def create_limit(request: Request, body: LimitBody, idempotency_key: Idemp
     async def create(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 201, _shown(await service.create_limit(session, ctx, LimitDraft(**body.model_dump())))
 
-    return await _make(request, ctx, dry_run, AuditEvent("limit.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
+    return await _change_or_dry_run(request, ctx, dry_run, AuditEvent("limit.create", "Tenant", str(ctx.tenant)), idempotency_key, create)
 
 
 @router.get("")
@@ -69,7 +69,7 @@ async def replace_limit(
     async def replace(session: WriteSession) -> tuple[int, dict[str, Any]]:
         return 200, _shown(await service.replace_limit(session, ctx, limit_id, LimitDraft(**body.model_dump())))
 
-    return await _make(request, ctx, dry_run, AuditEvent("limit.replace", "Limit", str(limit_id)), idempotency_key, replace)
+    return await _change_or_dry_run(request, ctx, dry_run, AuditEvent("limit.replace", "Limit", str(limit_id)), idempotency_key, replace)
 
 
 @router.delete("/{limit_id}")
@@ -81,16 +81,16 @@ async def delete_limit(request: Request, limit_id: UUID, idempotency_key: Idempo
         await service.delete_limit(session, ctx, limit_id)
         return 200, {"id": limit_id, "deleted": True}
 
-    return await _make(request, ctx, dry_run, AuditEvent("limit.delete", "Limit", str(limit_id)), idempotency_key, delete)
+    return await _change_or_dry_run(request, ctx, dry_run, AuditEvent("limit.delete", "Limit", str(limit_id)), idempotency_key, delete)
 
 
-async def _make(request: Request, ctx: Context, dry_run: bool, intent: AuditEvent, key: str, change: Change) -> Response:
+async def _change_or_dry_run(request: Request, ctx: Context, dry_run: bool, intent: AuditEvent, key: str, change: Change) -> Response:
     if dry_run:
-        return await dry_run_change(request, ctx, change, lambda session: service.list_limits(session, ctx), _difference)
+        return await dry_run_change(request, ctx, change, lambda session: service.list_limits(session, ctx), _diff)
     return await change_once(request, ctx, intent, key, change)
 
 
-def _difference(before: list[Limit], after: list[Limit]) -> dict[str, Any]:
+def _diff(before: list[Limit], after: list[Limit]) -> dict[str, Any]:
     """Limits that come, go or change; a subject has at most one."""
     old, new = ({(limit.subject.value, limit.subject_id): limit for limit in limits} for limits in (before, after))
     changed = [subject for subject in sorted(old.keys() | new.keys()) if old.get(subject) != new.get(subject)]

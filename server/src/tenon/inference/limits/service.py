@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from tenon.core.context import Context
 from tenon.core.policy import Action, Resource, authorize
 from tenon.inference.limits import errors, repository
 from tenon.inference.limits.contracts import Governed, Limit, LimitDraft, LimitState, Subject
+from tenon.inference.limits.share_allocation import ProcessShare
 from tenon.inference.models import is_model_name
 from tenon.kit.database import WriteSession
 from tenon.kit.errors import ErrorCode, Invalid
@@ -29,14 +31,14 @@ async def create_limit(session: WriteSession, ctx: Context, draft: LimitDraft) -
     await _begin_change(session, ctx)
     _check_amounts(draft)
     subject_id = await checked_subject(session, ctx, draft.subject, draft.subject_id)
-    if await repository.limit_of(session, ctx.tenant, draft.subject.value, subject_id):
+    if await repository.limit_id_by_subject(session, ctx.tenant, draft.subject.value, subject_id):
         raise errors.limit_exists()
     if await repository.count(session, ctx.tenant) >= LIMITS_MAX:
         raise Invalid(ErrorCode.TOO_MANY_LIMITS, f"A tenant has at most {LIMITS_MAX} limits.")
     id = uuid7()
-    draft = LimitDraft(draft.subject, subject_id, draft.requests_per_minute, draft.tokens_per_minute, draft.concurrency)
+    draft = replace(draft, subject_id=subject_id)
     await repository.insert(session, ctx.tenant, id, draft)
-    await _tell(session, ctx, "limit.create", id, _described(draft))
+    await _record_change(session, ctx, "limit.create", id, _described(draft))
     return (await find_limit(session, ctx, id)).limit
 
 
@@ -48,7 +50,7 @@ async def replace_limit(session: WriteSession, ctx: Context, id: UUID, draft: Li
     if draft.subject is not old.subject or draft.subject_id not in {"", old.subject_id}:
         raise errors.invalid_limit("A limit keeps its subject. Delete it and create another.", "subject")
     await repository.update(session, ctx.tenant, id, draft)
-    await _tell(session, ctx, "limit.replace", id, _described(draft) | {"subject_id": old.subject_id})
+    await _record_change(session, ctx, "limit.replace", id, _described(draft) | {"subject_id": old.subject_id})
     return (await find_limit(session, ctx, id)).limit
 
 
@@ -57,7 +59,7 @@ async def delete_limit(session: WriteSession, ctx: Context, id: UUID) -> None:
     await _begin_change(session, ctx)
     if not await repository.delete(session, ctx.tenant, id):
         raise errors.limit_not_found()
-    await _tell(session, ctx, "limit.delete", id, {})
+    await _record_change(session, ctx, "limit.delete", id, {})
 
 
 async def find_limit(session: WriteSession, ctx: Context, id: UUID) -> LimitState:
@@ -67,7 +69,7 @@ async def find_limit(session: WriteSession, ctx: Context, id: UUID) -> LimitStat
     if not rows:
         raise errors.limit_not_found()
     (limit,) = await _limits(session, rows)
-    return LimitState(limit, [_shown(row) for row in await repository.shares(session, ctx.tenant, id)])
+    return LimitState(limit, [_shown(share) for share in await repository.shares_of_limit(session, ctx.tenant, id)])
 
 
 async def list_limits(session: WriteSession, ctx: Context) -> list[Limit]:
@@ -143,7 +145,7 @@ async def _begin_change(session: WriteSession, ctx: Context) -> None:
     await begin_governance_change(session, ctx)
 
 
-async def _tell(session: WriteSession, ctx: Context, action: str, id: UUID, payload: dict[str, Any]) -> None:
+async def _record_change(session: WriteSession, ctx: Context, action: str, id: UUID, payload: dict[str, Any]) -> None:
     await audit.record(session, ctx, AuditEvent(action, "Limit", str(id), payload=payload))
     await make_revision(session, ctx)
 
@@ -158,10 +160,7 @@ def _check_amounts(draft: LimitDraft) -> None:
 
 
 def _described(draft: LimitDraft) -> dict[str, Any]:
-    return {
-        "subject": draft.subject.value, "subject_id": draft.subject_id, "requests_per_minute": draft.requests_per_minute,
-        "tokens_per_minute": draft.tokens_per_minute, "concurrency": draft.concurrency,
-    }  # fmt: skip
+    return asdict(draft) | {"subject": draft.subject.value}
 
 
 async def _limits(session: WriteSession, rows: Sequence[RowMapping]) -> list[Limit]:
@@ -182,9 +181,12 @@ async def _limits(session: WriteSession, rows: Sequence[RowMapping]) -> list[Lim
     ]
 
 
-def _shown(row: RowMapping) -> dict[str, Any]:
-    names = ("requests_per_minute", "tokens_per_minute", "concurrency")
+def _shown(share: ProcessShare) -> dict[str, Any]:
     return {
-        "gateway": row["gateway_id"], "process": row["process_id"], "heard_at": row["heard_at"], "lapses_at": row["lapses_at"],
-        "told": dict(zip(names, row["told"], strict=True)), "held": dict(zip(names, row["held"], strict=True)),
-    }  # fmt: skip
+        "gateway": share.gateway,
+        "process": share.process,
+        "received_at": share.received_at,
+        "lapses_at": share.lapses_at,
+        "granted": share.granted._asdict(),
+        "held": share.held._asdict(),
+    }

@@ -1,4 +1,4 @@
-"""Usage records as other rooms see them."""
+"""Usage records as other slices see them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One settled call as a gateway tells it: not yet believed. Ids and names are whatever text came; numbers may be anything."""
+    """One settled call as a gateway reports it: not yet believed. Ids and names are whatever text came; numbers may be anything."""
 
     raw: bytes  # the record as it came, for the quarantine
     record_id: bytes

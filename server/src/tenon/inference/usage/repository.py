@@ -63,7 +63,8 @@ select count(*) as stored,
        (select jsonb_object_agg(t.lease, t.nano::text) from (
             select u->>'lease' as lease, sum((u->>'nano')::numeric) as nano
             from stored s, jsonb_array_elements(s.lease_uses) u group by 1) t) as lease_uses,
-       (select jsonb_agg(jsonb_build_array(t.tenant_id, t.project_id, t.principal_id, t.key_id, t.model, t.currency, t.day, t.cost::text)) from (
+       (select jsonb_agg(jsonb_build_object('tenant', t.tenant_id, 'project', t.project_id, 'principal', t.principal_id, 'key', t.key_id,
+                   'model', t.model, 'currency', t.currency, 'day', t.day, 'nano', t.cost::text)) from (
             select s.tenant_id, s.project_id, s.principal_id, s.key_id, s.model, s.currency, s.day, sum(s.cost_nano) as cost
             from stored s where s.cost_nano > 0 and s.tenant_id = any(cast(:soft_tenants as uuid[]))
             group by 1, 2, 3, 4, 5, 6, 7) t) as soft_costs
@@ -77,29 +78,61 @@ where (r.key_id, r.model, r.outcome, r.usage_source, r.input_tokens, r.output_to
       (s.key_id, s.model, s.outcome, s.usage_source, s.input_tokens, s.output_tokens, s.cache_read_tokens, s.cache_write_tokens,
        s.reasoning_tokens, s.audio_tokens, s.images, s.lease_uses)
 """
+_MAKE_PARTITIONS = """
+select tenon.make_usage_partitions(:days)
+"""
+_STORED_IDS = """
+select record_id from tenon.usage_record where day = any(:days) and record_id = any(:ids)
+"""
+_FILTER = """
+    and (cast(:model as text) is null or model = :model)
+    and (cast(:principal as uuid) is null or principal_id = :principal)
+    and (cast(:project as uuid) is null or project_id = :project)
+    and (cast(:session as uuid) is null or session_id = :session)
+"""
+_PAGE = f"""
+select record_id, {_COLUMNS.replace("tenant_id, day, record_id, ", "")}, stored_at from tenon.usage_record
+where tenant_id = :tenant
+    and (cast(:first_id as uuid) is null or (record_id >= :first_id and day >= :first_day))
+    and (cast(:before_id as uuid) is null or (record_id < :before_id and day <= :before_day))
+    {_FILTER}
+order by record_id desc limit :limit
+"""
 
 
 async def make_partitions(session: WriteSession, days_ahead: int) -> int:
     """Partitions for the days to come; the number of new ones."""
-    return int(await session.scalar("select tenon.make_usage_partitions(:days)", {"days": days_ahead}))
+    return int(await session.scalar(_MAKE_PARTITIONS, {"days": days_ahead}))
 
 
 async def stored_ids(session: WriteSession, days: list[date], ids: list[UUID]) -> set[UUID]:
     """Which of these records are stored."""
-    rows = await session.rows(
-        "select record_id from tenon.usage_record where day = any(:days) and record_id = any(:ids)", {"days": days, "ids": ids}
-    )
+    rows = await session.rows(_STORED_IDS, {"days": days, "ids": ids})
     return {row["record_id"] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
+class SoftCost:
+    """What new records of one day cost, for the soft budgets of their tenant."""
+
+    tenant: UUID
+    project: str
+    principal: str
+    key: str
+    model: str
+    currency: str
+    day: date
+    nano: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a batch: how many records were new, what these took from leases, what they cost (tenant, project, principal, key,
-    model, currency, day, nano-units) where the tenant has soft budgets, and the positions of those whose id is stored with other content."""
+    """What became of a batch: how many records were new, what these took from leases and cost where the tenant has soft budgets, and the
+    positions of those whose id is stored with other content."""
 
     records: int
     lease_uses: dict[UUID, int]
-    soft_costs: list[tuple[UUID, str, str, str, str, str, date, int]]
+    soft_costs: list[SoftCost]
     conflicts: list[int]
 
 
@@ -120,35 +153,37 @@ async def store(session: WriteSession, records: Sequence[Admitted], soft_tenants
     if row is None:
         raise RuntimeError("a sum is always one row")
     uses = {UUID(lease): int(nano) for lease, nano in (row["lease_uses"] or {}).items()}
-    costs = [(UUID(tenant), *texts, date.fromisoformat(day), int(nano)) for tenant, *texts, day, nano in row["soft_costs"] or []]
+    costs = [_soft_cost(cost) for cost in row["soft_costs"] or []]
     conflicts = [] if row["stored"] == len(records) else [found["ordinal"] for found in await session.rows(_CONFLICTS)]
     return Stored(row["stored"], uses, costs, conflicts)
 
 
-_FILTER = """
-    and (cast(:model as text) is null or model = :model)
-    and (cast(:principal as uuid) is null or principal_id = :principal)
-    and (cast(:project as uuid) is null or project_id = :project)
-    and (cast(:session as uuid) is null or session_id = :session)
-"""
-_PAGE = f"""
-select record_id, {_COLUMNS.replace("tenant_id, day, record_id, ", "")}, stored_at from tenon.usage_record
-where tenant_id = :tenant
-    and (cast(:first_id as uuid) is null or (record_id >= :first_id and day >= :first_day))
-    and (cast(:before_id as uuid) is null or (record_id < :before_id and day <= :before_day))
-    {_FILTER}
-order by record_id desc limit :limit
-"""
+def _soft_cost(stored: dict[str, str]) -> SoftCost:
+    return SoftCost(
+        tenant=UUID(stored["tenant"]),
+        project=stored["project"],
+        principal=stored["principal"],
+        key=stored["key"],
+        model=stored["model"],
+        currency=stored["currency"],
+        day=date.fromisoformat(stored["day"]),
+        nano=int(stored["nano"]),
+    )
 
 
 async def page(
-    session: WriteSession, tenant: UUID, wanted: UsageFilter, first: tuple[UUID, date] | None, before: tuple[UUID, date] | None, limit: int
+    session: WriteSession,
+    tenant: UUID,
+    usage_filter: UsageFilter,
+    first: tuple[UUID, date] | None,
+    before: tuple[UUID, date] | None,
+    limit: int,
 ) -> list[RowMapping]:
     """Records with first <= id < before, newest first; the days let PostgreSQL leave partitions out."""
     first_id, first_day = first or (None, None)
     before_id, before_day = before or (None, None)
     bounds = {"first_id": first_id, "first_day": first_day, "before_id": before_id, "before_day": before_day, "limit": limit}
-    return await session.rows(_PAGE, _filter(tenant, wanted) | bounds)
+    return await session.rows(_PAGE, _filter(tenant, usage_filter) | bounds)
 
 
 # What totals can be grouped by, and the expression for it.
@@ -162,7 +197,7 @@ _SUMS = (
 )  # fmt: skip
 
 
-async def totals(session: WriteSession, tenant: UUID, wanted: UsageFilter, by: tuple[str, ...], limit: int) -> list[RowMapping]:
+async def totals(session: WriteSession, tenant: UUID, usage_filter: UsageFilter, by: tuple[str, ...], limit: int) -> list[RowMapping]:
     """Sums of whole hours in [since, until), one row a group."""
     groups = "".join(f"{GROUPS[name]} as {name}, " for name in by)
     names = "".join(f"{name}, " for name in by)
@@ -183,11 +218,19 @@ async def totals(session: WriteSession, tenant: UUID, wanted: UsageFilter, by: t
     ) by_currency
     {f"group by {numbers} order by {numbers} limit :limit" if by else ""}
     """
-    return await session.rows(sql, _filter(tenant, wanted) | {"since": wanted.since, "until": wanted.until, "limit": limit})
+    return await session.rows(
+        sql, _filter(tenant, usage_filter) | {"since": usage_filter.since, "until": usage_filter.until, "limit": limit}
+    )
 
 
-def _filter(tenant: UUID, wanted: UsageFilter) -> dict[str, Any]:
-    return {"tenant": tenant, "model": wanted.model, "principal": wanted.principal, "project": wanted.project, "session": wanted.session}
+def _filter(tenant: UUID, usage_filter: UsageFilter) -> dict[str, Any]:
+    return {
+        "tenant": tenant,
+        "model": usage_filter.model,
+        "principal": usage_filter.principal,
+        "project": usage_filter.project,
+        "session": usage_filter.session,
+    }
 
 
 def _values(record: Admitted) -> tuple[Any, ...]:

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from tenon.core.audit import AuditEvent
 from tenon.core.audit.http_writes import IdempotencyKey, change_once, database_of
 from tenon.core.context import context_of
-from tenon.inference.usage import releasing, service
+from tenon.inference.usage import service
 from tenon.inference.usage.contracts import UsageFilter
+from tenon.inference.usage.quarantine import service as quarantine
 from tenon.kit.database import WriteSession
 from tenon.kit.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
@@ -27,17 +28,20 @@ def _filter(
     return UsageFilter(since, until, model, principal, project, session)
 
 
-Wanted = Annotated[UsageFilter, Depends(_filter)]
+Filter = Annotated[UsageFilter, Depends(_filter)]
 
 
 @router.get("")
 async def records(
-    request: Request, wanted: Wanted, limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_DEFAULT, after: str | None = None
+    request: Request,
+    usage_filter: Filter,
+    limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_DEFAULT,
+    after: str | None = None,
 ) -> dict[str, Any]:
     """Usage records, newest first; `after` is the last answer's `next_cursor`."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        page = await service.read_records(session, ctx, wanted, limit=limit, after=after)
+        page = await service.read_records(session, ctx, usage_filter, limit=limit, after=after)
     return {"records": page.records, "next_cursor": page.next_cursor}
 
 
@@ -46,7 +50,7 @@ async def quarantined(request: Request) -> dict[str, Any]:
     """Records that could not be booked, newest first, at most 1,000, and what became of them."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        rows = await releasing.list_quarantined(session, ctx)
+        rows = await quarantine.list_quarantined(session, ctx)
     return {"records": [row | {"raw_sha256": bytes(row["raw_sha256"]).hex()} for row in rows]}
 
 
@@ -58,16 +62,16 @@ async def release(
     ctx = context_of(request.scope)
 
     async def ask(session: WriteSession) -> tuple[int, dict[str, Any]]:
-        await releasing.release(session, ctx, bytes.fromhex(raw_sha256))
+        await quarantine.release(session, ctx, bytes.fromhex(raw_sha256))
         return 202, {"raw_sha256": raw_sha256, "release_asked": True}
 
     return await change_once(request, ctx, AuditEvent("usage.release", "QuarantinedUsage", raw_sha256), idempotency_key, ask)
 
 
 @router.get("/totals")
-async def totals(request: Request, wanted: Wanted, by: Annotated[list[str] | None, Query(max_length=3)] = None) -> dict[str, Any]:
+async def totals(request: Request, usage_filter: Filter, by: Annotated[list[str] | None, Query(max_length=3)] = None) -> dict[str, Any]:
     """Sums of whole hours by up to three of model, principal, session, project, hour, day."""
     ctx = context_of(request.scope)
     async with database_of(request).tenant(ctx.identity) as session:
-        found = await service.read_totals(session, ctx, wanted, tuple(by or ()))
-    return {"by": found.by, "totals": found.rows}
+        sums = await service.read_totals(session, ctx, usage_filter, tuple(by or ()))
+    return {"by": sums.by, "totals": sums.rows}

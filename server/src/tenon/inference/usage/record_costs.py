@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from tenon.inference import billing
@@ -12,9 +12,8 @@ from tenon.inference.billing import Price, Quantities, Rated, SoftBudget, SoftUs
 from tenon.inference.limits import Subject
 from tenon.inference.usage.admission import Admitted, lease_uses
 from tenon.inference.usage.contracts import Claim, Reason
+from tenon.inference.usage.repository import SoftCost
 from tenon.kit.database import WriteSession
-
-SoftCost = tuple[UUID, str, str, str, str, str, date, int]
 
 
 async def rated(session: WriteSession, decided: Sequence[Admitted | Reason]) -> list[Admitted | Reason]:
@@ -36,9 +35,14 @@ def _rated(record: Admitted, prices: dict[tuple[UUID, str], list[Price]]) -> Adm
     if claim.usage_source == "none":  # no engine worked on it
         return replace(record, rated=Rated(price.id, price.terms.currency, 0))
     used = Quantities(
-        claim.input_tokens, claim.output_tokens, claim.cache_read_tokens, claim.cache_write_tokens, claim.reasoning_tokens,
-        claim.audio_tokens, claim.images,
-    )  # fmt: skip
+        input_tokens=claim.input_tokens,
+        output_tokens=claim.output_tokens,
+        cache_read_tokens=claim.cache_read_tokens,
+        cache_write_tokens=claim.cache_write_tokens,
+        reasoning_tokens=claim.reasoning_tokens,
+        audio_tokens=claim.audio_tokens,
+        images=claim.images,
+    )
     cost = billing.rate(used, price)
     return Reason.UNRATEABLE if cost.cost_nano > billing.COST_NANO_MAX else replace(record, rated=cost)
 
@@ -56,16 +60,17 @@ async def soft_budgets(session: WriteSession, admitted: Sequence[Admitted]) -> d
 def soft_uses(budgets: dict[UUID, list[SoftBudget]], costs: Iterable[SoftCost]) -> list[SoftUse]:
     """What stored records cost each soft budget in each of its periods."""
     sums: dict[tuple[UUID, UUID, datetime], int] = {}
-    for tenant, project, principal, key, model, currency, day, nano in costs:
+    for cost in costs:
         ids = {
-            Subject.TENANT: str(tenant), Subject.PROJECT: project, Subject.PRINCIPAL: principal, Subject.KEY: key, Subject.MODEL: model,
+            Subject.TENANT: str(cost.tenant), Subject.PROJECT: cost.project, Subject.PRINCIPAL: cost.principal, Subject.KEY: cost.key,
+            Subject.MODEL: cost.model,
         }  # fmt: skip
-        at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        for budget in budgets.get(tenant, ()):
-            if budget.currency == currency and ids[budget.subject] in budget.subject_ids:
-                where = (tenant, budget.id, billing.starts_at(budget.period, at))
-                sums[where] = sums.get(where, 0) + nano
-    return [SoftUse(*where, nano) for where, nano in sums.items()]
+        at = datetime(cost.day.year, cost.day.month, cost.day.day, tzinfo=UTC)
+        for budget in budgets.get(cost.tenant, ()):
+            if budget.currency == cost.currency and ids[budget.subject] in budget.subject_ids:
+                period = (cost.tenant, budget.id, billing.starts_at(budget.period, at))
+                sums[period] = sums.get(period, 0) + cost.nano
+    return [SoftUse(tenant, budget, start, nano) for (tenant, budget, start), nano in sums.items()]
 
 
 def with_quarantined(uses: dict[UUID, int], quarantined: Iterable[Claim]) -> dict[UUID, int]:

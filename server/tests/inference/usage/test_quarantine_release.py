@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tenon.inference.usage import Receipt, UsageFilter, UsageStore, read_records
-from tenon.inference.usage.releasing import release_task
+from tenon.inference.usage.tasks import quarantine_release_task
 from tenon.kit import clock
 from tenon.kit.ids import uuid7
 
@@ -42,7 +42,7 @@ async def test_an_operator_releases_a_record_and_it_is_booked_once(kept, web, ke
     where = f"/v1/usage/quarantine/{by_reason['other_day']['raw_sha256']}/release"
     for _ in range(2):
         assert (await web.post(where, headers=headers(keys["operator"]))).status_code == 202
-    book = release_task(login("usage"))
+    book = quarantine_release_task(login("usage"))
     assert [await book(), await book()] == [1, 0]
     assert await store.store("gw-1", [record]) == Receipt(0, 0, 1), "shipped again, it stays what it is"
     assert await book() == 0
