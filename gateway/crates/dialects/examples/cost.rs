@@ -29,10 +29,10 @@ fn main() {
         r#"{{"model":"a","temperature":0.5,"max_tokens":64,"messages":[{{"role":"system","content":"be brief"}},{{"role":"user","content":"{text}"}}]}}"#
     );
     let message = format!(r#"{{"model":"a","max_tokens":64,"system":"be brief","messages":[{{"role":"user","content":"{text}"}}]}}"#);
-    let answer = format!(
+    let chat_answer = format!(
         r#"{{"id":"c","object":"chat.completion","model":"x","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}}}}"#
     );
-    let answer = format!(
+    let message_answer = format!(
         r#"{{"id":"m","type":"message","role":"assistant","model":"x","content":[{{"type":"text","text":"{text}"}}],"stop_reason":"end_turn","usage":{{"input_tokens":9,"output_tokens":4}}}}"#
     );
     println!("bodies of {} and {} bytes", chat.len(), message.len());
@@ -40,8 +40,8 @@ fn main() {
     measure("scan message", 20_000, || drop(black_box(RequestFormat::Message.scan(message.as_bytes()))));
     measure("request, chat to messages", 20_000, || drop(black_box(Direction::ChatToMessages.request(chat.as_bytes(), &OPTIONS))));
     measure("request, messages to chat", 20_000, || drop(black_box(Direction::MessagesToChat.request(message.as_bytes(), &OPTIONS))));
-    measure("answer, chat to message", 20_000, || drop(black_box(Direction::MessagesToChat.answer(answer.as_bytes(), 7))));
-    measure("answer, message to chat", 20_000, || drop(black_box(Direction::ChatToMessages.answer(answer.as_bytes(), 7))));
+    measure("answer, chat to message", 20_000, || drop(black_box(Direction::MessagesToChat.answer(chat_answer.as_bytes(), 7))));
+    measure("answer, message to chat", 20_000, || drop(black_box(Direction::ChatToMessages.answer(message_answer.as_bytes(), 7))));
     for (name, direction, format, stream) in
         [("events", Direction::ChatToMessages, RequestFormat::Message, EVENTS), ("chunks", Direction::MessagesToChat, RequestFormat::Chat, CHUNKS)]
     {

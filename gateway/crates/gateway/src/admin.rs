@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tenon_control::Status;
-use tenon_proxy::Shared;
+use tenon_proxy::SharedState;
 use tenon_snapshot::unix_ms;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -27,7 +27,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn new(shared: &Shared, control: Arc<Status>, config: String, listener: TcpListener) -> Self {
+    pub fn new(shared: &SharedState, control: Arc<Status>, config: String, listener: TcpListener) -> Self {
         Self { state: Arc::new(AdminState { shared: shared.clone(), control, started_unix_ms: unix_ms(), config }), listener }
     }
 }

@@ -4,11 +4,11 @@ use http::StatusCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tenon_control::Status;
-use tenon_proxy::{Shared, WhenLogFull};
+use tenon_proxy::{SharedState, WhenLogFull};
 
 /// The state that the pages show.
 pub struct AdminState {
-    pub shared: Shared,
+    pub shared: SharedState,
     pub control: Arc<Status>,
     pub started_unix_ms: i64,
     /// The value of every variable, as JSON.

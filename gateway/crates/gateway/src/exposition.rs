@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use tenon_balance::{EndpointState, State};
 use tenon_control::{DELAY_BUCKETS, Delays};
-use tenon_proxy::observe::metrics::{BUCKETS, CLASSES, CODES, FAILURES, Histogram, OPERATIONS, OUTCOMES, TOKENS, ThreadMetrics};
+use tenon_problem::ProblemCode;
+use tenon_proxy::observe::metrics::{BUCKETS, CLASSES, FAILURES, Histogram, OPERATIONS, OUTCOMES, TOKENS, ThreadMetrics};
 use tenon_proxy::observe::retry_reason::RETRIES;
 use tenon_snapshot::REJECTIONS;
 
@@ -63,7 +64,7 @@ fn requests(page: &mut Page, threads: &[ThreadMetrics]) {
             page.line(name, &format!("operation=\"{operation}\",class=\"{class}\""), sum(threads, |t| &t.requests[i][j]));
         }
     }
-    labelled(page, threads, "tenon_gateway_refusals_total", "Refused requests by code.", "code", &CODES, |t| &t.refusals.0);
+    labelled(page, threads, "tenon_gateway_refusals_total", "Refused requests by code.", "code", &ProblemCode::TEXTS, |t| &t.refusals.0);
 }
 
 fn calls(page: &mut Page, threads: &[ThreadMetrics]) {

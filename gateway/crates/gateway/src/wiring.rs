@@ -14,7 +14,7 @@ use tenon_control::{Control, ControlError, Parts};
 use tenon_limits::Registry;
 use tenon_proxy::observe::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::observe::request_log::RequestLog;
-use tenon_proxy::{BodyMemory, CompletedCalls, ServerError, Servers, Shared, TlsListener, listen};
+use tenon_proxy::{BodyMemory, CompletedCalls, ServerError, Servers, SharedState, TlsListener, listen};
 use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
 use tenon_telemetry::{Exporter, StartError as TelemetryError};
 use tenon_upstream::health;
@@ -105,7 +105,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
     let request_log = config.request_log.as_ref().map(|log| RequestLog::start(&log.file, log.ratio, log.bodies));
     let request_log = request_log.transpose().map_err(StartError::RequestLog)?;
-    let shared = Shared {
+    let shared = SharedState {
         snapshots,
         freshness,
         asker: control.asker.clone(),
@@ -205,7 +205,7 @@ fn clones(callers: &[std::net::TcpListener], grpc: &[std::net::TcpListener], adm
 }
 
 /// A process without a snapshot would refuse calls that its predecessor serves.
-fn wait_for_snapshot(shared: &Shared) -> Result<(), StartError> {
+fn wait_for_snapshot(shared: &SharedState) -> Result<(), StartError> {
     let deadline = Instant::now() + SNAPSHOT_WAIT_MAX;
     while !shared.snapshots.load().is_known() {
         if Instant::now() > deadline {

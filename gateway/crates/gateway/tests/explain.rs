@@ -99,9 +99,9 @@ fn an_unhealthy_endpoint_and_every_tier_are_explained() {
     let explanation = explanation_of(&stack, &stack.chat(BODY));
     let route = &explanation["route"];
     let of = |index: usize, member: &str| route["candidates"][index][member].clone();
-    assert_eq!([of(0, "verdict"), of(1, "verdict"), of(2, "verdict")], ["chosen", "higher_tier", "resting"]);
+    assert_eq!([of(0, "verdict"), of(1, "verdict"), of(2, "verdict")], ["chosen", "higher_tier", "unhealthy"]);
     assert_eq!([of(0, "tier"), of(1, "tier"), of(2, "tier")], [1, 2, 0]);
-    assert_eq!([of(0, "state"), of(2, "state")], ["well", "breaker_open"]);
+    assert_eq!([of(0, "state"), of(2, "state")], ["healthy", "breaker_open"]);
     assert_eq!(
         (of(2, "score"), &route["tier"], &explanation["priority"], &explanation["attempts_total"]),
         (Value::Null, &1.into(), &"high".into(), &1.into())
@@ -111,7 +111,7 @@ fn an_unhealthy_endpoint_and_every_tier_are_explained() {
     alone.routes.push(alone.routes[0].clone());
     stack.gateway.wait_revision(stack.control.put_routing(table(vec![endpoint("dead", "http://127.0.0.1:9/v1")], vec![alone])));
     let explanation = explanation_of(&stack, &stack.chat(BODY));
-    assert_eq!((&explanation["route"]["why"], &explanation["code"]), (&"least_ill".into(), &"upstream_unreachable".into()));
+    assert_eq!((&explanation["route"]["why"], &explanation["code"]), (&"least_unhealthy".into(), &"upstream_unreachable".into()));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn each_strategy_explains_its_choice() {
         let chosen = candidates.iter().position(|one| one["verdict"] == "chosen").unwrap();
         assert_eq!(explanation["route"]["score"], candidates[chosen]["score"]);
         let scores: Vec<Option<f64>> = candidates.iter().map(|one| one["score"].as_f64()).collect();
-        assert!(candidates.iter().all(|one| one["running"] == 0 && one["state"] == "well"), "{candidates:?}");
+        assert!(candidates.iter().all(|one| one["running"] == 0 && one["state"] == "healthy"), "{candidates:?}");
         (explanation["route"]["why"].as_str().unwrap().to_owned(), explanation["route"]["by_affinity"].clone(), chosen, scores)
     };
     let (why, affinity, _, scores) = two(Strategy::Weighted);

@@ -19,6 +19,6 @@ mod server;
 pub use base::limits::{BodyMemory, Limits, WhenLogFull};
 pub use observe::call_trace::CompletedCalls;
 pub use pipeline::routes::routes_json;
+pub use reactor::shared::SharedState;
 pub use reactor::tls_listener::{TlsFiles, TlsListener};
-pub use reactor::worker::Shared;
 pub use server::{ServerError, Servers, listen};

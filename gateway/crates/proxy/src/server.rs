@@ -7,9 +7,10 @@ use crate::observe::metrics::bump;
 use crate::protocols::http::handle;
 use crate::protocols::kserve::{self, Grpc, GrpcConnections};
 use crate::reactor::caller_connection::{CallerConnection, Close};
+use crate::reactor::shared::SharedState;
+use crate::reactor::state::Reactor;
 use crate::reactor::sweep::sweep_loop;
 use crate::reactor::tls_listener::{Alpn, TlsListener};
-use crate::reactor::worker::{Shared, Worker};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -101,7 +102,8 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 impl Servers {
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(shared: &Shared, listeners: Vec<TcpListener>, grpc: Vec<TcpListener>) -> Result<Self, ServerError> {
+    pub fn start(shared: &SharedState, listeners: Vec<TcpListener>, grpc: Vec<TcpListener>) -> Result<Self, ServerError> {
+        let shared = Arc::new(shared.clone());
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::new();
         let count = shared.metrics.len();
@@ -115,8 +117,8 @@ impl Servers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
             let body = move || {
                 let local = tokio::task::LocalSet::new();
-                let worker = Rc::new(Worker::new(&shared, index));
-                local.block_on(&runtime, serve(worker, listeners, draining));
+                let reactor = Rc::new(Reactor::new(shared, index));
+                local.block_on(&runtime, serve(reactor, listeners, draining));
             };
             let thread = std::thread::Builder::new().name(format!("reactor-{index}")).spawn(body).map_err(ServerError::Thread)?;
             threads.push(thread);
@@ -136,9 +138,9 @@ impl Servers {
     }
 }
 
-async fn serve(worker: Rc<Worker>, listeners: Vec<(ListenerProtocol, TcpListener)>, draining: watch::Receiver<Option<Draining>>) {
-    tokio::task::spawn_local(sweep_loop(worker.clone()));
-    let grpc = Rc::new(Grpc { worker: worker.clone(), connections: GrpcConnections::default() });
+async fn serve(reactor: Rc<Reactor>, listeners: Vec<(ListenerProtocol, TcpListener)>, draining: watch::Receiver<Option<Draining>>) {
+    tokio::task::spawn_local(sweep_loop(reactor.clone()));
+    let grpc = Rc::new(Grpc { reactor: reactor.clone(), connections: GrpcConnections::default() });
     let mut accepting = JoinSet::new();
     for (protocol, listener) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
@@ -149,17 +151,17 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<(ListenerProtocol, TcpListener
     while accepting.join_next().await.is_some() {}
     let Draining { deadline, succeeded } = (*draining.borrow()).unwrap_or(Draining { deadline: Instant::now(), succeeded: false });
     if succeeded {
-        worker.connections.each(|connection| connection.close(Close::AfterNext));
-        until_gone(&worker, deadline.min(Instant::now() + LINGER)).await;
+        reactor.connections.each(|connection| connection.close(Close::AfterNext));
+        until_gone(&reactor, deadline.min(Instant::now() + LINGER)).await;
     }
-    worker.connections.each(|connection| connection.close(Close::Gracefully));
-    until_gone(&worker, deadline).await;
-    worker.connections.each(|connection| connection.close(Close::Now));
+    reactor.connections.each(|connection| connection.close(Close::Gracefully));
+    until_gone(&reactor, deadline).await;
+    reactor.connections.each(|connection| connection.close(Close::Now));
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-async fn until_gone(worker: &Worker, deadline: Instant) {
-    while worker.connections.len() + worker.drains.get() > 0 && Instant::now() < deadline {
+async fn until_gone(reactor: &Reactor, deadline: Instant) {
+    while reactor.connections.len() + reactor.drains.get() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -194,38 +196,38 @@ async fn accept_until_drained(
 }
 
 async fn accept(grpc: &Rc<Grpc>, protocol: ListenerProtocol, stream: TcpStream, peer: Peer) {
-    let worker = &grpc.worker;
-    if worker.connections.len() >= worker.limits.connections_max_per_thread {
-        return refuse(worker, protocol, stream);
+    let reactor = &grpc.reactor;
+    if reactor.connections.len() >= reactor.shared.limits.connections_max_per_thread {
+        return refuse(reactor, protocol, stream);
     }
     if stream.set_nodelay(true).is_ok() {
         // Registered here, not in the task: a drain must not miss a connection whose task has not run yet.
-        let connection = Rc::new(CallerConnection::new(worker.clock()));
-        let slot = worker.connections.insert(connection.clone());
-        let worker = worker.clone();
+        let connection = Rc::new(CallerConnection::new(reactor.clock.now()));
+        let slot = reactor.connections.insert(connection.clone());
+        let reactor = reactor.clone();
         if protocol == ListenerProtocol::Grpc {
             tokio::task::spawn_local(kserve::serve_connection(grpc.clone(), stream, peer, connection, slot));
             return;
         }
-        match worker.tls_listener.clone() {
-            None => drop(tokio::task::spawn_local(serve_http1(worker, stream, peer, connection, slot))),
-            Some(tls) => drop(tokio::task::spawn_local(serve_tls(worker, tls, stream, peer, connection, slot))),
+        match reactor.shared.tls_listener.clone() {
+            None => drop(tokio::task::spawn_local(serve_http1(reactor, stream, peer, connection, slot))),
+            Some(tls) => drop(tokio::task::spawn_local(serve_tls(reactor, tls, stream, peer, connection, slot))),
         }
     }
 }
 
 /// A connection over the limit gets an answer that says so, where no handshake is needed for that, instead of waiting in vain.
-fn refuse(worker: &Rc<Worker>, protocol: ListenerProtocol, stream: TcpStream) {
-    bump(&worker.metrics().connections_refused, 1);
-    if protocol == ListenerProtocol::Grpc || worker.tls_listener.is_some() || worker.refusing.get() >= REFUSALS_MAX {
+fn refuse(reactor: &Rc<Reactor>, protocol: ListenerProtocol, stream: TcpStream) {
+    bump(&reactor.observers.metrics().connections_refused, 1);
+    if protocol == ListenerProtocol::Grpc || reactor.shared.tls_listener.is_some() || reactor.refusals.get() >= REFUSALS_MAX {
         return;
     }
-    worker.refusing.set(worker.refusing.get() + 1);
-    let worker = worker.clone();
+    reactor.refusals.set(reactor.refusals.get() + 1);
+    let reactor = reactor.clone();
     tokio::task::spawn_local(async move {
         // What the caller sends is read: a close over unread bytes would reset the connection and lose the answer.
         let _in_time = tokio::time::timeout(Duration::from_secs(1), answer_and_close(stream)).await;
-        worker.refusing.set(worker.refusing.get() - 1);
+        reactor.refusals.set(reactor.refusals.get() - 1);
     });
 }
 
@@ -240,30 +242,31 @@ async fn answer_and_close(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn serve_tls(worker: Rc<Worker>, tls: Arc<TlsListener>, stream: TcpStream, peer: Peer, connection: Rc<CallerConnection>, slot: usize) {
+async fn serve_tls(reactor: Rc<Reactor>, tls: Arc<TlsListener>, stream: TcpStream, peer: Peer, connection: Rc<CallerConnection>, slot: usize) {
     // Boxed: a handshake's state is several kilobytes, and its connection may last for hours.
     match Box::pin(tls.accept(stream, peer, Alpn::Http1)).await {
-        Ok((stream, peer)) => serve_http1(worker, stream, peer, connection, slot).await,
+        Ok((stream, peer)) => serve_http1(reactor, stream, peer, connection, slot).await,
         Err(error) => {
             tracing::debug!("a TLS handshake failed: {error}");
-            worker.connections.remove(slot);
-            worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
+            reactor.connections.remove(slot);
+            reactor.observers.metrics().connections.store(reactor.connections.len() as u64, Relaxed);
         }
     }
 }
 
 /// Compiled once for plain connections and once for TLS: neither pays for the other.
-async fn serve_http1<S>(worker: Rc<Worker>, stream: S, peer: Peer, caller: Rc<CallerConnection>, slot: usize)
+async fn serve_http1<S>(reactor: Rc<Reactor>, stream: S, peer: Peer, caller: Rc<CallerConnection>, slot: usize)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
+    reactor.observers.metrics().connections.store(reactor.connections.len() as u64, Relaxed);
     let service = service_fn(|request| {
-        let (worker, busy) = (worker.clone(), caller.begin_request(worker.clock()));
-        Box::into_pin(boxed(|| handle(worker, peer, request, busy)))
+        let (reactor, busy) = (reactor.clone(), caller.begin_request(reactor.clock.now()));
+        Box::into_pin(boxed(|| handle(reactor, peer, request, busy)))
     });
-    let mut connection =
-        pin!(http1::Builder::new().max_buf_size(worker.limits.head_bytes_max).serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut connection = pin!(
+        http1::Builder::new().max_buf_size(reactor.shared.limits.head_bytes_max).serve_connection(TokioIo::new(stream), service).with_upgrades()
+    );
     let mut graceful = false;
     poll_fn(|cx| {
         match caller.poll_close(cx.waker()) {
@@ -281,6 +284,6 @@ where
         })
     })
     .await;
-    worker.connections.remove(slot);
-    worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
+    reactor.connections.remove(slot);
+    reactor.observers.metrics().connections.store(reactor.connections.len() as u64, Relaxed);
 }

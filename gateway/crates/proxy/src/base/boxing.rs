@@ -1,7 +1,7 @@
-//! Large values made where they will lie.
+//! Large values built in place.
 
-/// A box whose room is there before its value is: the value is made in it. `Box::new` makes it on the stack and copies all of it, and a future
-/// is mostly room for what it will hold later: those copies were a quarter of what the hot path moved.
+/// Builds a value inside its box. `Box::new` builds it on the stack and copies all of it, and a future is mostly room for what it will hold
+/// later: those copies were a quarter of what the hot path moved.
 #[inline(always)]
 pub fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
     let room = Box::new_uninit();

@@ -17,10 +17,10 @@ pub struct Limits {
     pub body_read: Duration,
     /// Between two pieces of it.
     pub body_idle: Duration,
-    /// A caller who takes nothing of its answer.
+    /// How long a caller may take nothing of its answer.
     pub caller_stall: Duration,
     pub head_bytes_max: usize,
-    /// Answers read to their end for their numbers after their caller left: for how long, and how many at a time.
+    /// Answers that are read to their end for their usage after their caller left: for how long, and how many at a time.
     pub abort_drain: Duration,
     pub abort_drains_max_per_thread: usize,
     /// A caller's connection that sends nothing, or half a head.
@@ -33,7 +33,7 @@ pub struct Limits {
     pub queue_wait: Duration,
     /// Tokens that fail their check, for each source address and thread; 0 = any number is checked.
     pub forged_tokens_per_second: u32,
-    /// How long keys are believed without a word from the control plane.
+    /// How long keys stay valid without an answer from the control plane.
     pub staleness_max: Duration,
     pub when_log_full: WhenLogFull,
     /// `x-ratelimit-*` on every answer, not only on refusals.
@@ -42,12 +42,12 @@ pub struct Limits {
     pub settle_on_disk: bool,
 }
 
-/// What becomes of calls that the usage log has no room for.
+/// What happens to calls that the usage log has no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenLogFull {
     #[default]
     Refuse,
-    /// They are served, counted, and leave no record.
+    /// They are served and counted, without a record.
     ServeUnmetered,
 }
 

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and who is calling through it.
+//! The peer of a connection, and the caller behind it.
 
 use http::HeaderMap;
 use http::header::HeaderName;
@@ -7,7 +7,7 @@ use tenon_snapshot::Network;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// What the accepted socket says. Made once a connection.
+/// The peer of an accepted socket. One for each connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub address: IpAddr,
@@ -21,8 +21,8 @@ impl Peer {
         Self { address, certificate_sha256: None }
     }
 
-    /// The address a call counts as coming from: the peer's own, unless the peer is a proxy of ours. Then it is the last address in
-    /// `X-Forwarded-For` that is no proxy of ours: what stands before it was written by somebody we do not know.
+    /// The caller's address: the peer's own, unless the peer is a trusted proxy. Then it is the last address in `X-Forwarded-For` that is no
+    /// trusted proxy: the addresses before it were written by a stranger.
     #[must_use]
     pub fn caller(&self, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
         let trusted = |address: IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
@@ -32,7 +32,7 @@ impl Peer {
         let mut nearest = self.address;
         for value in headers.get_all(FORWARDED_FOR).iter().rev() {
             for hop in value.as_bytes().rsplit(|byte| *byte == b',') {
-                // What cannot be read was written by nobody we trust: the hop that passed it on is the caller.
+                // An unreadable hop was not written by a trusted proxy: the hop that passed it on is the caller.
                 let Some(address) = parse_hop(hop.trim_ascii()) else { return nearest };
                 if !trusted(address) {
                     return address;

@@ -7,12 +7,13 @@ use tenon_dialects::translate::TranslationError;
 use tenon_dialects::{BodyError, Dialect, error_body, error_frame};
 use tenon_limits::{Denied, Exceeded, Kind, Subject};
 use tenon_policy::Refusal;
+use tenon_problem::ProblemCode;
 use tenon_usage::RecordId;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Problem {
     pub status: u16,
-    pub code: &'static str,
+    pub code: ProblemCode,
     message: Message,
     param: Option<&'static str>,
     repair: Option<&'static str>,
@@ -25,7 +26,7 @@ enum Message {
     Fixed(&'static str),
     Body(BodyError),
     Limit(Exceeded),
-    /// With the seconds after which coming again may make sense.
+    /// With the seconds after which a retry may succeed.
     Later(&'static str, u16),
 }
 
@@ -33,13 +34,21 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let told = refusal.told();
         let message = Message::Fixed(told.message);
-        Self { status: told.status, code: told.code, message, param: told.param, repair: told.repair, should_retry: told.should_retry, allow: None }
+        Self {
+            status: told.status,
+            code: code_of(told.code),
+            message,
+            param: told.param,
+            repair: told.repair,
+            should_retry: told.should_retry,
+            allow: None,
+        }
     }
 }
 
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
-        Self { message: Message::Body(error), param: error.param(), ..Self::new(error.status(), error.code(), "") }
+        Self { message: Message::Body(error), param: error.param(), ..Self::with_status(error.status(), code_of(error.code()), "") }
     }
 }
 
@@ -48,11 +57,11 @@ impl From<&Denied> for Problem {
         match denied {
             Denied::Exceeded(exceeded) => {
                 let code = match exceeded.kind {
-                    Kind::Requests => "requests_limit_exceeded",
-                    Kind::Tokens => "tokens_limit_exceeded",
-                    Kind::Concurrency => "concurrency_limit_exceeded",
+                    Kind::Requests => ProblemCode::RequestsLimitExceeded,
+                    Kind::Tokens => ProblemCode::TokensLimitExceeded,
+                    Kind::Concurrency => ProblemCode::ConcurrencyLimitExceeded,
                 };
-                Self { message: Message::Limit(*exceeded), ..Self::new(429, code, "") }
+                Self { message: Message::Limit(*exceeded), ..Self::new(code, "") }
             }
             Denied::NotPriced => Self::NOT_PRICED,
             Denied::Unbounded => Self::UNBOUNDED_INPUT,
@@ -61,7 +70,12 @@ impl From<&Denied> for Problem {
     }
 }
 
-/// Whole ones, and never none.
+/// `policy` and `dialects` name only codes of the table, which a test checks.
+fn code_of(text: &str) -> ProblemCode {
+    ProblemCode::parse(text).unwrap_or(ProblemCode::InvalidJson)
+}
+
+/// Whole seconds, at least one.
 fn seconds(exceeded: &Exceeded) -> u64 {
     exceeded.retry_after_us.div_ceil(1_000_000).max(1)
 }
@@ -79,71 +93,73 @@ fn sentence(exceeded: &Exceeded) -> String {
     match exceeded.kind {
         Kind::Requests => format!("The limit of {limit} requests a minute of {whose} is reached. Try again in {wait} s."),
         Kind::Tokens => {
-            format!("The limit of {limit} tokens a minute of {whose} does not hold this call: {remaining} are left here. Try again in {wait} s.")
+            format!("This call exceeds the limit of {limit} tokens a minute of {whose}: {remaining} are left at this gateway. Try again in {wait} s.")
         }
-        Kind::Concurrency => format!("The limit of {limit} calls at a time of {whose} is reached. Try again when one has ended."),
+        Kind::Concurrency => format!("The limit of {limit} concurrent calls of {whose} is reached. Try again when one has ended."),
     }
 }
 
 impl Problem {
     pub const BUDGET_EXHAUSTED: Self = Self {
         should_retry: false,
-        repair: Some("Ask for a smaller answer (`max_tokens`), or have the budget raised."),
-        ..Self::new(402, "budget_exhausted", "What is left of the budget does not pay for this call at its most.")
+        repair: Some("Request a shorter answer (`max_tokens`), or have the budget raised."),
+        ..Self::new(ProblemCode::BudgetExhausted, "The rest of the budget does not cover the most that this call may cost.")
     };
     pub const LEASE_UNAVAILABLE: Self = Self::new(
-        503,
-        "budget_lease_unavailable",
-        "A hard budget applies, nothing of it is leased to this gateway, and the control plane cannot be asked at the moment.",
+        ProblemCode::BudgetLeaseUnavailable,
+        "A hard budget applies, no part of it is leased to this gateway, and the control plane cannot be reached at the moment.",
     );
     pub const UNBOUNDED_INPUT: Self = Self {
         repair: Some("Send text alone, or have the model's context and output lengths declared."),
-        ..Self::new(400, "unbounded_input", "A hard budget applies, and nothing bounds what this call may cost.")
+        ..Self::new(ProblemCode::UnboundedInput, "A hard budget applies, and nothing bounds what this call may cost.")
     };
     pub const NOT_PRICED: Self = Self {
         param: Some("model"),
         repair: Some("Have a price set for the model, in the currency of the budget."),
-        ..Self::new(403, "model_not_priced", "A hard budget applies, and this model has no price.")
+        ..Self::new(ProblemCode::ModelNotPriced, "A hard budget applies, and this model has no price.")
     };
 
-    pub const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
+    pub const fn new(code: ProblemCode, message: &'static str) -> Self {
+        Self::with_status(code.status(), code, message)
+    }
+
+    const fn with_status(status: u16, code: ProblemCode, message: &'static str) -> Self {
         let should_retry = status >= 500 || status == 408 || status == 429;
         Self { status, code, message: Message::Fixed(message), param: None, repair: None, should_retry, allow: None }
     }
 
-    pub const NOT_FOUND: Self = Self::new(404, "unknown_route", "There is no such route.");
+    pub const NOT_FOUND: Self = Self::new(ProblemCode::UnknownRoute, "There is no such route.");
     pub const UNKNOWN_REQUEST: Self = Self::new(
-        404,
-        "unknown_request",
-        "This gateway does not remember such a call of this tenant: it runs, ended long ago, or was another gateway's.",
+        ProblemCode::UnknownRequest,
+        "This gateway keeps no such call of your organisation: it still runs, ended long ago, or was served by another gateway.",
     );
-    pub const TOO_LARGE: Self = Self::new(413, "request_too_large", "The body is larger than this gateway accepts.");
-    pub const BODY_MEMORY: Self = Self::new(503, "overloaded", "This gateway holds as many request bodies as it may. Try again soon.");
-    pub const CONNECTIONS: Self = Self::new(503, "overloaded", "This gateway has as many connections as it may have. Try again soon.");
-    pub const BODY_TIMEOUT: Self = Self::new(408, "body_timeout", "The body did not arrive in time.");
-    pub const BODY_BROKEN: Self = Self::new(400, "body_incomplete", "The body broke off.");
-    pub const UNMETERED: Self = Self::new(503, "metering_unavailable", "Usage cannot be recorded at the moment, so no call is made.");
-    pub const CONNECT: Self = Self::new(502, "upstream_unreachable", "No endpoint of this model could be reached.");
-    pub const UPSTREAM: Self = Self::new(502, "upstream_error", "The model's endpoint failed to answer.");
-    pub const PROTOCOL: Self = Self::new(502, "upstream_protocol", "The model's endpoint gave an answer that cannot be passed on.");
-    pub const CREDENTIAL: Self = Self::new(502, "upstream_refused_gateway", "The model's endpoint refused this gateway's credential.");
-    pub const CUT: Self = Self::new(502, "upstream_cut", "The model's endpoint broke off its answer.");
-    pub const CONNECT_TIMEOUT: Self = Self::new(504, "upstream_connect_timeout", "No connection to the model's endpoint in time.");
-    pub const HEADERS_TIMEOUT: Self = Self::new(504, "upstream_headers_timeout", "The model's endpoint did not begin to answer in time.");
-    pub const FIRST_TOKEN_TIMEOUT: Self = Self::new(504, "upstream_first_token_timeout", "The first token did not come in time.");
-    pub const IDLE_TIMEOUT: Self = Self::new(504, "upstream_idle_timeout", "The answer stood still for too long.");
-    pub const TOTAL_TIMEOUT: Self = Self::new(504, "upstream_total_timeout", "The answer took longer than allowed.");
-    pub const OVERLOADED: Self = Self::new(503, "upstream_unavailable", "The model's endpoint is not available at the moment.");
+    pub const TOO_LARGE: Self = Self::new(ProblemCode::RequestTooLarge, "The body is larger than this gateway accepts.");
+    pub const BODY_MEMORY: Self = Self::new(ProblemCode::Overloaded, "This gateway has no memory left for request bodies. Try again soon.");
+    pub const CONNECTIONS: Self = Self::new(ProblemCode::Overloaded, "This gateway accepts no more connections at the moment. Try again soon.");
+    pub const BODY_TIMEOUT: Self = Self::new(ProblemCode::BodyTimeout, "The body did not arrive in time.");
+    pub const BODY_BROKEN: Self = Self::new(ProblemCode::BodyIncomplete, "The body broke off.");
+    pub const UNMETERED: Self = Self::new(ProblemCode::MeteringUnavailable, "Usage cannot be recorded at the moment, so no call is made.");
+    pub const CONNECT: Self = Self::new(ProblemCode::UpstreamUnreachable, "No endpoint of this model could be reached.");
+    pub const UPSTREAM: Self = Self::new(ProblemCode::UpstreamError, "The model's endpoint failed to answer.");
+    pub const PROTOCOL: Self = Self::new(ProblemCode::UpstreamProtocol, "The model's endpoint gave an answer that cannot be passed on.");
+    pub const CREDENTIAL: Self = Self::new(ProblemCode::UpstreamRefusedGateway, "The model's endpoint refused this gateway's credential.");
+    pub const CUT: Self = Self::new(ProblemCode::UpstreamCut, "The model's endpoint broke off its answer.");
+    pub const CONNECT_TIMEOUT: Self = Self::new(ProblemCode::UpstreamConnectTimeout, "No connection to the model's endpoint was made in time.");
+    pub const HEADERS_TIMEOUT: Self = Self::new(ProblemCode::UpstreamHeadersTimeout, "The model's endpoint did not begin to answer in time.");
+    pub const FIRST_TOKEN_TIMEOUT: Self = Self::new(ProblemCode::UpstreamFirstTokenTimeout, "The first token did not come in time.");
+    pub const IDLE_TIMEOUT: Self = Self::new(ProblemCode::UpstreamIdleTimeout, "The answer paused for too long.");
+    pub const TOTAL_TIMEOUT: Self = Self::new(ProblemCode::UpstreamTotalTimeout, "The answer took longer than allowed.");
+    pub const OVERLOADED: Self = Self::new(ProblemCode::UpstreamUnavailable, "The model's endpoint is not available at the moment.");
 
-    /// The parameter that it is about.
+    /// Names the parameter that is wrong.
     pub const fn about(self, param: &'static str) -> Self {
         Self { param: Some(param), ..self }
     }
 
-    pub const QUEUE_TIMEOUT: Self = Self::new(503, "queue_timeout", "Every endpoint of this model was busy for as long as a call may wait.");
-    pub const QUEUE_FULL: Self = Self::new(503, "queue_full", "Every endpoint of this model is busy, and too many calls wait for one already.");
+    pub const QUEUE_TIMEOUT: Self = Self::new(ProblemCode::QueueTimeout, "Every endpoint of this model was busy for as long as a call may wait.");
+    pub const QUEUE_FULL: Self = Self::new(ProblemCode::QueueFull, "Every endpoint of this model is busy, and too many calls wait for one already.");
 
-    /// With when coming again may make sense.
+    /// With the time after which a retry may succeed.
     pub fn after(self, wait: Duration) -> Self {
         let Message::Fixed(text) = self.message else {
             return self;
@@ -152,10 +168,10 @@ impl Problem {
     }
 
     pub const fn wrong_method(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(405, "method_not_allowed", "This route has another method.") }
+        Self { allow: Some(allow), ..Self::new(ProblemCode::MethodNotAllowed, "This route has another method.") }
     }
 
-    fn with_api_error<T>(&self, tell: impl FnOnce(&ApiError<'_>) -> T) -> T {
+    fn with_api_error<T>(&self, use_error: impl FnOnce(&ApiError<'_>) -> T) -> T {
         let text;
         let message = match &self.message {
             Message::Fixed(message) | Message::Later(message, _) => message,
@@ -168,7 +184,7 @@ impl Problem {
                 &*text
             }
         };
-        tell(&ApiError { status: self.status, code: self.code, message, param: self.param, repair: self.repair })
+        use_error(&ApiError { status: self.status, code: self.code.text(), message, param: self.param, repair: self.repair })
     }
 
     /// As the last frame of a stream that cannot go on.
@@ -176,7 +192,7 @@ impl Problem {
         self.with_api_error(|error| error_frame(dialect, error, &id.text()))
     }
 
-    /// What a person reads.
+    /// The message for people.
     pub fn sentence(&self) -> String {
         self.with_api_error(|error| error.message.to_owned())
     }
@@ -217,16 +233,16 @@ impl Problem {
     /// As [`Self::body`], naming the field that cannot be translated.
     pub fn body_about(&self, refused: &TranslationError, id: RecordId, dialect: Dialect) -> Bytes {
         let message = refused.to_string();
-        let error = ApiError { status: self.status, code: self.code, message: &message, param: Some(&refused.path), repair: self.repair };
+        let error = ApiError { status: self.status, code: self.code.text(), message: &message, param: Some(&refused.path), repair: self.repair };
         error_body(dialect, &error, &id.text())
     }
 
     /// A request that the endpoint's dialect cannot express.
     pub fn untranslatable(refused: &TranslationError) -> Self {
-        Self::new(400, refused.code, "The request cannot be translated into the protocol of this model's endpoint.")
+        Self::new(code_of(refused.code), "The request cannot be translated into the protocol of this model's endpoint.")
     }
 
-    /// The body alone, for who gets no request id.
+    /// As [`Self::body`], without a request id.
     pub fn text(&self, dialect: Dialect) -> Bytes {
         self.with_api_error(|error| error_body(dialect, error, ""))
     }
@@ -234,23 +250,25 @@ impl Problem {
 
 /// Of realtime sessions.
 impl Problem {
-    pub const UPGRADE_REQUIRED: Self = Self::new(426, "upgrade_required", "This route speaks WebSocket: open it with a handshake of version 13.");
-    pub const TWO_KEYS: Self = Self::new(400, "duplicate_key", "Two API keys were sent. Send one.");
-    pub const MODEL_TWICE: Self = Self::new(400, "duplicate_key", "The parameter `model` appears twice. Send it once.").about("model");
-    pub const MODEL_MISSING: Self = Self::new(400, "missing_parameter", "The parameter `model` is missing.").about("model");
-    pub const BAD_MODEL: Self = Self::new(400, "invalid_type", "The parameter `model` must be a model's name.").about("model");
-    pub const UNKNOWN_PARAMETER: Self = Self::new(400, "unknown_parameter", "Only the parameter `model` is understood here.");
+    pub const UPGRADE_REQUIRED: Self =
+        Self::new(ProblemCode::UpgradeRequired, "This route speaks WebSocket: open it with a handshake of version 13.");
+    pub const TWO_KEYS: Self = Self::new(ProblemCode::DuplicateKey, "Two API keys were sent. Send one.");
+    pub const MODEL_TWICE: Self = Self::new(ProblemCode::DuplicateKey, "The parameter `model` appears twice. Send it once.").about("model");
+    pub const MODEL_MISSING: Self = Self::new(ProblemCode::MissingParameter, "The parameter `model` is missing.").about("model");
+    pub const BAD_MODEL: Self = Self::new(ProblemCode::InvalidType, "The parameter `model` must be a model's name.").about("model");
+    pub const UNKNOWN_PARAMETER: Self = Self::new(ProblemCode::UnknownParameter, "Only the parameter `model` is understood here.");
     pub const MODEL_FIXED: Self =
-        Self::new(403, "model_fixed", "The session's model was chosen when it was opened. Open another session for another model.").about("model");
-    pub const NOT_TEXT: Self = Self::new(400, "invalid_json", "Events are text. Binary messages are not passed on.");
-    pub const GOING_AWAY: Self = Self::new(503, "gateway_stopping", "This gateway is stopping. Open the session again.");
-    pub const CALLER_SILENT: Self = Self::new(408, "caller_silent", "Nothing was heard from the caller for too long.");
+        Self::new(ProblemCode::ModelFixed, "The session's model was chosen when it was opened. Open another session for another model.")
+            .about("model");
+    pub const NOT_TEXT: Self = Self::new(ProblemCode::InvalidJson, "Events are text. Binary messages are not passed on.");
+    pub const GOING_AWAY: Self = Self::new(ProblemCode::GatewayStopping, "This gateway is stopping. Open the session again.");
+    pub const CALLER_SILENT: Self = Self::new(ProblemCode::CallerSilent, "Nothing came from the caller for too long.");
 }
 
 /// Of the gRPC listener.
 impl Problem {
-    pub const BAD_MESSAGE: Self = Self::new(400, "invalid_message", "The message cannot be read in one way only.");
-    pub const COMPRESSED: Self = Self::new(501, "compression_not_served", "Messages must not be compressed.");
-    pub const NOT_GRPC: Self = Self::new(415, "unsupported_media_type", "This listener speaks gRPC.");
-    pub const UNIMPLEMENTED: Self = Self::new(501, "unknown_route", "There is no such method here.");
+    pub const BAD_MESSAGE: Self = Self::new(ProblemCode::InvalidMessage, "The message cannot be read in exactly one way.");
+    pub const COMPRESSED: Self = Self::new(ProblemCode::CompressionNotServed, "Messages must not be compressed.");
+    pub const NOT_GRPC: Self = Self::new(ProblemCode::UnsupportedMediaType, "This listener speaks gRPC.");
+    pub const UNIMPLEMENTED: Self = Self::with_status(501, ProblemCode::UnknownRoute, "There is no such method here.");
 }

@@ -1,14 +1,13 @@
 //! The guard of one call: opened in the usage log before the endpoint is called, settled exactly once, whichever side leaves first.
 
 use crate::base::boxing::boxed;
-use crate::base::limits::WhenLogFull;
 use crate::base::problem::Problem;
 use crate::call::report::{Failure, Report, Settlement};
 use crate::call::request_info::RequestInfo;
 use crate::observe::call_trace::CallTrace;
 use crate::observe::metrics::bump;
 use crate::reactor::in_flight::InFlightCall;
-use crate::reactor::worker::Worker;
+use crate::reactor::state::Reactor;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,18 +15,19 @@ use tenon_balance::{Ask, Strategy, Verdict};
 use tenon_dialects::{Source, Usage};
 use tenon_limits::{End as Money, Grant, Tokens};
 use tenon_policy::Chosen;
+use tenon_problem::ProblemCode;
 use tenon_usage::{Full, Mark, Opened, Operation, Outcome, Settled, Ticket, UsageSource, Use, random};
 
 /// A call from its registration on. Dropped unsettled, it settles as left by its caller.
 pub struct Call {
-    worker: Rc<Worker>,
+    reactor: Rc<Reactor>,
     pub in_flight: Rc<InFlightCall>,
     slot: usize,
     pub request: RequestInfo,
     ticket: Option<Ticket>,
     /// Opened while the log had no room, by the operator's choice: it is settled like any other, without a record.
     unmetered: bool,
-    /// Where its settlement stands in the log, for answers that wait for the disk.
+    /// The position of its settlement in the log, for answers that wait for the disk.
     pub mark: Option<Mark>,
     attempt: u8,
     /// Of the last attempt.
@@ -73,11 +73,11 @@ impl From<(Usage, Source)> for Measured {
 
 impl Call {
     /// Registers the call for the sweep. Nothing is metered yet. Boxed: it is handed on several times, and its notes are some hundred bytes.
-    pub fn new(worker: &Rc<Worker>, in_flight: InFlightCall, request: RequestInfo) -> Box<Self> {
+    pub fn new(reactor: &Rc<Reactor>, in_flight: InFlightCall, request: RequestInfo) -> Box<Self> {
         let in_flight = Rc::new(in_flight);
-        let slot = worker.calls.insert(in_flight.clone());
+        let slot = reactor.calls.insert(in_flight.clone());
         boxed(|| Self {
-            worker: worker.clone(),
+            reactor: reactor.clone(),
             in_flight,
             slot,
             request,
@@ -137,12 +137,12 @@ impl Call {
             uses: &uses,
         };
         let stored = match &self.ticket {
-            None => self.worker.lane.open(&record).map(|ticket| self.ticket = Some(ticket)),
-            Some(ticket) => self.worker.lane.reopen(ticket, &record),
+            None => self.reactor.metering.lane.open(&record).map(|ticket| self.ticket = Some(ticket)),
+            Some(ticket) => self.reactor.metering.lane.reopen(ticket, &record),
         };
         match stored {
             Ok(()) => self.unmetered = false,
-            Err(Full) if self.worker.limits.when_log_full == WhenLogFull::ServeUnmetered => self.continue_unmetered(),
+            Err(Full) if self.reactor.metering.serves_unmetered() => self.continue_unmetered(),
             Err(full) => return Err(full),
         }
         if let Some(grant) = &mut self.grant {
@@ -158,7 +158,7 @@ impl Call {
         self.settle(Outcome::UpstreamError, Measured::default());
         self.grant = grant;
         self.unmetered = true;
-        bump(&self.worker.metrics().unmetered, 1);
+        bump(&self.reactor.observers.metrics().unmetered, 1);
     }
 
     /// The route of the running attempt.
@@ -169,12 +169,12 @@ impl Call {
     /// Counts the result of the running attempt in its endpoint's health.
     pub fn judge(&self, verdict: Verdict) {
         if let Some(chosen) = &self.chosen {
-            chosen.judge(verdict, self.worker.balance_ms());
+            chosen.judge(verdict, self.reactor.clock.balance_ms());
         }
     }
 
     /// The running attempt is over and no longer counts at its endpoint; another may follow.
-    pub fn attempt_failed(&mut self, code: &'static str, detail: Option<String>) {
+    pub fn attempt_failed(&mut self, code: ProblemCode, detail: Option<String>) {
         self.failed(code, detail);
         if let Some(chosen) = &self.chosen {
             chosen.release(Some(0));
@@ -182,7 +182,7 @@ impl Call {
     }
 
     /// Something went wrong, whether or not the caller will be told of it.
-    pub fn failed(&mut self, code: &'static str, detail: Option<String>) {
+    pub fn failed(&mut self, code: ProblemCode, detail: Option<String>) {
         let endpoint_id = self.chosen.as_ref().map(|chosen| chosen.endpoint().id.clone());
         self.call_trace.note_failure(code, self.request.started.elapsed());
         self.failure = Some(Failure { code, endpoint_id, detail });
@@ -208,21 +208,21 @@ impl Call {
             let took = self.request.started.elapsed();
             self.first_token = Some(took);
             if let Some(chosen) = self.chosen.as_ref().filter(|chosen| chosen.model.group.strategy == Strategy::Latency) {
-                chosen.endpoint().state.first_token(micros(took.saturating_sub(self.began)), self.worker.balance_ms());
+                chosen.endpoint().state.first_token(micros(took.saturating_sub(self.began)), self.reactor.clock.balance_ms());
             }
-            self.worker.metrics().first_token.observe(took);
+            self.reactor.observers.metrics().first_token.observe(took);
         }
     }
 
     /// Decides whether the call is one of the sample for the request log.
     pub fn sample(&mut self, body: &Bytes) {
-        let sampled = self.worker.request_log.as_ref().is_some_and(|log| log.samples(random()));
+        let sampled = self.reactor.observers.request_log().is_some_and(|log| log.samples(random()));
         self.sampled = sampled.then(|| body.clone());
     }
 
     /// Its trace is kept, for `explain` or the request log.
     pub fn is_kept(&self) -> bool {
-        self.worker.completed_calls.are_kept() || self.sampled.is_some()
+        self.reactor.observers.keeps_calls() || self.sampled.is_some()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -265,13 +265,11 @@ impl Call {
             duration_us: micros(took),
         };
         if let Some(ticket) = ticket {
-            self.worker.lane.settle_charged(ticket, &settled, charges);
-            if self.worker.limits.settle_on_disk {
-                self.mark = self.worker.lane.mark();
-            }
+            self.reactor.metering.lane.settle_charged(ticket, &settled, charges);
+            self.mark = self.reactor.metering.mark();
         }
         if let Some(grant) = &mut self.grant {
-            grant.settle(&end, self.worker.limits_now());
+            grant.settle(&end, self.reactor.clock.limits_us());
         }
         self.count(outcome, &usage, took);
         self.settlement = Some(Settlement { outcome, usage: (source != UsageSource::None).then_some((usage, source)), took });
@@ -289,7 +287,7 @@ impl Call {
     }
 
     fn count(&self, outcome: Outcome, usage: &Usage, took: Duration) {
-        let metrics = self.worker.metrics();
+        let metrics = self.reactor.observers.metrics();
         bump(&metrics.outcomes[outcome as usize], 1);
         metrics.duration.observe(took);
         let counts = [usage.input, usage.output, usage.cached, usage.cache_write, usage.reasoning];
@@ -298,7 +296,7 @@ impl Call {
 
     /// Logs the call where something was unusual, records its span, and keeps its trace for `explain` and the request log.
     fn report(&mut self) {
-        let worker = &self.worker;
+        let (observers, clock) = (&self.reactor.observers, &self.reactor.clock);
         let report = Report {
             request: &self.request,
             chosen: self.chosen.as_ref(),
@@ -308,21 +306,21 @@ impl Call {
             settlement: self.settlement,
         };
         if let Some(entry) = report.entry() {
-            worker.log(&entry);
+            observers.log(&entry, clock.now());
         }
-        if let (Some(own), Some(spans)) = (self.request.trace.span, &worker.spans) {
+        if let (Some(own), Some(spans)) = (self.request.trace.span, observers.spans()) {
             spans.record(report.span(&own));
         }
-        let (kept, sampled) = (worker.completed_calls.are_kept(), self.sampled.take());
+        let (kept, sampled) = (observers.keeps_calls(), self.sampled.take());
         if !kept && sampled.is_none() {
             return;
         }
         let call = report.completed(self.in_flight.key.clone(), self.first_token, &mut self.call_trace);
-        if let (Some(body), Some(log)) = (sampled, &worker.request_log) {
+        if let (Some(body), Some(log)) = (sampled, observers.request_log()) {
             log.push(call.clone(), body);
         }
         if kept {
-            worker.keep_completed(call);
+            observers.keep(call);
         }
     }
 }
@@ -351,7 +349,7 @@ impl Drop for Call {
             self.http_status = 0;
             self.settle(Outcome::ClientGone, Measured::default());
         }
-        self.worker.calls.remove(self.slot);
+        self.reactor.calls.remove(self.slot);
         self.report();
     }
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tenon_dialects::Usage;
 use tenon_policy::Chosen;
+use tenon_problem::ProblemCode;
 use tenon_snapshot::Key;
 use tenon_telemetry::Span;
 use tenon_usage::{Outcome, UsageSource};
 
 /// Something that went wrong, whether or not the caller was told of it.
 pub struct Failure {
-    pub code: &'static str,
+    pub code: ProblemCode,
     pub endpoint_id: Option<Box<str>>,
     pub detail: Option<String>,
 }
@@ -48,7 +49,7 @@ impl<'a> Report<'a> {
         self.settlement.map_or_else(|| self.request.started.elapsed(), |settlement| settlement.took)
     }
 
-    fn code(&self) -> Option<&'static str> {
+    fn code(&self) -> Option<ProblemCode> {
         self.failure.map(|failure| failure.code)
     }
 
@@ -56,7 +57,7 @@ impl<'a> Report<'a> {
     fn error(&self) -> Option<&'static str> {
         match self.settlement.map(|settlement| settlement.outcome) {
             Some(Outcome::Completed | Outcome::ClientGone) => None,
-            _ => Some(self.code().unwrap_or(self.outcome())),
+            _ => Some(self.code().map_or(self.outcome(), ProblemCode::text)),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::observe::metrics::{ThreadMetrics, bump};
 use crate::observe::trace_context::TraceContext;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
+use tenon_problem::ProblemCode;
 use tenon_usage::RecordId;
 use tracing::Level;
 
@@ -19,7 +20,7 @@ pub struct Entry<'a> {
     pub outcome: &'static str,
     /// Zero = the caller got no answer.
     pub status: u16,
-    pub code: Option<&'static str>,
+    pub code: Option<ProblemCode>,
     pub endpoint_id: Option<&'a str>,
     pub attempts: u8,
     pub took: Duration,
@@ -85,7 +86,7 @@ macro_rules! write_entry {
             trace_id = $entry.trace.text(),
             outcome = $entry.outcome,
             status = $entry.status,
-            code = $entry.code,
+            code = $entry.code.map(ProblemCode::text),
             endpoint_id = $entry.endpoint_id,
             attempts = $entry.attempts,
             duration_ms = u64::try_from($entry.took.as_millis()).unwrap_or(u64::MAX),

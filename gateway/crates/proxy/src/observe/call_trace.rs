@@ -8,6 +8,7 @@ use std::time::Duration;
 use tenon_balance::{Ask, Group, Look};
 use tenon_dialects::Usage;
 use tenon_limits::Exceeded;
+use tenon_problem::ProblemCode;
 use tenon_snapshot::{Key, Model};
 use tenon_usage::{Operation, RecordId, UsageSource};
 
@@ -26,7 +27,7 @@ pub struct CallTrace {
     pub queued: Duration,
     /// The limit that refused the call, or the last answer of a session.
     pub limit: Option<Exceeded>,
-    /// Of a call that found no route.
+    /// Of a call without a usable route.
     pub model: Option<Arc<Model>>,
 }
 
@@ -41,8 +42,8 @@ pub struct Attempt {
     pub began_us: u32,
     /// Until the answer's head, or until it failed.
     pub took_us: u32,
-    /// Empty = it answered, or still runs.
-    pub code: &'static str,
+    /// `None` = it answered, or still runs.
+    pub code: Option<ProblemCode>,
 }
 
 /// The state of the model's routes when one was chosen.
@@ -95,9 +96,9 @@ impl CallTrace {
         }
     }
 
-    pub fn note_failure(&mut self, code: &'static str, since_arrival: Duration) {
+    pub fn note_failure(&mut self, code: ProblemCode, since_arrival: Duration) {
         if let Some(attempt) = self.running() {
-            attempt.code = code;
+            attempt.code = Some(code);
             if attempt.took_us == 0 {
                 attempt.took_us = micros(since_arrival).saturating_sub(attempt.began_us);
             }
@@ -122,7 +123,7 @@ fn micros(duration: Duration) -> u32 {
 pub struct CompletedCall {
     pub id: RecordId,
     pub key: Arc<Key>,
-    /// `None` = it was refused before a model was found.
+    /// `None` = it was refused before its model was known.
     pub model: Option<Arc<Model>>,
     pub operation: Operation,
     pub streamed: bool,
@@ -131,7 +132,7 @@ pub struct CompletedCall {
     pub first_token: Option<Duration>,
     pub outcome: &'static str,
     pub http_status: u16,
-    pub code: Option<&'static str>,
+    pub code: Option<ProblemCode>,
     pub usage: Option<(Usage, UsageSource)>,
     pub call_trace: CallTrace,
 }
@@ -193,7 +194,7 @@ mod tests {
         let mut call_trace = CallTrace::default();
         for route in 0..6 {
             call_trace.note_attempt(route, Duration::from_micros(10 * route as u64));
-            call_trace.note_failure("upstream_unreachable", Duration::from_micros(10 * route as u64 + 3));
+            call_trace.note_failure(ProblemCode::UpstreamUnreachable, Duration::from_micros(10 * route as u64 + 3));
         }
         assert_eq!((call_trace.attempted(), call_trace.attempts().len()), (6, ATTEMPTS_MAX));
         assert_eq!((call_trace.attempts()[3].began_us, call_trace.attempts()[3].took_us), (30, 3));

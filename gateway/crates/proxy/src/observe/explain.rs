@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use tenon_balance::{Look, State, Strategy};
 use tenon_contract::Priority;
 use tenon_limits::{Exceeded, Kind};
+use tenon_problem::ProblemCode;
 use tenon_snapshot::{Key, Model};
 use tenon_usage::UsageSource;
 
@@ -39,7 +40,7 @@ pub(crate) fn to_json(call: &CompletedCall) -> Value {
         "model": call.model.as_ref().map(|model| &*model.name),
         "outcome": call.outcome,
         "http_status": call.http_status,
-        "code": call.code,
+        "code": call.code.map(ProblemCode::text),
         "limit": call.call_trace.limit.as_ref().map(limit),
         "route": route(call),
         "attempts": attempts(call),
@@ -77,8 +78,8 @@ const fn priority_name(priority: Priority) -> &'static str {
 
 const fn state_name(state: State) -> &'static str {
     match state {
-        State::Closed => "well",
-        State::HalfOpen => "on_trial",
+        State::Closed => "healthy",
+        State::HalfOpen => "half_open",
         State::Open => "breaker_open",
         State::Paused => "paused",
         State::Down => "down",
@@ -110,7 +111,7 @@ fn route(call: &CompletedCall) -> Value {
     let strategy = model.group.strategy;
     let is_affine = matches!(strategy, Strategy::Session | Strategy::Prefix);
     json!({
-        "why": if of_last.is_some_and(|look| look.rests) { "least_ill" } else { strategy_name(strategy) },
+        "why": if of_last.is_some_and(|look| look.rests) { "least_unhealthy" } else { strategy_name(strategy) },
         "by_affinity": call.call_trace.routes.as_ref().filter(|_| is_affine).map(|routes| routes.by_affinity),
         "tier": last.and_then(|last| routes.tier(last)),
         "score": of_last.and_then(|look| look.score),
@@ -151,7 +152,7 @@ impl Routes<'_> {
             _ if !self.call.key.ceiling.is_subset_of(&endpoint.cleared) => "not_cleared",
             _ if endpoint.operations & 1 << self.call.operation as u32 == 0 => "other_operation",
             _ if endpoint.target.is_err() => "unusable",
-            Some(look) if look.rests => "resting",
+            Some(look) if look.rests => "unhealthy",
             Some(look) if !look.has_room => "saturated",
             _ if is_higher => "higher_tier",
             Some(look) if look.is_over_bound => "over_bound",
@@ -197,7 +198,7 @@ fn attempts(call: &CompletedCall) -> Vec<Value> {
             "began_us": attempt.began_us,
             "took_us": attempt.took_us,
             "status": (attempt.status > 0).then_some(attempt.status),
-            "code": (!attempt.code.is_empty()).then_some(attempt.code),
+            "code": attempt.code.map(ProblemCode::text),
             "connection": if attempt.kept_connection { "kept" } else { "new" },
         })
     });

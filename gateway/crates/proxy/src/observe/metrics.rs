@@ -3,6 +3,7 @@
 use crate::observe::retry_reason::RETRIES;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+use tenon_problem::ProblemCode;
 
 /// By `Operation`'s number; the last is for requests that call no model.
 pub const OPERATIONS: [&str; 14] = [
@@ -28,68 +29,6 @@ pub const TOKENS: [&str; 5] = ["input", "output", "cache_read", "cache_write", "
 pub const FAILURES: [&str; 4] = ["connect", "stale_connection", "send", "timeout"];
 /// Upper bounds in seconds; the last bucket is everything.
 pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
-/// Codes of refusal; one that is not here is counted as the last.
-pub const CODES: [&str; 58] = [
-    "missing_api_key",
-    "invalid_api_key",
-    "key_revoked",
-    "key_expired",
-    "key_not_fresh",
-    "snapshot_too_old",
-    "key_unresolvable",
-    "invalid_token",
-    "token_expired",
-    "token_not_yet_valid",
-    "token_subject_unknown",
-    "token_ambiguous",
-    "certificate_required",
-    "network_not_allowed",
-    "operation_not_allowed",
-    "key_may_not_call_models",
-    "model_not_found",
-    "model_not_allowed",
-    "no_cleared_endpoint",
-    "no_usable_endpoint",
-    "requests_limit_exceeded",
-    "tokens_limit_exceeded",
-    "concurrency_limit_exceeded",
-    "budget_exhausted",
-    "budget_lease_unavailable",
-    "unbounded_input",
-    "model_not_priced",
-    "unknown_route",
-    "unknown_request",
-    "method_not_allowed",
-    "request_too_large",
-    "overloaded",
-    "body_timeout",
-    "body_incomplete",
-    "metering_unavailable",
-    "upstream_unreachable",
-    "upstream_error",
-    "upstream_protocol",
-    "upstream_refused_gateway",
-    "upstream_connect_timeout",
-    "upstream_headers_timeout",
-    "upstream_unavailable",
-    "invalid_json",
-    "json_too_deep",
-    "duplicate_key",
-    "escaped_key",
-    "invalid_type",
-    "missing_parameter",
-    "unsupported_media_type",
-    "invalid_form",
-    "operation_not_served",
-    "untranslatable_parameter",
-    "provider_state_not_served",
-    "hosted_tool_not_served",
-    "queue_timeout",
-    "queue_full",
-    "too_many_invalid_tokens",
-    "other",
-];
-
 #[derive(Debug)]
 pub struct Histogram {
     pub buckets: [AtomicU64; BUCKETS.len() + 1],
@@ -117,7 +56,8 @@ impl<const N: usize> Default for Counters<N> {
 #[repr(align(128))]
 pub struct ThreadMetrics {
     pub requests: [[AtomicU64; CLASSES.len()]; OPERATIONS.len()],
-    pub refusals: Counters<{ CODES.len() }>,
+    /// By code.
+    pub refusals: Counters<{ ProblemCode::ALL.len() }>,
     pub outcomes: [AtomicU64; OUTCOMES.len()],
     pub tokens: [AtomicU64; TOKENS.len()],
     pub failures: [AtomicU64; FAILURES.len()],
@@ -151,9 +91,8 @@ impl ThreadMetrics {
         bump(&self.requests[operation][class], 1);
     }
 
-    pub fn refusal(&self, code: &str) {
-        let index = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len() - 1);
-        bump(&self.refusals.0[index], 1);
+    pub fn refusal(&self, code: ProblemCode) {
+        bump(&self.refusals.0[code as usize], 1);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Admission of a call: limits and budgets are asked for what its body needs, and a call without a lease waits a moment for one.
 
 use crate::base::problem::Problem;
-use crate::reactor::worker::Worker;
+use crate::reactor::clock::Clock;
+use crate::reactor::shared::SharedState;
 use http::{Response, StatusCode};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -27,11 +28,11 @@ impl LimitHeaders {
     }
 
     /// Writes nothing where no limit applies. A caller who reached a limit gets every form of the headers.
-    pub fn write<B>(&self, worker: &Worker, response: &mut Response<B>) {
+    pub fn write<B>(&self, shared: &SharedState, clock: &Clock, response: &mut Response<B>) {
         let applies = self.0.borrow();
         if applies.key.is_some() || applies.model.is_some() {
-            let as_openai_too = worker.limits.openai_limit_headers || response.status() == StatusCode::TOO_MANY_REQUESTS;
-            applies.tell(response.headers_mut(), worker.limits_now(), as_openai_too);
+            let as_openai_too = shared.limits.openai_limit_headers || response.status() == StatusCode::TOO_MANY_REQUESTS;
+            applies.tell(response.headers_mut(), clock.limits_us(), as_openai_too);
         }
     }
 }
@@ -47,10 +48,10 @@ pub struct RequestedCall<'a> {
 
 impl RequestedCall<'_> {
     /// `exactly`: a hard budget applies, so the body is read once more for bounds that it proves.
-    fn admission_request(&self, worker: &Worker, exactly: bool, has_waited: bool) -> Ask {
+    fn admission_request(&self, clock: &Clock, exactly: bool, has_waited: bool) -> Ask {
         let mut request = Ask {
             // Leases end at an instant, so the clock is read for them; for windows the sweep's time is good enough.
-            now_us: if exactly { worker.registry.micros(Instant::now()) } else { worker.limits_now() },
+            now_us: if exactly { clock.limits_us_exact() } else { clock.limits_us() },
             unix_ms: if exactly { unix_ms() } else { 0 },
             body_bytes: self.body.len() as u64,
             output: Output::Unbounded,
@@ -88,8 +89,14 @@ fn output_of(format: RequestFormat, head: &Head<'_>) -> Output {
 ///
 /// # Errors
 /// Why it is refused.
-pub async fn admit_call(worker: &Worker, key: &Arc<Key>, requested: &RequestedCall<'_>, limit_headers: &LimitHeaders) -> Result<Admitted, Problem> {
-    match attempt(worker, key, requested, false) {
+pub async fn admit_call(
+    shared: &SharedState,
+    clock: &Clock,
+    key: &Arc<Key>,
+    requested: &RequestedCall<'_>,
+    limit_headers: &LimitHeaders,
+) -> Result<Admitted, Problem> {
+    match attempt(shared, clock, key, requested, false) {
         Ok(admitted) => {
             limit_headers.set(admitted.applies());
             Ok(admitted)
@@ -98,29 +105,35 @@ pub async fn admit_call(worker: &Worker, key: &Arc<Key>, requested: &RequestedCa
         Err(NotAdmitted::Limited(applies, denied)) => {
             limit_headers.set(applies);
             // Boxed: few calls wait, and every call would carry it.
-            Box::pin(wait_for_lease(worker, key, requested, denied)).await
+            Box::pin(wait_for_lease(shared, clock, key, requested, denied)).await
         }
     }
 }
 
-fn attempt(worker: &Worker, key: &Arc<Key>, requested: &RequestedCall<'_>, has_waited: bool) -> Result<Admitted, NotAdmitted> {
-    let snapshot = worker.snapshots.load();
-    recheck(&snapshot, key, &worker.moment())?;
-    let ask = |exactly| requested.admission_request(worker, exactly, has_waited);
-    admit(&snapshot, key, requested.model, requested.operation, &Limiting { registry: &worker.registry, ask: &ask })
+fn attempt(shared: &SharedState, clock: &Clock, key: &Arc<Key>, requested: &RequestedCall<'_>, has_waited: bool) -> Result<Admitted, NotAdmitted> {
+    let snapshot = shared.snapshots.load();
+    recheck(&snapshot, key, &clock.moment())?;
+    let ask = |exactly| requested.admission_request(clock, exactly, has_waited);
+    admit(&snapshot, key, requested.model, requested.operation, &Limiting { registry: &shared.registry, ask: &ask })
 }
 
-async fn wait_for_lease(worker: &Worker, key: &Arc<Key>, requested: &RequestedCall<'_>, mut denied: Denied) -> Result<Admitted, Problem> {
+async fn wait_for_lease(
+    shared: &SharedState,
+    clock: &Clock,
+    key: &Arc<Key>,
+    requested: &RequestedCall<'_>,
+    mut denied: Denied,
+) -> Result<Admitted, Problem> {
     let deadline = Instant::now() + LEASE_WAIT_MAX;
     while let Denied::Short { budget, nano, least } = &denied {
         let seen = budget.news.version();
         // A lease may have come between the refusal and the reading of the version.
-        let mut next = attempt(worker, key, requested, false);
+        let mut next = attempt(shared, clock, key, requested, false);
         if let Err(NotAdmitted::Limited(_, Denied::Short { .. })) = next {
-            request_lease(worker, budget, *nano, *least)?;
+            request_lease(shared, clock, budget, *nano, *least)?;
             let left = deadline.saturating_duration_since(Instant::now());
             let waited = tokio::time::timeout(left, budget.news.after(seen)).await;
-            next = attempt(worker, key, requested, true);
+            next = attempt(shared, clock, key, requested, true);
             if waited.is_err() && matches!(next, Err(NotAdmitted::Limited(_, Denied::Short { .. }))) {
                 return Err(Problem::LEASE_UNAVAILABLE);
             }
@@ -135,16 +148,16 @@ async fn wait_for_lease(worker: &Worker, key: &Arc<Key>, requested: &RequestedCa
 }
 
 /// Requests what is missing beside what is held: a call may use several leases.
-fn request_lease(worker: &Worker, budget: &Budget, nano: i64, least: i64) -> Result<(), Problem> {
-    let now_us = worker.registry.micros(Instant::now());
+fn request_lease(shared: &SharedState, clock: &Clock, budget: &Budget, nano: i64, least: i64) -> Result<(), Problem> {
+    let now_us = clock.limits_us_exact();
     let left = budget.left(now_us);
     let missing = nano.saturating_sub(left);
     match budget.denied_remaining(now_us) {
         Some(remaining) if remaining.saturating_add(left) < least => return Err(Problem::BUDGET_EXHAUSTED),
-        _ if worker.registry.is_lost.load(std::sync::atomic::Ordering::Acquire) => return Err(Problem::LEASE_UNAVAILABLE),
+        _ if shared.registry.is_lost.load(std::sync::atomic::Ordering::Acquire) => return Err(Problem::LEASE_UNAVAILABLE),
         Some(remaining) => budget.want(missing.min(remaining)),
         None => budget.want(missing),
     }
-    worker.registry.bell.ring();
+    shared.registry.bell.ring();
     Ok(())
 }

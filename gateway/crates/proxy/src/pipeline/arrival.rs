@@ -7,7 +7,8 @@ use crate::call::request_info::RequestInfo;
 use crate::observe::access_log::Entry;
 use crate::observe::trace_context::TraceContext;
 use crate::pipeline::routes::Route;
-use crate::reactor::worker::Worker;
+use crate::reactor::clock::Clock;
+use crate::reactor::observers::Observers;
 use http::HeaderMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tenon_usage::RecordId;
@@ -27,8 +28,8 @@ impl Arrival {
     }
 
     /// It becomes a call. Whether its trace is sampled is decided here.
-    pub fn into_request(self, worker: &Worker, route: &'static Route, streamed: bool) -> RequestInfo {
-        let trace = match &worker.spans {
+    pub fn into_request(self, observers: &Observers, route: &'static Route, streamed: bool) -> RequestInfo {
+        let trace = match observers.spans() {
             Some(spans) => self.trace.sampled(spans),
             None => self.trace,
         };
@@ -47,8 +48,8 @@ impl Arrival {
 }
 
 /// Logs a request that ended before it became a call. A call logs itself when it is over.
-pub fn log_refusal(worker: &Worker, arrival: &Arrival, problem: &Problem) {
-    worker.log(&Entry {
+pub fn log_refusal(observers: &Observers, clock: &Clock, arrival: &Arrival, problem: &Problem) {
+    let entry = Entry {
         id: arrival.id,
         trace: &arrival.trace,
         outcome: "refused",
@@ -59,5 +60,6 @@ pub fn log_refusal(worker: &Worker, arrival: &Arrival, problem: &Problem) {
         took: arrival.at.elapsed(),
         detail: None,
         is_failure: problem.status >= 500,
-    });
+    };
+    observers.log(&entry, clock.now());
 }

@@ -4,8 +4,10 @@ use crate::base::problem::Problem;
 use crate::call::guard::Call;
 use crate::observe::metrics::bump;
 use crate::pipeline::upstream_request::{CallerRequest, RequestError, request};
+use crate::reactor::clock::Clock;
 use crate::reactor::in_flight::{Abort, InFlightCall, Phase};
-use crate::reactor::worker::Worker;
+use crate::reactor::observers::Observers;
+use crate::reactor::upstreams::Upstreams;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, Response};
@@ -18,6 +20,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 use tenon_dialects::translate::Direction;
 use tenon_policy::Refusal;
+use tenon_problem::ProblemCode;
 use tenon_snapshot::Target;
 use tenon_upstream::pool::Sender;
 use tenon_upstream::request_body::RequestBody;
@@ -86,7 +89,7 @@ pub enum AttemptError {
 
 impl From<Abort> for AttemptError {
     fn from(abort: Abort) -> Self {
-        let endpoints_own = [Problem::HEADERS_TIMEOUT.code, Problem::FIRST_TOKEN_TIMEOUT.code];
+        let endpoints_own = [ProblemCode::UpstreamHeadersTimeout, ProblemCode::UpstreamFirstTokenTimeout];
         match abort.timeout {
             true if endpoints_own.contains(&abort.problem.code) => Self::Unanswered(abort.problem, Outcome::Timeout),
             true => Self::Final(abort.problem, Outcome::Timeout),
@@ -103,30 +106,36 @@ const CROSSED_WITHIN: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Why it gave no answer.
-pub async fn attempt(worker: &Worker, call: &Call, caller_request: &CallerRequest<'_>) -> Result<UpstreamResponse, AttemptError> {
+pub async fn attempt(
+    upstreams: &Upstreams,
+    clock: &Clock,
+    observers: &Observers,
+    call: &Call,
+    caller_request: &CallerRequest<'_>,
+) -> Result<UpstreamResponse, AttemptError> {
     let Some((chosen, target)) = call.chosen().and_then(|chosen| Some((chosen, chosen.target()?))) else {
         return Err(AttemptError::Unsent(Refusal::NoUsableEndpoint.into(), None));
     };
     let in_flight = &call.in_flight;
-    in_flight.set_timeouts(worker.limits.timeouts(&chosen.endpoint().timeouts));
+    in_flight.set_timeouts(upstreams.timeouts(&chosen.endpoint().timeouts));
     let (mut message, direction) = request(call, chosen, target, caller_request).map_err(|error| no_request(error, caller_request))?;
     let mut crossed = false;
     loop {
-        in_flight.enter(Phase::Connect, worker.clock());
-        let kept = if crossed { None } else { worker.pools.checkout(target).await };
+        in_flight.enter(Phase::Connect, clock.now());
+        let kept = if crossed { None } else { upstreams.pools.checkout(target).await };
         let fresh = kept.is_none();
         let mut sender = match kept {
             Some(sender) => sender,
             // Boxed: a TLS handshake is several kilobytes, which every call would carry although few connect.
-            None => Box::pin(connect(worker, call, target)).await?,
+            None => Box::pin(connect(upstreams, call, target)).await?,
         };
-        in_flight.enter(Phase::Headers, worker.clock());
-        let (sent_at, received) = (worker.clock(), sender.bytes_received());
+        in_flight.enter(Phase::Headers, clock.now());
+        let (sent_at, received) = (clock.now(), sender.bytes_received());
         let sent = in_flight.race(pin!(sender.try_send_request(message))).await?;
         let error = match sent {
             Ok(mut response) => {
                 let length = response.body().size_hint().exact();
-                in_flight.enter(Phase::FirstToken, worker.clock());
+                in_flight.enter(Phase::FirstToken, clock.now());
                 let first = first_bytes(in_flight, &mut response).await?;
                 return Ok(UpstreamResponse { response, first, length, sender, pool: target.pool, kept_connection: !fresh, direction });
             }
@@ -144,7 +153,7 @@ pub async fn attempt(worker: &Worker, call: &Call, caller_request: &CallerReques
             }
             None => return Err(AttemptError::Unanswered(Problem::UPSTREAM, Outcome::UpstreamError)),
         };
-        bump(&worker.metrics().failures[1], 1);
+        bump(&observers.metrics().failures[1], 1);
     }
 }
 
@@ -193,8 +202,8 @@ fn take_back(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>)
     error.take_message()
 }
 
-async fn connect(worker: &Worker, call: &Call, target: &Target) -> Result<Sender, AttemptError> {
-    match call.in_flight.race(pin!(worker.pools.connect(target))).await {
+async fn connect(upstreams: &Upstreams, call: &Call, target: &Target) -> Result<Sender, AttemptError> {
+    match call.in_flight.race(pin!(upstreams.pools.connect(target))).await {
         Ok(Ok(sender)) => Ok(sender),
         Ok(Err(error)) => Err(AttemptError::Unsent(Problem::CONNECT, Some(error.to_string()))),
         Err(abort) if abort.problem.code == Problem::CONNECT_TIMEOUT.code => {

@@ -3,7 +3,8 @@
 use crate::base::headers::API_KEY;
 use crate::base::peer::Peer;
 use crate::base::problem::Problem;
-use crate::reactor::worker::Worker;
+use crate::reactor::clock::Clock;
+use crate::reactor::credentials::Credentials;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
@@ -17,29 +18,35 @@ use tenon_usage::Operation;
 ///
 /// # Errors
 /// 401 for what is no credential of ours, 403 for one that is bound to something else, 503 when that cannot be decided now.
-pub async fn authenticate(worker: &Worker, headers: &HeaderMap, peer: &Peer, operation: Operation) -> Result<Arc<Key>, Problem> {
-    let key = identify(worker, headers, peer).await?;
-    check_scope(&key, operation, peer.certificate_sha256.as_ref(), || peer.caller(headers, &worker.trusted_proxies))?;
+pub async fn authenticate(
+    credentials: &Credentials,
+    clock: &Clock,
+    headers: &HeaderMap,
+    peer: &Peer,
+    operation: Operation,
+) -> Result<Arc<Key>, Problem> {
+    let key = identify(credentials, clock, headers, peer).await?;
+    check_scope(&key, operation, peer.certificate_sha256.as_ref(), || peer.caller(headers, credentials.trusted_proxies()))?;
     if key.may_call_models() { Ok(key) } else { Err(Refusal::MayNotCall.into()) }
 }
 
-async fn identify(worker: &Worker, headers: &HeaderMap, peer: &Peer) -> Result<Arc<Key>, Problem> {
+async fn identify(credentials: &Credentials, clock: &Clock, headers: &HeaderMap, peer: &Peer) -> Result<Arc<Key>, Problem> {
     let text = presented(headers).ok_or(Refusal::MissingKey)?;
     let Some(key) = KeyText::parse(text) else {
         // Our keys have no full stops, tokens have two.
         return if text.contains(&b'.') {
-            check_token(worker, text, || peer.caller(headers, &worker.trusted_proxies).into())
+            check_token(credentials, clock, text, || peer.caller(headers, credentials.trusted_proxies()).into())
         } else {
             Err(Refusal::InvalidKey.into())
         };
     };
-    match check_key(worker, &key) {
+    match check_key(credentials, clock, &key) {
         Verdict::Known(key) => return Ok(key),
         Verdict::Refused(refusal) => return Err(refusal.into()),
         Verdict::Unknown => {}
     }
-    match worker.asker.resolve(key.id).await {
-        Resolution::Held => match check_key(worker, &key) {
+    match credentials.resolver().resolve(key.id).await {
+        Resolution::Held => match check_key(credentials, clock, &key) {
             Verdict::Known(key) => Ok(key),
             Verdict::Refused(refusal) => Err(refusal.into()),
             Verdict::Unknown => Err(Refusal::InvalidKey.into()),
@@ -50,24 +57,24 @@ async fn identify(worker: &Worker, headers: &HeaderMap, peer: &Peer) -> Result<A
 }
 
 /// `source` is called only for a token that was not seen before: callers whose token is known pay nothing for forgeries of others.
-fn check_token(worker: &Worker, token: &[u8], source: impl Fn() -> Source) -> Result<Arc<Key>, Problem> {
-    let snapshot = worker.snapshots.load();
-    let mut verified = worker.verified_tokens.borrow_mut();
-    let may_check = || !worker.forgeries.borrow().is_spent(source(), worker.balance_ms());
-    let verdict = match authenticate_token(&snapshot, token, &worker.moment(), &mut verified, may_check) {
+fn check_token(credentials: &Credentials, clock: &Clock, token: &[u8], source: impl Fn() -> Source) -> Result<Arc<Key>, Problem> {
+    let snapshot = credentials.snapshots().load();
+    let mut verified = credentials.verified_tokens.borrow_mut();
+    let may_check = || !credentials.forgeries.borrow().is_spent(source(), clock.balance_ms());
+    let verdict = match authenticate_token(&snapshot, token, &clock.moment(), &mut verified, may_check) {
         // As in `check_key`; and a token may be younger than the clock, which was read some milliseconds ago.
         Err(Refusal::NotFresh | Refusal::TooOld | Refusal::Token(TokenError::NotYet)) => {
-            worker.tick();
-            authenticate_token(&snapshot, token, &worker.moment(), &mut verified, may_check)
+            clock.tick();
+            authenticate_token(&snapshot, token, &clock.moment(), &mut verified, may_check)
         }
         verdict => verdict,
     };
     if let Some(issuer_id) = verified.take_missing_key() {
-        worker.asker.report_missing_key(issuer_id);
+        credentials.resolver().report_missing_key(issuer_id);
     }
     let wasted = verified.take_wasted();
     if wasted > 0 {
-        worker.forgeries.borrow_mut().count(source(), wasted, worker.balance_ms());
+        credentials.forgeries.borrow_mut().count(source(), wasted, clock.balance_ms());
     }
     verdict.map_err(|refusal| match refusal {
         Refusal::TooManyForgeries => Problem::from(refusal).after(Duration::from_secs(1)),
@@ -75,13 +82,13 @@ fn check_token(worker: &Worker, token: &[u8], source: impl Fn() -> Source) -> Re
     })
 }
 
-fn check_key(worker: &Worker, text: &KeyText<'_>) -> Verdict {
-    let snapshot = worker.snapshots.load();
-    match tenon_policy::authenticate(&snapshot, text, &worker.moment()) {
+fn check_key(credentials: &Credentials, clock: &Clock, text: &KeyText<'_>) -> Verdict {
+    let snapshot = credentials.snapshots().load();
+    match tenon_policy::authenticate(&snapshot, text, &clock.moment()) {
         // The control plane may have answered since the last sweep: a clock some milliseconds old is no reason to refuse.
         Verdict::Refused(Refusal::NotFresh | Refusal::TooOld) => {
-            worker.tick();
-            tenon_policy::authenticate(&snapshot, text, &worker.moment())
+            clock.tick();
+            tenon_policy::authenticate(&snapshot, text, &clock.moment())
         }
         verdict => verdict,
     }

@@ -10,12 +10,13 @@ use crate::observe::retry_reason::RetryReason;
 use crate::pipeline::attempt::{AttemptError, ResponseHead, UpstreamResponse, attempt};
 use crate::pipeline::upstream_request::CallerRequest;
 use crate::reactor::in_flight::Abort;
-use crate::reactor::worker::Worker;
+use crate::reactor::state::Reactor;
 use std::future::poll_fn;
 use std::time::Duration;
 use tenon_balance::{Ask, Charge, Grant, Strategy, Verdict, Who, bits, of_heads, of_text};
 use tenon_contract::Priority;
 use tenon_policy::{Admitted, Choice, Chosen, Refusal, Waiting};
+use tenon_problem::ProblemCode;
 use tenon_snapshot::Model;
 use tenon_usage::{Outcome, random};
 
@@ -26,7 +27,7 @@ const OUTPUT_TOKENS: u64 = 512;
 
 /// The attempts of one call.
 struct Attempts<'a> {
-    worker: &'a Worker,
+    reactor: &'a Reactor,
     admitted: Admitted,
     route_query: Ask,
     count: u32,
@@ -37,13 +38,13 @@ struct Attempts<'a> {
 /// # Errors
 /// What the caller gets. The call is settled then, if it was opened.
 pub fn call_upstream(
-    worker: &Worker,
+    reactor: &Reactor,
     admitted: Admitted,
     call: &mut Call,
     caller_request: &CallerRequest<'_>,
 ) -> impl Future<Output = Result<UpstreamResponse, Problem>> {
     call.route_query = route_query(admitted.model(), caller_request);
-    try_routes(worker, admitted, call, async move |call| attempt(worker, call, caller_request).await)
+    try_routes(reactor, admitted, call, async move |call| attempt(&reactor.upstreams, &reactor.clock, &reactor.observers, call, caller_request).await)
 }
 
 /// Calls the routes of `admitted`, in whatever protocol `attempt` speaks: the only way to an endpoint. Set `call.route_query` before.
@@ -51,7 +52,7 @@ pub fn call_upstream(
 /// # Errors
 /// As [`call_upstream`].
 pub async fn try_routes<T: ResponseHead>(
-    worker: &Worker,
+    reactor: &Reactor,
     mut admitted: Admitted,
     call: &mut Call,
     attempt: impl AsyncFn(&Call) -> Result<T, AttemptError>,
@@ -60,7 +61,7 @@ pub async fn try_routes<T: ResponseHead>(
     if admitted.open().count_ones() > 1 {
         admitted.model().group.budget.earn();
     }
-    let mut attempts = Attempts { worker, admitted, route_query: call.route_query, count: 0 };
+    let mut attempts = Attempts { reactor, admitted, route_query: call.route_query, count: 0 };
     let mut chosen = match attempts.first(call).await {
         Ok(chosen) => chosen,
         Err(problem) => {
@@ -87,7 +88,7 @@ pub async fn try_routes<T: ResponseHead>(
 
 impl Attempts<'_> {
     fn route_query(&self) -> Ask {
-        Ask { now_ms: self.worker.balance_ms(), random: random(), ..self.route_query }
+        Ask { now_ms: self.reactor.clock.balance_ms(), random: random(), ..self.route_query }
     }
 
     /// One of the routes not tried yet. The state of all of them is noted where the call's trace is kept.
@@ -111,18 +112,18 @@ impl Attempts<'_> {
     }
 
     async fn wait(&mut self, call: &mut Call, mut routes: u64) -> Result<Chosen, Problem> {
-        let worker = self.worker;
+        let reactor = self.reactor;
         let since = std::time::Instant::now();
         let own = self.admitted.model().queue_timeout;
         // By the exact time: the sweep's is up to a tick old, and a short wait would be too short.
-        call.in_flight.wait_in_queue(if own.is_zero() { worker.limits.queue_wait } else { own }, since);
+        call.in_flight.wait_in_queue(if own.is_zero() { reactor.shared.limits.queue_wait } else { own }, since);
         let chosen = loop {
             let Some(mut waiting) = self.admitted.wait(routes, self.who()) else {
                 break Err(Problem::QUEUE_FULL.after(self.retry_after(routes)));
             };
             match wait_for_turn(call, &mut waiting).await {
                 Ok(Some(grant)) => {
-                    if let Some(chosen) = self.admitted.granted(waiting, grant, worker.balance_ms()) {
+                    if let Some(chosen) = self.admitted.granted(waiting, grant, reactor.clock.balance_ms()) {
                         break Ok(chosen);
                     }
                 }
@@ -138,7 +139,7 @@ impl Attempts<'_> {
             }
         };
         call.call_trace.queued = since.elapsed();
-        worker.metrics().queue_wait.observe(call.call_trace.queued);
+        reactor.observers.metrics().queue_wait.observe(call.call_trace.queued);
         chosen
     }
 
@@ -169,13 +170,13 @@ impl Attempts<'_> {
             return None;
         };
         self.count(reason);
-        call.attempt_failed("upstream_status", Some(format!("the endpoint answered {status}")));
+        call.attempt_failed(ProblemCode::UpstreamStatus, Some(format!("the endpoint answered {status}")));
         Some(chosen)
     }
 
     /// No answer came. The next route, after a wait where it is full, or the error for the caller.
     async fn after_failure(&mut self, call: &mut Call, failed: AttemptError) -> Result<Chosen, Problem> {
-        let failures = &self.worker.metrics().failures;
+        let failures = &self.reactor.observers.metrics().failures;
         let (problem, outcome, reason) = match failed {
             AttemptError::Unsent(problem, detail) => {
                 bump(&failures[0], 1);
@@ -231,12 +232,12 @@ impl Attempts<'_> {
             return Choice::Nowhere;
         }
         let choice = self.choose(call);
-        let is_permitted = !matches!(choice, Choice::Nowhere) && self.admitted.model().group.budget.spend(self.worker.balance_ms());
+        let is_permitted = !matches!(choice, Choice::Nowhere) && self.admitted.model().group.budget.spend(self.reactor.clock.balance_ms());
         if is_permitted { choice } else { Choice::Nowhere }
     }
 
     fn count(&self, reason: RetryReason) {
-        bump(&self.worker.metrics().retries[reason as usize], 1);
+        bump(&self.reactor.observers.metrics().retries[reason as usize], 1);
     }
 }
 

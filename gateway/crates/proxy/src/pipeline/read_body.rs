@@ -2,7 +2,7 @@
 
 use crate::base::limits::{BodyMemory, Limits};
 use crate::base::problem::Problem;
-use crate::reactor::worker::Worker;
+use crate::reactor::shared::SharedState;
 use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
@@ -47,8 +47,8 @@ impl AsRef<[u8]> for Held {
 
 /// # Errors
 /// Too large, too slow, too much at once, or broken off.
-pub async fn read_body(body: Incoming, worker: &Worker) -> Result<Bytes, Problem> {
-    let limits = &worker.limits;
+pub async fn read_body(body: Incoming, shared: &SharedState) -> Result<Bytes, Problem> {
+    let limits = &shared.limits;
     if body.size_hint().lower() > limits.body_bytes_max as u64 {
         return Err(Problem::TOO_LARGE);
     }
@@ -70,7 +70,7 @@ pub async fn read_body(body: Incoming, worker: &Worker) -> Result<Bytes, Problem
     if body.is_end_stream() {
         return Ok(first);
     }
-    let rest = Box::pin(collect(first, body, limits, worker.body_memory.clone()));
+    let rest = Box::pin(collect(first, body, limits, shared.body_memory.clone()));
     tokio::time::timeout(limits.body_read, rest).await.map_err(|_| Problem::BODY_TIMEOUT)?
 }
 

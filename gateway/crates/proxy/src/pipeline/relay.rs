@@ -7,7 +7,7 @@ use crate::call::guard::{Call, Measured};
 use crate::observe::metrics::bump;
 use crate::pipeline::attempt::UpstreamResponse;
 use crate::reactor::in_flight::Phase;
-use crate::reactor::worker::Worker;
+use crate::reactor::state::Reactor;
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -52,7 +52,7 @@ enum AnswerKind {
 }
 
 pub struct Relay {
-    worker: Rc<Worker>,
+    reactor: Rc<Reactor>,
     call: Box<Call>,
     body: Incoming,
     /// Goes back to the pool when the answer has been read to its end. Dropped before that, the connection closes, which cancels the call.
@@ -69,24 +69,24 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn events(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat, take_usage_out: bool) -> Box<Self> {
-        Self::new(worker, call, upstream, AnswerKind::Events(Box::new(Observer::of(format, take_usage_out))))
+    pub fn events(reactor: &Rc<Reactor>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat, take_usage_out: bool) -> Box<Self> {
+        Self::new(reactor, call, upstream, AnswerKind::Events(Box::new(Observer::of(format, take_usage_out))))
     }
 
-    pub fn translated(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, direction: Direction, include_usage: bool) -> Box<Self> {
+    pub fn translated(reactor: &Rc<Reactor>, call: Box<Call>, upstream: UpstreamResponse, direction: Direction, include_usage: bool) -> Box<Self> {
         let translator = Translator::new(direction, include_usage, call.request.started_unix_seconds());
-        Self::new(worker, call, upstream, AnswerKind::Translated(Box::new(translator)))
+        Self::new(reactor, call, upstream, AnswerKind::Translated(Box::new(translator)))
     }
 
-    pub fn media(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat, events: bool) -> Box<Self> {
+    pub fn media(reactor: &Rc<Reactor>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat, events: bool) -> Box<Self> {
         let kind = AnswerKind::Media { observer: Box::new(MediaObserver::new(events)), events, images: format.has_images() };
-        Self::new(worker, call, upstream, kind)
+        Self::new(reactor, call, upstream, kind)
     }
 
-    pub fn whole(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat) -> Box<Self> {
+    pub fn whole(reactor: &Rc<Reactor>, call: Box<Call>, upstream: UpstreamResponse, format: RequestFormat) -> Box<Self> {
         let refused = !upstream.response.status().is_success();
         let kind = if refused { AnswerKind::Refused } else { AnswerKind::Whole { pieces: Vec::new(), bytes: 0, format } };
-        let mut relay = Self::new(worker, call, upstream, kind);
+        let mut relay = Self::new(reactor, call, upstream, kind);
         if refused {
             // Without a body there is no last frame: hyper never asks.
             relay.end_with_last_frame();
@@ -94,11 +94,11 @@ impl Relay {
         relay
     }
 
-    fn new(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, kind: AnswerKind) -> Box<Self> {
+    fn new(reactor: &Rc<Reactor>, call: Box<Call>, upstream: UpstreamResponse, kind: AnswerKind) -> Box<Self> {
         let UpstreamResponse { response, first, length, sender, pool, .. } = upstream;
         let body = response.into_body();
         let mut relay = boxed(|| Self {
-            worker: worker.clone(),
+            reactor: reactor.clone(),
             call,
             body,
             length,
@@ -184,7 +184,7 @@ impl Relay {
 
     fn pass(&mut self, data: Bytes) {
         self.call.first_token();
-        self.call.in_flight.enter(Phase::Stream, self.worker.clock());
+        self.call.in_flight.enter(Phase::Stream, self.reactor.clock.now());
         match &mut self.kind {
             AnswerKind::Events(observer) => {
                 observer.observe(data, |bytes| self.queue.push_back(bytes));
@@ -279,20 +279,20 @@ impl Relay {
     /// Hyper drops the answer: it is over, or its caller left. Where the endpoint goes on and bills all of it, it is read to its end for the true
     /// usage, within bounds; everywhere else dropping it cancels the call.
     pub fn abandon(mut self: Box<Self>) {
-        let worker = self.worker.clone();
+        let reactor = self.reactor.clone();
         let bills = self.call.chosen().is_some_and(|chosen| chosen.endpoint().bills_aborted);
-        if self.over || !bills || self.call.is_settled() || worker.drains.get() >= worker.limits.abort_drains_max_per_thread {
+        if self.over || !bills || self.call.is_settled() || reactor.drains.get() >= reactor.shared.limits.abort_drains_max_per_thread {
             return;
         }
         self.abandoned = true;
         self.queue.clear();
-        worker.drains.set(worker.drains.get() + 1);
-        bump(&worker.metrics().drained, 1);
+        reactor.drains.set(reactor.drains.get() + 1);
+        bump(&reactor.observers.metrics().drained, 1);
         tokio::task::spawn_local(async move {
             let to_its_end = std::future::poll_fn(|cx| self.poll_unread(cx));
-            let _in_time = tokio::time::timeout(worker.limits.abort_drain, to_its_end).await;
+            let _in_time = tokio::time::timeout(reactor.shared.limits.abort_drain, to_its_end).await;
             drop(self);
-            worker.drains.set(worker.drains.get() - 1);
+            reactor.drains.set(reactor.drains.get() - 1);
         });
     }
 
@@ -383,14 +383,14 @@ impl Relay {
     fn finished(&mut self) {
         self.over = true;
         if let Some(sender) = self.sender.take() {
-            self.worker.pools.give_back(self.pool, sender);
+            self.reactor.upstreams.pools.give_back(self.pool, sender);
         }
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.call.in_flight.enter(Phase::Stream, self.worker.clock());
+        self.call.in_flight.enter(Phase::Stream, self.reactor.clock.now());
         // Settled already, unless the caller left in the middle.
         if self.is_stream() {
             self.settle_stream(Outcome::ClientGone);

@@ -6,8 +6,9 @@ use crate::call::guard::{Call, Measured};
 use crate::pipeline::attempt::UpstreamResponse;
 use crate::pipeline::relay::OBSERVED_BYTES_MAX;
 use crate::pipeline::response::ResponseBody;
+use crate::reactor::clock::Clock;
 use crate::reactor::in_flight::Phase;
-use crate::reactor::worker::Worker;
+use crate::reactor::upstreams::Upstreams;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -21,21 +22,22 @@ use tenon_usage::Outcome;
 /// # Errors
 /// When the answer breaks off, is not of the endpoint's dialect, or cannot be translated into the caller's.
 pub async fn answer(
-    worker: &Worker,
+    upstreams: &Upstreams,
+    clock: &Clock,
     mut call: Box<Call>,
     mut upstream: UpstreamResponse,
     direction: Direction,
 ) -> Result<Response<ResponseBody>, Problem> {
     let status = upstream.response.status();
     let retry_after = upstream.response.headers().get(RETRY_AFTER).cloned();
-    let body = match collect(worker, &call, &mut upstream).await {
+    let body = match collect(clock, &call, &mut upstream).await {
         Ok(body) => body,
         Err((problem, outcome)) => {
             call.fail(&problem, outcome);
             return Err(problem);
         }
     };
-    worker.pools.give_back(upstream.pool, upstream.sender);
+    upstreams.pools.give_back(upstream.pool, upstream.sender);
     let text = if status.is_success() {
         translate(&mut call, &body, direction)?
     } else {
@@ -69,11 +71,11 @@ fn translate(call: &mut Call, body: &Bytes, direction: Direction) -> Result<Vec<
     }
 }
 
-async fn collect(worker: &Worker, call: &Call, upstream: &mut UpstreamResponse) -> Result<Bytes, (Problem, Outcome)> {
+async fn collect(clock: &Clock, call: &Call, upstream: &mut UpstreamResponse) -> Result<Bytes, (Problem, Outcome)> {
     let mut whole = BytesMut::from(upstream.first.take().unwrap_or_default());
     let body = upstream.response.body_mut();
     loop {
-        call.in_flight.enter(Phase::Stream, worker.clock());
+        call.in_flight.enter(Phase::Stream, clock.now());
         match call.in_flight.race(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx))).await {
             Err(abort) => return Err((abort.problem, if abort.timeout { Outcome::Timeout } else { Outcome::Cut })),
             Ok(None) => return Ok(whole.freeze()),

@@ -23,7 +23,7 @@ use crate::protocols::models::{model, models};
 use crate::protocols::realtime::handler::realtime;
 use crate::reactor::caller_connection::BusyGuard;
 use crate::reactor::in_flight::InFlightCall;
-use crate::reactor::worker::Worker;
+use crate::reactor::state::Reactor;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -39,7 +39,7 @@ use tenon_snapshot::Key;
 use tenon_usage::{Outcome, RecordId};
 
 /// Answers one request. It never fails: an error is an answer too.
-pub async fn handle(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>, busy: BusyGuard) -> Result<Response<ResponseBody>, Infallible> {
+pub async fn handle(reactor: Rc<Reactor>, peer: Peer, request: Request<Incoming>, busy: BusyGuard) -> Result<Response<ResponseBody>, Infallible> {
     let arrival = Arrival::now(request.headers(), peer);
     let id = arrival.id;
     let limit_headers = LimitHeaders::default();
@@ -50,27 +50,33 @@ pub async fn handle(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>, 
         Err(_) => (0, dialect_of(request.headers())),
     };
     let answer = match route.map(|route| (route, route.task)) {
-        Ok((_, Task::Models)) => Box::pin(models(&worker, &request, &arrival)).await.inspect_err(|problem| log_refusal(&worker, &arrival, problem)),
-        Ok((_, Task::Model)) => Box::pin(model(&worker, &request, &arrival)).await.inspect_err(|problem| log_refusal(&worker, &arrival, problem)),
-        Ok((_, Task::Explain)) => Box::pin(explain(&worker, &request, &arrival)).await.inspect_err(|problem| log_refusal(&worker, &arrival, problem)),
-        Ok((route, Task::Realtime)) => Box::pin(realtime(&worker, request, arrival, route, &limit_headers)).await,
-        Ok((route, Task::Call(format))) => Box::into_pin(boxed(|| model_call(&worker, request, arrival, (route, format), &limit_headers))).await,
+        Ok((_, Task::Models)) => Box::pin(models(&reactor.credentials, &reactor.clock, &request, &arrival))
+            .await
+            .inspect_err(|problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem)),
+        Ok((_, Task::Model)) => Box::pin(model(&reactor.credentials, &reactor.clock, &request, &arrival))
+            .await
+            .inspect_err(|problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem)),
+        Ok((_, Task::Explain)) => Box::pin(explain(&reactor, &request, &arrival))
+            .await
+            .inspect_err(|problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem)),
+        Ok((route, Task::Realtime)) => Box::pin(realtime(&reactor, request, arrival, route, &limit_headers)).await,
+        Ok((route, Task::Call(format))) => Box::into_pin(boxed(|| model_call(&reactor, request, arrival, (route, format), &limit_headers))).await,
         // Not reached by a path: gRPC has a listener of its own.
         Ok((_, Task::Grpc(_))) => Err(Problem::NOT_FOUND),
         Err(problem) => {
-            log_refusal(&worker, &arrival, &problem);
+            log_refusal(&reactor.observers, &reactor.clock, &arrival, &problem);
             Err(problem)
         }
     };
     let mut response = answer.unwrap_or_else(|problem| {
-        worker.metrics().refusal(problem.code);
+        reactor.observers.metrics().refusal(problem.code);
         respond(&problem, id, dialect)
     });
-    limit_headers.write(&worker, &mut response);
+    limit_headers.write(&reactor.shared, &reactor.clock, &mut response);
     if dialect == Dialect::Anthropic {
         response.headers_mut().insert(headers::ANTHROPIC_REQUEST_ID, headers::request_id(id));
     }
-    worker.metrics().request(index, response.status().as_u16());
+    reactor.observers.metrics().request(index, response.status().as_u16());
     if busy.is_closing() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -79,15 +85,15 @@ pub async fn handle(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>, 
 }
 
 async fn model_call(
-    worker: &Rc<Worker>,
+    reactor: &Rc<Reactor>,
     request: Request<Incoming>,
     arrival: Arrival,
     (route, format): (&'static Route, RequestFormat),
     limit_headers: &LimitHeaders,
 ) -> Result<Response<ResponseBody>, Problem> {
     let (parts, body) = request.into_parts();
-    let refused = |problem: &Problem| log_refusal(worker, &arrival, problem);
-    let (key, body) = caller_and_body(worker, &parts.headers, &arrival.peer, route, body).await.inspect_err(refused)?;
+    let refused = |problem: &Problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem);
+    let (key, body) = caller_and_body(reactor, &parts.headers, &arrival.peer, route, body).await.inspect_err(refused)?;
     limit_headers.set(Applies { key: key.rules.clone(), model: None });
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let head = format.read(content_type, &body).map_err(Problem::from).inspect_err(refused)?;
@@ -96,34 +102,34 @@ async fn model_call(
     let caller_request =
         CallerRequest { body: &body, head: &head, route, format, requests_usage, headers: &parts.headers, refused: RefCell::default() };
     let id = arrival.id;
-    let info = arrival.into_request(worker, route, streamed);
-    let begun = pin!(admitted_call(worker, &key, info, &caller_request, limit_headers)).await;
+    let info = arrival.into_request(&reactor.observers, route, streamed);
+    let begun = pin!(admitted_call(reactor, &key, info, &caller_request, limit_headers)).await;
     let (call, upstream) = match begun {
         Ok(begun) => begun,
-        Err(problem) => return respond_with_field(worker, problem, &caller_request, id),
+        Err(problem) => return respond_with_field(reactor, problem, &caller_request, id),
     };
     let reading = Reading { format, take_usage_out: requests_usage, include_usage: head.include_usage == IncludeUsage::Requested };
-    answer(worker, call, upstream, &reading).await
+    answer(reactor, call, upstream, &reading).await
 }
 
-async fn caller_and_body(worker: &Worker, headers: &HeaderMap, peer: &Peer, route: &Route, body: Incoming) -> Result<(Arc<Key>, Bytes), Problem> {
-    let key = authenticate(worker, headers, peer, route.operation).await?;
-    Ok((key, read_body(body, worker).await?))
+async fn caller_and_body(reactor: &Reactor, headers: &HeaderMap, peer: &Peer, route: &Route, body: Incoming) -> Result<(Arc<Key>, Bytes), Problem> {
+    let key = authenticate(&reactor.credentials, &reactor.clock, headers, peer, route.operation).await?;
+    Ok((key, read_body(body, &reactor.shared).await?))
 }
 
 async fn admitted_call(
-    worker: &Rc<Worker>,
+    reactor: &Rc<Reactor>,
     key: &Arc<Key>,
     info: RequestInfo,
     caller_request: &CallerRequest<'_>,
     limit_headers: &LimitHeaders,
 ) -> Result<(Box<Call>, UpstreamResponse), Problem> {
-    let mut guard = Call::new(worker, InFlightCall::new(key.clone(), info.started), info);
+    let mut guard = Call::new(reactor, InFlightCall::new(key.clone(), info.started), info);
     guard.sample(caller_request.body);
     let CallerRequest { head, format, body, .. } = *caller_request;
     let requested = RequestedCall { model: &head.model, operation: caller_request.route.operation, body, read: Some((format, head)) };
-    let admitted = admit_call(worker, key, &requested, limit_headers).await.inspect_err(|problem| guard.refuse(problem))?;
-    let upstream = pin!(call_upstream(worker, admitted, &mut guard, caller_request)).await?;
+    let admitted = admit_call(&reactor.shared, &reactor.clock, key, &requested, limit_headers).await.inspect_err(|problem| guard.refuse(problem))?;
+    let upstream = pin!(call_upstream(reactor, admitted, &mut guard, caller_request)).await?;
     Ok((guard, upstream))
 }
 
@@ -138,14 +144,14 @@ struct Reading {
 
 /// The refusal of a request, naming the field that could not be translated.
 fn respond_with_field(
-    worker: &Worker,
+    reactor: &Reactor,
     problem: Problem,
     caller_request: &CallerRequest<'_>,
     id: RecordId,
 ) -> Result<Response<ResponseBody>, Problem> {
     match caller_request.refused.take() {
-        Some(refused) if refused.code == problem.code => {
-            worker.metrics().refusal(problem.code);
+        Some(refused) if refused.code == problem.code.text() => {
+            reactor.observers.metrics().refusal(problem.code);
             Ok(respond_about(&problem, &refused, id, caller_request.route.dialect))
         }
         _ => Err(problem),
@@ -169,28 +175,33 @@ fn check_head(call: &mut Call, upstream: &UpstreamResponse) -> Result<(), Proble
     Ok(())
 }
 
-async fn answer(worker: &Rc<Worker>, mut call: Box<Call>, upstream: UpstreamResponse, reading: &Reading) -> Result<Response<ResponseBody>, Problem> {
+async fn answer(
+    reactor: &Rc<Reactor>,
+    mut call: Box<Call>,
+    upstream: UpstreamResponse,
+    reading: &Reading,
+) -> Result<Response<ResponseBody>, Problem> {
     check_head(&mut call, &upstream)?;
     let events = upstream.is_good_stream();
     match upstream.direction {
-        Some(direction) if !events => Box::pin(translated_response::answer(worker, call, upstream, direction)).await,
-        _ => Ok(relay(worker, call, upstream, reading, events)),
+        Some(direction) if !events => Box::pin(translated_response::answer(&reactor.upstreams, &reactor.clock, call, upstream, direction)).await,
+        _ => Ok(relay(reactor, call, upstream, reading, events)),
     }
 }
 
-fn relay(worker: &Rc<Worker>, call: Box<Call>, upstream: UpstreamResponse, reading: &Reading, events: bool) -> Response<ResponseBody> {
+fn relay(reactor: &Rc<Reactor>, call: Box<Call>, upstream: UpstreamResponse, reading: &Reading, events: bool) -> Response<ResponseBody> {
     let (id, status) = (call.request.id_header.clone(), upstream.response.status());
     let headers = upstream.response.headers();
     let content_type = headers.get(CONTENT_TYPE).cloned();
     let retry_after = headers.get(RETRY_AFTER).cloned();
     let body = if let Some(direction) = upstream.direction {
-        Relay::translated(worker, call, upstream, direction, reading.include_usage)
+        Relay::translated(reactor, call, upstream, direction, reading.include_usage)
     } else if reading.format.is_media() && status.is_success() {
-        Relay::media(worker, call, upstream, reading.format, events)
+        Relay::media(reactor, call, upstream, reading.format, events)
     } else if events {
-        Relay::events(worker, call, upstream, reading.format, reading.take_usage_out)
+        Relay::events(reactor, call, upstream, reading.format, reading.take_usage_out)
     } else {
-        Relay::whole(worker, call, upstream, reading.format)
+        Relay::whole(reactor, call, upstream, reading.format)
     };
     relayed(status, id, content_type, retry_after, events, body)
 }

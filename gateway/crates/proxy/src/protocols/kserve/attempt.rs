@@ -6,8 +6,9 @@ use crate::call::guard::Call;
 use crate::pipeline::attempt::{AttemptError, ResponseHead};
 use crate::protocols::kserve::request_body::{GrpcRequestBody, StreamProblem};
 use crate::protocols::kserve::status::{GRPC, TIMEOUT};
+use crate::reactor::clock::Clock;
 use crate::reactor::in_flight::Phase;
-use crate::reactor::worker::Worker;
+use crate::reactor::upstreams::Upstreams;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -54,12 +55,18 @@ pub struct OutgoingCall<'a> {
 }
 
 /// One attempt at the route that `call` has chosen.
-pub async fn attempt(worker: &Worker, connections: &GrpcConnections, call: &Call, outgoing: &OutgoingCall<'_>) -> Result<GrpcUpstream, AttemptError> {
+pub async fn attempt(
+    upstreams: &Upstreams,
+    connections: &GrpcConnections,
+    clock: &Clock,
+    call: &Call,
+    outgoing: &OutgoingCall<'_>,
+) -> Result<GrpcUpstream, AttemptError> {
     let Some((chosen, target)) = call.chosen().and_then(|chosen| Some((chosen, chosen.target()?))) else {
         return Err(AttemptError::Unsent(Refusal::NoUsableEndpoint.into(), None));
     };
     let in_flight = &call.in_flight;
-    let mut timeouts = worker.limits.timeouts(&chosen.endpoint().timeouts);
+    let mut timeouts = upstreams.timeouts(&chosen.endpoint().timeouts);
     if let Some(timeout) = outgoing.timeout {
         timeouts.total = if timeouts.total.is_zero() { timeout } else { timeouts.total.min(timeout) };
     }
@@ -70,12 +77,12 @@ pub async fn attempt(worker: &Worker, connections: &GrpcConnections, call: &Call
     };
     let mut request = request(call, target, outgoing, body).ok_or(AttemptError::Final(Problem::PROTOCOL, Outcome::UpstreamError))?;
     loop {
-        in_flight.enter(Phase::Connect, worker.clock());
+        in_flight.enter(Phase::Connect, clock.now());
         let kept = connections.checkout(target.pool);
         let is_kept = kept.is_some();
         let (mut sender, slot) = match kept {
             Some(kept) => kept,
-            None => match connect(worker, connections, call, target).await {
+            None => match connect(upstreams, connections, call, target).await {
                 Ok(fresh) => fresh,
                 Err(failed) => {
                     (outgoing.take_back)(request.into_body());
@@ -83,7 +90,7 @@ pub async fn attempt(worker: &Worker, connections: &GrpcConnections, call: &Call
                 }
             },
         };
-        in_flight.enter(Phase::Headers, worker.clock());
+        in_flight.enter(Phase::Headers, clock.now());
         let sent = in_flight.race(pin!(sender.try_send_request(request))).await?;
         match sent {
             Ok(response) => return Ok(GrpcUpstream { response, slot, kept: is_kept }),
@@ -106,7 +113,7 @@ pub async fn attempt(worker: &Worker, connections: &GrpcConnections, call: &Call
 }
 
 async fn connect(
-    worker: &Worker,
+    upstreams: &Upstreams,
     connections: &GrpcConnections,
     call: &Call,
     target: &Target,
@@ -114,7 +121,7 @@ async fn connect(
     let in_flight = &call.in_flight;
     let unsent = |error: String| AttemptError::Unsent(Problem::CONNECT, Some(error));
     let connecting = async {
-        let stream = worker.pools.dial(target, true).await.map_err(|error| unsent(error.to_string()))?;
+        let stream = upstreams.pools.dial(target, true).await.map_err(|error| unsent(error.to_string()))?;
         handshake(stream).await.map_err(|error| unsent(error.to_string()))
     };
     let sender = match in_flight.race(Box::pin(connecting)).await {

@@ -26,19 +26,19 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Serves one connection, which is registered at `slot` already, to its end.
 pub async fn serve_connection(grpc: Rc<Grpc>, stream: TcpStream, peer: Peer, connection: Rc<CallerConnection>, slot: usize) {
-    let worker = &grpc.worker;
+    let reactor = &grpc.reactor;
     // It carries many calls, so it never counts as idle. Pings show whether the caller is there.
-    let _busy = connection.begin_request(worker.clock());
-    worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
-    match worker.tls_listener.clone() {
+    let _busy = connection.begin_request(reactor.clock.now());
+    reactor.observers.metrics().connections.store(reactor.connections.len() as u64, Relaxed);
+    match reactor.shared.tls_listener.clone() {
         None => serve_http2(&grpc, stream, peer, &connection).await,
         Some(tls) => match Box::pin(tls.accept(stream, peer, Alpn::Http2)).await {
             Ok((stream, peer)) => serve_http2(&grpc, stream, peer, &connection).await,
             Err(error) => tracing::debug!("a TLS handshake failed: {error}"),
         },
     }
-    worker.connections.remove(slot);
-    worker.metrics().connections.store(worker.connections.len() as u64, Relaxed);
+    reactor.connections.remove(slot);
+    reactor.observers.metrics().connections.store(reactor.connections.len() as u64, Relaxed);
 }
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(grpc: &Rc<Grpc>, stream: S, peer: Peer, caller: &CallerConnection) {

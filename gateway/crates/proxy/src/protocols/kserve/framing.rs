@@ -81,17 +81,17 @@ mod tests {
     fn messages_are_whole_however_they_are_split() {
         let wire = [&b"\0\0\0\0\x03abc"[..], b"\0\0\0\0\0", b"\0\0\0\0\x02de"].concat();
         for size in 1..wire.len() {
-            let (mut framer, mut seen, mut looked) = (Framer::default(), Vec::new(), Vec::new());
+            let (mut framer, mut seen, mut observed) = (Framer::default(), Vec::new(), Vec::new());
             let mut observer = MessageObserver::default();
             for piece in wire.chunks(size) {
                 framer.push(piece);
                 while let Some(message) = framer.next(3).unwrap() {
                     seen.push(message.to_vec());
                 }
-                observer.observe(piece, 2, |message| looked.push(message.to_vec()));
+                observer.observe(piece, 2, |message| observed.push(message.to_vec()));
             }
             assert_eq!(seen, [&b"abc"[..], b"", b"de"]);
-            assert_eq!(looked, [&b""[..], b"de"], "too long a one is passed over, in pieces of {size}");
+            assert_eq!(observed, [&b""[..], b"de"], "a message that is too long is skipped, in pieces of {size}");
             assert!(framer.is_empty());
         }
         let mut framer = Framer::default();

@@ -18,7 +18,8 @@ use crate::protocols::kserve::request_body::{CallerStream, GrpcRequestBody, Stre
 use crate::protocols::kserve::response::GrpcResponseBody;
 use crate::protocols::kserve::status::{self, GRPC, STATUS, trailers_only};
 use crate::reactor::in_flight::InFlightCall;
-use crate::reactor::worker::Worker;
+use crate::reactor::shared::SharedState;
+use crate::reactor::state::Reactor;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, Method, Request, Response};
@@ -26,7 +27,7 @@ use hyper::body::Incoming;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use tenon_policy::Refusal;
+use tenon_problem::ProblemCode;
 use tenon_snapshot::Key;
 use tenon_usage::{Operation, Outcome};
 
@@ -34,20 +35,20 @@ const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// What the methods work with: the reactor, and its connections to endpoints that speak gRPC.
 pub struct Grpc {
-    pub worker: Rc<Worker>,
+    pub reactor: Rc<Reactor>,
     pub connections: GrpcConnections,
 }
 
 /// Answers one request. It never fails: an error is a status too.
 pub async fn handle(grpc: Rc<Grpc>, peer: Peer, request: Request<Incoming>) -> Response<GrpcResponseBody> {
-    let worker = &grpc.worker;
+    let reactor = &grpc.reactor;
     let arrival = Arrival::now(request.headers(), peer);
     let id = arrival.id;
     let answer = answer(&grpc, request, arrival).await;
     let status = answer.as_ref().map_or_else(|problem| problem.status, |_| 200);
-    worker.metrics().request(Operation::Infer as usize, status);
+    reactor.observers.metrics().request(Operation::Infer as usize, status);
     answer.unwrap_or_else(|problem| {
-        worker.metrics().refusal(problem.code);
+        reactor.observers.metrics().refusal(problem.code);
         let mut response = Response::new(GrpcResponseBody::Empty);
         *response.headers_mut() = trailers_only(&problem, id);
         response
@@ -55,8 +56,8 @@ pub async fn handle(grpc: Rc<Grpc>, peer: Peer, request: Request<Incoming>) -> R
 }
 
 async fn answer(grpc: &Grpc, request: Request<Incoming>, arrival: Arrival) -> Result<Response<GrpcResponseBody>, Problem> {
-    let worker = &grpc.worker;
-    let route = route_of(&request).inspect_err(|problem| log_refusal(worker, &arrival, problem))?;
+    let reactor = &grpc.reactor;
+    let route = route_of(&request).inspect_err(|problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem))?;
     let Task::Grpc(rpc) = route.task else {
         return Err(Problem::UNIMPLEMENTED);
     };
@@ -64,7 +65,7 @@ async fn answer(grpc: &Grpc, request: Request<Incoming>, arrival: Arrival) -> Re
         // Needs no key, as `/livez` needs none.
         Rpc::ServerLive => Ok(one_message_response(&[0x08, 1])),
         Rpc::ServerReady | Rpc::ServerMetadata | Rpc::ModelReady => {
-            local(worker, rpc, request, &arrival).await.inspect_err(|problem| log_refusal(worker, &arrival, problem))
+            local(reactor, rpc, request, &arrival).await.inspect_err(|problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem))
         }
         Rpc::ModelInfer | Rpc::ModelMetadata => Box::pin(unary(grpc, request, arrival, route)).await,
         Rpc::ModelStreamInfer => Box::pin(stream(grpc, request, arrival, route)).await,
@@ -85,9 +86,9 @@ fn route_of(request: &Request<Incoming>) -> Result<&'static Route, Problem> {
 }
 
 /// The methods that need no endpoint.
-async fn local(worker: &Worker, rpc: Rpc, request: Request<Incoming>, arrival: &Arrival) -> Result<Response<GrpcResponseBody>, Problem> {
+async fn local(reactor: &Reactor, rpc: Rpc, request: Request<Incoming>, arrival: &Arrival) -> Result<Response<GrpcResponseBody>, Problem> {
     let (parts, body) = request.into_parts();
-    let key = authenticate(worker, &parts.headers, &arrival.peer, Operation::Infer).await?;
+    let key = authenticate(&reactor.credentials, &reactor.clock, &parts.headers, &arrival.peer, Operation::Infer).await?;
     match rpc {
         Rpc::ServerReady => Ok(one_message_response(&[0x08, 1])),
         Rpc::ServerMetadata => {
@@ -97,10 +98,11 @@ async fn local(worker: &Worker, rpc: Rpc, request: Request<Incoming>, arrival: &
             Ok(one_message_response(&metadata))
         }
         _ => {
-            let message = one_message(worker, body).await?;
-            match admit_call(worker, &key, &requested(model_name(&message)?.name, &message), &LimitHeaders::default()).await {
+            let message = one_message(&reactor.shared, body).await?;
+            match admit_call(&reactor.shared, &reactor.clock, &key, &requested(model_name(&message)?.name, &message), &LimitHeaders::default()).await
+            {
                 Ok(_) => Ok(one_message_response(&[0x08, 1])),
-                Err(problem) if problem.code == Refusal::NoUsableEndpoint.told().code => Ok(one_message_response(&[])),
+                Err(problem) if problem.code == ProblemCode::NoUsableEndpoint => Ok(one_message_response(&[])),
                 Err(problem) => Err(problem),
             }
         }
@@ -116,24 +118,24 @@ fn one_message_response(message: &[u8]) -> Response<GrpcResponseBody> {
     response
 }
 
-async fn one_message(worker: &Worker, body: Incoming) -> Result<Bytes, Problem> {
-    let whole = read_body(body, worker).await?;
+async fn one_message(shared: &SharedState, body: Incoming) -> Result<Bytes, Problem> {
+    let whole = read_body(body, shared).await?;
     let mut framer = Framer::default();
     framer.push(&whole);
-    let message = framer.next(worker.limits.body_bytes_max)?.ok_or(Problem::BODY_BROKEN)?;
+    let message = framer.next(shared.limits.body_bytes_max)?.ok_or(Problem::BODY_BROKEN)?;
     if framer.is_empty() { Ok(message) } else { Err(Problem::BAD_MESSAGE) }
 }
 
 async fn unary(grpc: &Grpc, request: Request<Incoming>, arrival: Arrival, route: &'static Route) -> Result<Response<GrpcResponseBody>, Problem> {
-    let worker = &grpc.worker;
+    let reactor = &grpc.reactor;
     let (parts, body) = request.into_parts();
     let read = async {
-        let key = authenticate(worker, &parts.headers, &arrival.peer, Operation::Infer).await?;
-        let message = one_message(worker, body).await?;
+        let key = authenticate(&reactor.credentials, &reactor.clock, &parts.headers, &arrival.peer, Operation::Infer).await?;
+        let message = one_message(&reactor.shared, body).await?;
         let name = model_name(&message)?.name.to_owned();
         Ok((key, message, name))
     };
-    let (key, message, name) = read.await.inspect_err(|problem| log_refusal(worker, &arrival, problem))?;
+    let (key, message, name) = read.await.inspect_err(|problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem))?;
     let make = |upstream_model: Option<&str>| Some(GrpcRequestBody::Whole(framed(&message, upstream_model).into_iter()));
     let outgoing = OutgoingCall {
         path: route.path,
@@ -144,19 +146,19 @@ async fn unary(grpc: &Grpc, request: Request<Incoming>, arrival: Arrival, route:
         take_back: &drop,
     };
     let (call, upstream) = admitted_call(grpc, &key, (&name, &message), arrival, (route, false), &outgoing).await?;
-    relay(worker, call, upstream, None)
+    relay(reactor, call, upstream, None)
 }
 
 async fn stream(grpc: &Grpc, request: Request<Incoming>, arrival: Arrival, route: &'static Route) -> Result<Response<GrpcResponseBody>, Problem> {
-    let worker = &grpc.worker;
+    let reactor = &grpc.reactor;
     let (parts, body) = request.into_parts();
     let read = async {
-        let key = authenticate(worker, &parts.headers, &arrival.peer, Operation::Infer).await?;
-        let opening = CallerStream::open(body, worker.limits.body_bytes_max);
-        let stream = tokio::time::timeout(worker.limits.body_read, opening).await.map_err(|_| Problem::BODY_TIMEOUT)??;
+        let key = authenticate(&reactor.credentials, &reactor.clock, &parts.headers, &arrival.peer, Operation::Infer).await?;
+        let opening = CallerStream::open(body, reactor.shared.limits.body_bytes_max);
+        let stream = tokio::time::timeout(reactor.shared.limits.body_read, opening).await.map_err(|_| Problem::BODY_TIMEOUT)??;
         Ok((key, stream))
     };
-    let (key, stream) = read.await.inspect_err(|problem| log_refusal(worker, &arrival, problem))?;
+    let (key, stream) = read.await.inspect_err(|problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem))?;
     let (name, first, stream_problem) = (stream.model().to_owned(), stream.first().unwrap_or_default(), stream.stream_problem.clone());
     let held = RefCell::new(Some(Box::new(stream)));
     let make = |upstream_model: Option<&str>| {
@@ -178,7 +180,7 @@ async fn stream(grpc: &Grpc, request: Request<Incoming>, arrival: Arrival, route
         take_back: &take_back,
     };
     let (call, upstream) = admitted_call(grpc, &key, (&name, &first), arrival, (route, true), &outgoing).await?;
-    relay(worker, call, upstream, Some(stream_problem))
+    relay(reactor, call, upstream, Some(stream_problem))
 }
 
 /// Nothing in a request bounds the tokens that an engine makes of it.
@@ -194,19 +196,23 @@ async fn admitted_call(
     (route, streamed): (&'static Route, bool),
     outgoing: &OutgoingCall<'_>,
 ) -> Result<(Box<Call>, GrpcUpstream), Problem> {
-    let worker = &grpc.worker;
-    let info = arrival.into_request(worker, route, streamed);
-    let mut call = Call::new(worker, InFlightCall::new(key.clone(), info.started), info);
+    let reactor = &grpc.reactor;
+    let info = arrival.into_request(&reactor.observers, route, streamed);
+    let mut call = Call::new(reactor, InFlightCall::new(key.clone(), info.started), info);
     // Tensors are not logged: they are no text that could be redacted.
     call.sample(&Bytes::new());
-    let admitted = admit_call(worker, key, &requested(model, first), &LimitHeaders::default()).await.inspect_err(|problem| call.refuse(problem))?;
-    let upstream = try_routes(worker, admitted, &mut call, async |call| attempt(worker, &grpc.connections, call, outgoing).await).await?;
+    let admitted = admit_call(&reactor.shared, &reactor.clock, key, &requested(model, first), &LimitHeaders::default())
+        .await
+        .inspect_err(|problem| call.refuse(problem))?;
+    let upstream =
+        try_routes(reactor, admitted, &mut call, async |call| attempt(&reactor.upstreams, &grpc.connections, &reactor.clock, call, outgoing).await)
+            .await?;
     Ok((call, upstream))
 }
 
 /// The head of the answer. Refusals that the caller must not see are replaced.
 fn relay(
-    worker: &Rc<Worker>,
+    reactor: &Rc<Reactor>,
     mut call: Box<Call>,
     upstream: GrpcUpstream,
     stream_problem: Option<Rc<StreamProblem>>,
@@ -236,7 +242,7 @@ fn relay(
             *response.headers_mut() = theirs;
             response
         }
-        None => Response::new(GrpcResponseBody::Relay(Box::new(GrpcRelay::new(worker, call, upstream, stream_problem)))),
+        None => Response::new(GrpcResponseBody::Relay(Box::new(GrpcRelay::new(reactor, call, upstream, stream_problem)))),
     };
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response.headers_mut().insert(headers::REQUEST_ID, id);

@@ -89,7 +89,7 @@ impl<'a> Fields<'a> {
 /// When another parser could read another name.
 pub fn model_name(message: &[u8]) -> Result<ModelName<'_>, Fault> {
     let mut fields = Fields { text: message, at: 0 };
-    let mut found = None;
+    let mut model = None;
     while let Some((number, value, start)) = fields.next()? {
         if number != 1 {
             continue;
@@ -97,11 +97,11 @@ pub fn model_name(message: &[u8]) -> Result<ModelName<'_>, Fault> {
         let Value::Bytes(name) = value else {
             return Err(Fault::Malformed);
         };
-        if found.replace((name, (start, fields.at))).is_some() {
+        if model.replace((name, (start, fields.at))).is_some() {
             return Err(Fault::ModelTwice);
         }
     }
-    let (name, at) = found.ok_or(Fault::ModelMissing)?;
+    let (name, at) = model.ok_or(Fault::ModelMissing)?;
     let name = std::str::from_utf8(name).map_err(|_| Fault::BadModel)?;
     let plain = name.len() <= MODEL_BYTES_MAX && !name.chars().any(char::is_control);
     match name {
@@ -214,16 +214,17 @@ pub fn is_error(message: &[u8]) -> bool {
     field(message, 1).is_some_and(|text| !text.is_empty())
 }
 
+/// The last field of this number that holds bytes.
 pub fn field(message: &[u8], number: u32) -> Option<&[u8]> {
     let mut fields = Fields { text: message, at: 0 };
-    let mut found = None;
+    let mut last = None;
     while let Ok(Some((at, value, _))) = fields.next() {
         match value {
-            Value::Bytes(value) if at == number => found = Some(value),
+            Value::Bytes(value) if at == number => last = Some(value),
             _ => {}
         }
     }
-    found
+    last
 }
 
 /// `InferParameter`: `int64_param` or `uint64_param`.
@@ -306,13 +307,13 @@ mod tests {
     fn counts_are_found_where_engines_put_them() {
         let parameter = |name: &[u8], value: u8| message(&[(1, name), (2, &[0x10, value])]);
         let by_parameters = message(&[(1, b"m"), (4, &parameter(b"prompt_tokens", 11)), (4, &parameter(b"completion_tokens", 7))]);
-        let wanted = Some(Usage { input: 11, output: 7, ..Usage::default() });
-        assert_eq!(usage(&by_parameters, false), wanted);
-        assert_eq!(usage(&message(&[(2, &by_parameters)]), true), wanted);
+        let expected_usage = Some(Usage { input: 11, output: 7, ..Usage::default() });
+        assert_eq!(usage(&by_parameters, false), expected_usage);
+        assert_eq!(usage(&message(&[(2, &by_parameters)]), true), expected_usage);
         let tensor = |name: &[u8], contents: &[u8]| if contents.is_empty() { message(&[(1, name)]) } else { message(&[(1, name), (5, contents)]) };
         let packed = |value: u8| vec![0x22, 1, value];
         let by_contents = message(&[(5, &tensor(b"num_input_tokens", &packed(11))), (5, &tensor(b"num_output_tokens", &[0x10, 7]))]);
-        assert_eq!(usage(&by_contents, false), wanted);
+        assert_eq!(usage(&by_contents, false), expected_usage);
         let raw: [(u8, &[u8]); 6] = [
             (5, &tensor(b"text_output", b"")),
             (5, &tensor(b"num_input_tokens", b"")),
@@ -321,7 +322,7 @@ mod tests {
             (6, &11_u32.to_le_bytes()),
             (6, &7_u64.to_le_bytes()),
         ];
-        assert_eq!(usage(&message(&raw), false), wanted);
+        assert_eq!(usage(&message(&raw), false), expected_usage);
         assert_eq!(
             usage(
                 &message(&[

@@ -8,7 +8,7 @@ use crate::protocols::kserve::message::{field, is_error, usage};
 use crate::protocols::kserve::request_body::StreamProblem;
 use crate::protocols::kserve::status::{PERMISSION_DENIED, STATUS, UNAUTHENTICATED, trailers};
 use crate::reactor::in_flight::Phase;
-use crate::reactor::worker::Worker;
+use crate::reactor::state::Reactor;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
@@ -60,7 +60,7 @@ impl Counted {
 }
 
 pub struct GrpcRelay {
-    worker: Rc<Worker>,
+    reactor: Rc<Reactor>,
     call: Box<Call>,
     body: Option<Incoming>,
     stream_problem: Option<Rc<StreamProblem>>,
@@ -73,10 +73,10 @@ pub struct GrpcRelay {
 }
 
 impl GrpcRelay {
-    pub fn new(worker: &Rc<Worker>, call: Box<Call>, upstream: GrpcUpstream, stream_problem: Option<Rc<StreamProblem>>) -> Self {
-        call.in_flight.enter(Phase::FirstToken, worker.clock());
+    pub fn new(reactor: &Rc<Reactor>, call: Box<Call>, upstream: GrpcUpstream, stream_problem: Option<Rc<StreamProblem>>) -> Self {
+        call.in_flight.enter(Phase::FirstToken, reactor.clock.now());
         Self {
-            worker: worker.clone(),
+            reactor: reactor.clone(),
             call,
             body: Some(upstream.response.into_body()),
             stream_problem,
@@ -112,7 +112,7 @@ impl GrpcRelay {
 
     fn pass(&mut self, data: Bytes) -> Bytes {
         self.call.first_token();
-        self.call.in_flight.enter(Phase::Stream, self.worker.clock());
+        self.call.in_flight.enter(Phase::Stream, self.reactor.clock.now());
         let (counted, streamed) = (&mut self.counted, self.call.request.streamed);
         self.observer.observe(&data, OBSERVED_BYTES_MAX, |message| counted.observe(message, streamed));
         data

@@ -38,7 +38,7 @@ pub fn trailers(problem: &Problem, id: RecordId) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(6);
     trailers.insert(STATUS, HeaderValue::from(u16::from(number)));
     trailers.insert(MESSAGE, percent(&sentence));
-    trailers.insert(CODE, HeaderValue::from_static(problem.code));
+    trailers.insert(CODE, HeaderValue::from_static(problem.code.text()));
     trailers.insert(headers::REQUEST_ID, headers::request_id(id));
     if let Some(after) = problem.retry_after() {
         trailers.insert(DETAILS, details(number, &sentence, after));

@@ -6,8 +6,9 @@ use crate::base::problem::Problem;
 use crate::call::guard::Call;
 use crate::pipeline::attempt::{AttemptError, ResponseHead};
 use crate::protocols::realtime::handshake::BETA;
+use crate::reactor::clock::Clock;
 use crate::reactor::in_flight::Phase;
-use crate::reactor::worker::Worker;
+use crate::reactor::upstreams::Upstreams;
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONNECTION, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
@@ -46,14 +47,14 @@ impl ResponseHead for Dialed {
 }
 
 /// One attempt at the route that `call` has chosen.
-pub async fn dial(worker: &Worker, call: &Call, beta: bool) -> Result<Dialed, AttemptError> {
+pub async fn dial(upstreams: &Upstreams, clock: &Clock, call: &Call, beta: bool) -> Result<Dialed, AttemptError> {
     let Some((chosen, target)) = call.chosen().and_then(|chosen| Some((chosen, chosen.target()?))) else {
         return Err(AttemptError::Unsent(Refusal::NoUsableEndpoint.into(), None));
     };
     let in_flight = &call.in_flight;
-    in_flight.set_timeouts(worker.limits.timeouts(&chosen.endpoint().timeouts));
-    in_flight.enter(Phase::Connect, worker.clock());
-    let stream = match in_flight.race(pin!(worker.pools.dial(target, false))).await {
+    in_flight.set_timeouts(upstreams.timeouts(&chosen.endpoint().timeouts));
+    in_flight.enter(Phase::Connect, clock.now());
+    let stream = match in_flight.race(pin!(upstreams.pools.dial(target, false))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(AttemptError::Unsent(Problem::CONNECT, Some(error.to_string()))),
         Err(abort) if abort.problem.code == Problem::CONNECT_TIMEOUT.code => {
@@ -62,7 +63,7 @@ pub async fn dial(worker: &Worker, call: &Call, beta: bool) -> Result<Dialed, At
         }
         Err(abort) => return Err(abort.into()),
     };
-    in_flight.enter(Phase::Headers, worker.clock());
+    in_flight.enter(Phase::Headers, clock.now());
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| AttemptError::Unsent(Problem::CONNECT, Some(error.to_string())))?;
     tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });

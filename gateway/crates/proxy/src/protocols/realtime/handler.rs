@@ -15,7 +15,8 @@ use crate::protocols::realtime::dial::{Dialed, dial};
 use crate::protocols::realtime::handshake::{Handshake, read_handshake, with_credential};
 use crate::protocols::realtime::session::run_session;
 use crate::reactor::in_flight::InFlightCall;
-use crate::reactor::worker::Worker;
+use crate::reactor::shared::SharedState;
+use crate::reactor::state::Reactor;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{Request, Response, StatusCode};
@@ -27,48 +28,49 @@ use tenon_usage::Outcome;
 
 /// Answers the opening of a session, and starts the session.
 pub async fn realtime(
-    worker: &Rc<Worker>,
+    reactor: &Rc<Reactor>,
     mut request: Request<Incoming>,
     arrival: Arrival,
     route: &'static Route,
     limit_headers: &LimitHeaders,
 ) -> Result<Response<ResponseBody>, Problem> {
-    let refusal = |problem: &Problem| log_refusal(worker, &arrival, problem);
-    let (key, handshake) = caller_and_handshake(worker, &request, &arrival, route).await.inspect_err(refusal)?;
-    let info = arrival.into_request(worker, route, true);
-    let mut call = Call::new(worker, InFlightCall::new(key.clone(), info.started), info);
+    let refusal = |problem: &Problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem);
+    let (key, handshake) = caller_and_handshake(reactor, &request, &arrival, route).await.inspect_err(refusal)?;
+    let info = arrival.into_request(&reactor.observers, route, true);
+    let mut call = Call::new(reactor, InFlightCall::new(key.clone(), info.started), info);
     // The events of a session are not logged.
     call.sample(&Bytes::new());
     let requested = RequestedCall { model: &handshake.model, operation: route.operation, body: &[], read: None };
-    let admitted = admit_call(worker, &key, &requested, limit_headers).await.inspect_err(|problem| call.refuse(problem))?;
-    let upstream = match try_routes(worker, admitted, &mut call, async |call| dial(worker, call, handshake.beta).await).await? {
-        Dialed::Refused(response) => return refused(worker, call, response).await,
-        Dialed::Open(upstream) => upstream,
-    };
+    let admitted = admit_call(&reactor.shared, &reactor.clock, &key, &requested, limit_headers).await.inspect_err(|problem| call.refuse(problem))?;
+    let upstream =
+        match try_routes(reactor, admitted, &mut call, async |call| dial(&reactor.upstreams, &reactor.clock, call, handshake.beta).await).await? {
+            Dialed::Refused(response) => return refused(&reactor.shared, call, response).await,
+            Dialed::Open(upstream) => upstream,
+        };
     call.http_status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
     if let Some(grant) = call.grant() {
         // The opening had to fit within the limits of tokens; each answer takes its own.
-        grant.give_back_tokens(worker.limits_now());
+        grant.give_back_tokens(reactor.clock.limits_us());
     }
     let response = switching(&call, handshake);
-    let (caller, worker) = (hyper::upgrade::on(&mut request), worker.clone());
+    let (caller, reactor) = (hyper::upgrade::on(&mut request), reactor.clone());
     tokio::task::spawn_local(async move {
         // A caller who left before the upgrade settles as one who left.
         if let Ok(caller) = caller.await {
-            run_session(worker, call, caller, upstream).await;
+            run_session(reactor, call, caller, upstream).await;
         }
     });
     Ok(response)
 }
 
 async fn caller_and_handshake(
-    worker: &Worker,
+    reactor: &Reactor,
     request: &Request<Incoming>,
     arrival: &Arrival,
     route: &Route,
 ) -> Result<(Arc<Key>, Handshake), Problem> {
     let with = with_credential(request.headers())?;
-    let key = authenticate(worker, with.as_ref().unwrap_or(request.headers()), &arrival.peer, route.operation).await?;
+    let key = authenticate(&reactor.credentials, &reactor.clock, with.as_ref().unwrap_or(request.headers()), &arrival.peer, route.operation).await?;
     Ok((key, read_handshake(request.method(), request.headers(), request.uri().query())?))
 }
 
@@ -87,13 +89,13 @@ fn switching(call: &Call, handshake: Handshake) -> Response<ResponseBody> {
 }
 
 /// The endpoint does not open the session. Its refusals of the caller are passed on, its refusals of the gateway are replaced.
-async fn refused(worker: &Worker, mut call: Box<Call>, response: Response<Incoming>) -> Result<Response<ResponseBody>, Problem> {
+async fn refused(shared: &SharedState, mut call: Box<Call>, response: Response<Incoming>) -> Result<Response<ResponseBody>, Problem> {
     let status = response.status();
     let hidden = hidden_status(status.as_u16());
     let (parts, body) = response.into_parts();
     let whole = match hidden {
         Some(problem) => Err(problem),
-        None => read_body(body, worker).await.map_err(|_| Problem::CUT),
+        None => read_body(body, shared).await.map_err(|_| Problem::CUT),
     };
     let whole = whole.inspect_err(|problem| call.fail(problem, Outcome::UpstreamError))?;
     call.http_status = status.as_u16();

@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn code(query: &str) -> &'static str {
-        read_handshake(&Method::GET, &headers(&[]), Some(query)).err().map_or("none", |problem| problem.code)
+        read_handshake(&Method::GET, &headers(&[]), Some(query)).err().map_or("none", |problem| problem.code.text())
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
         for missing in ["connection", "upgrade", "sec-websocket-version", "sec-websocket-key"] {
             let mut less = headers(&[]);
             less.remove(missing);
-            assert_eq!(read_handshake(&Method::GET, &less, Some("model=m")).unwrap_err().code, "upgrade_required", "{missing}");
+            assert_eq!(read_handshake(&Method::GET, &less, Some("model=m")).unwrap_err().code.text(), "upgrade_required", "{missing}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::protocols::realtime::events::ModelNames;
 use crate::protocols::realtime::turns::{Turns, count_unrequested};
 use crate::reactor::caller_connection::{CallerConnection, Close};
 use crate::reactor::in_flight::{Abort, InFlightCall, Phase};
-use crate::reactor::worker::Worker;
+use crate::reactor::state::Reactor;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
@@ -60,7 +60,7 @@ impl From<Abort> for Ending {
 const CUT: Ending = Ending::Gateway(Problem::CUT, CloseCode::Error, Outcome::Cut);
 
 struct Session {
-    worker: Rc<Worker>,
+    reactor: Rc<Reactor>,
     in_flight: Rc<InFlightCall>,
     call: RefCell<Box<Call>>,
     names: ModelNames,
@@ -76,16 +76,18 @@ struct Session {
 }
 
 /// Runs the session to its end.
-pub async fn run_session(worker: Rc<Worker>, call: Box<Call>, caller: Upgraded, endpoint: Upgraded) {
+pub async fn run_session(reactor: Rc<Reactor>, call: Box<Call>, caller: Upgraded, endpoint: Upgraded) {
     let Some(chosen) = call.chosen().map(Chosen::unheld) else {
         return;
     };
-    let config = WebSocketConfig::default().max_message_size(Some(worker.limits.body_bytes_max)).max_frame_size(Some(worker.limits.body_bytes_max));
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(reactor.shared.limits.body_bytes_max))
+        .max_frame_size(Some(reactor.shared.limits.body_bytes_max));
     let caller = WebSocketStream::from_raw_socket(TokioIo::new(caller), Role::Server, Some(config)).await;
     let endpoint = WebSocketStream::from_raw_socket(TokioIo::new(endpoint), Role::Client, Some(config)).await;
     let ((to_caller, mut from_caller), (to_endpoint, mut from_endpoint)) = (caller.split(), endpoint.split());
     let in_flight = call.in_flight.clone();
-    let idle = worker.limits.timeouts(&chosen.endpoint().timeouts).idle;
+    let idle = reactor.upstreams.timeouts(&chosen.endpoint().timeouts).idle;
     let session = Session {
         names: ModelNames { key: in_flight.key.clone(), chosen },
         call: RefCell::new(call),
@@ -94,16 +96,16 @@ pub async fn run_session(worker: Rc<Worker>, call: Box<Call>, caller: Upgraded, 
         errors_sent: Cell::new(0),
         to_caller: Mutex::new(to_caller),
         to_endpoint: Mutex::new(to_endpoint),
-        caller_seen_at: Cell::new(worker.clock()),
+        caller_seen_at: Cell::new(reactor.clock.now()),
         stopping: Cell::new(false),
         in_flight,
-        worker: worker.clone(),
+        reactor: reactor.clone(),
     };
     // The upgrade took the connection from the HTTP listener: registered again, a drain waits for it.
-    let connection = Rc::new(CallerConnection::new(worker.clock()));
-    let _busy = connection.begin_request(worker.clock());
-    let slot = worker.connections.insert(connection.clone());
-    session.in_flight.enter(Phase::Stream, worker.clock());
+    let connection = Rc::new(CallerConnection::new(reactor.clock.now()));
+    let _busy = connection.begin_request(reactor.clock.now());
+    let slot = reactor.connections.insert(connection.clone());
+    session.in_flight.enter(Phase::Stream, reactor.clock.now());
     let ending = tokio::select! {
         biased;
         ending = session.until_ended(&connection) => ending,
@@ -112,7 +114,7 @@ pub async fn run_session(worker: Rc<Worker>, call: Box<Call>, caller: Upgraded, 
         ending = session.keep_alive(idle) => ending,
     };
     session.end(ending, &mut from_caller).await;
-    worker.connections.remove(slot);
+    reactor.connections.remove(slot);
 }
 
 impl Session {
@@ -139,9 +141,9 @@ impl Session {
 
     async fn relay_up(&self, stream: &mut SplitStream<Socket>) -> Ending {
         while let Some(message) = stream.next().await {
-            self.caller_seen_at.set(self.worker.clock());
+            self.caller_seen_at.set(self.reactor.clock.now());
             let passed = match message {
-                Ok(Message::Text(text)) => self.names.pass(&self.worker.snapshots.load(), text, |cap| self.begin_response(cap)),
+                Ok(Message::Text(text)) => self.names.pass(&self.reactor.shared.snapshots.load(), text, |cap| self.begin_response(cap)),
                 Ok(Message::Binary(_)) => Err(Problem::NOT_TEXT.into()),
                 Ok(Message::Close(frame)) => return Ending::Caller(frame),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
@@ -161,7 +163,7 @@ impl Session {
 
     async fn relay_down(&self, stream: &mut SplitStream<Socket>) -> Ending {
         while let Some(message) = stream.next().await {
-            self.in_flight.enter(Phase::Stream, self.worker.clock());
+            self.in_flight.enter(Phase::Stream, self.reactor.clock.now());
             let message = match message {
                 Ok(Message::Text(text)) => {
                     self.observe(&text);
@@ -188,19 +190,19 @@ impl Session {
             ServerEvent::Output => self.call.borrow_mut().first_token(),
             ServerEvent::ResponseDone(spent) => {
                 self.count_by_responses();
-                self.turns.end(&self.worker, &self.names, &spent);
+                self.turns.end(&self.reactor.shared, &self.reactor.clock, &self.names, &spent);
             }
-            ServerEvent::Transcribed(spent) => count_unrequested(&self.worker, &self.names, 0, &spent),
+            ServerEvent::Transcribed(spent) => count_unrequested(&self.reactor.shared, &self.reactor.clock, &self.names, 0, &spent),
             ServerEvent::ResponseCreated => {}
-            ServerEvent::Other => self.turns.check_refusal(&self.worker, text),
+            ServerEvent::Other => self.turns.check_refusal(&self.reactor.clock, text),
         }
     }
 
     /// The caller requests a response.
     fn begin_response(&self, max_output_tokens: Option<u64>) -> Result<(), Problem> {
         self.count_by_responses();
-        self.turns.begin(&self.worker, &self.names, max_output_tokens).inspect_err(|problem| {
-            self.worker.metrics().refusal(problem.code);
+        self.turns.begin(&self.reactor.shared, &self.reactor.clock, &self.names, max_output_tokens).inspect_err(|problem| {
+            self.reactor.observers.metrics().refusal(problem.code);
             self.call.borrow_mut().call_trace.limit = problem.exceeded();
         })
     }
@@ -215,10 +217,10 @@ impl Session {
     /// Pings both sides. A silent endpoint is ended by its idle timeout.
     async fn keep_alive(&self, idle: Duration) -> Ending {
         let every = if idle.is_zero() { PING_EVERY_MAX } else { (idle / 3).min(PING_EVERY_MAX) };
-        let silence_max = self.worker.limits.connection_idle.max(every * 3);
+        let silence_max = self.reactor.shared.limits.connection_idle.max(every * 3);
         loop {
             tokio::time::sleep(every).await;
-            if self.worker.clock().saturating_duration_since(self.caller_seen_at.get()) > silence_max {
+            if self.reactor.clock.now().saturating_duration_since(self.caller_seen_at.get()) > silence_max {
                 return Ending::Gateway(Problem::CALLER_SILENT, CloseCode::Away, Outcome::ClientGone);
             }
             for sink in [&self.to_caller, &self.to_endpoint] {
@@ -261,7 +263,7 @@ impl Session {
             Ending::Caller(frame) => (None, frame),
             Ending::CallerGone => (None, close(CloseCode::Away, "")),
             Ending::Endpoint(frame) => (frame, None),
-            Ending::Gateway(problem, code, _) => (close(code, problem.code), close(CloseCode::Away, "")),
+            Ending::Gateway(problem, code, _) => (close(code, problem.code.text()), close(CloseCode::Away, "")),
         };
         let closing = async {
             let _ = self.to_endpoint.lock().await.send(Message::Close(to_endpoint)).await;

@@ -4,7 +4,8 @@
 use crate::base::problem::Problem;
 use crate::call::guard::tokens;
 use crate::protocols::realtime::events::ModelNames;
-use crate::reactor::worker::Worker;
+use crate::reactor::clock::Clock;
+use crate::reactor::shared::SharedState;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use tenon_dialects::realtime::{ResponseUsage, refuses_response};
@@ -27,10 +28,10 @@ impl Turns {
     ///
     /// # Errors
     /// The limit that refuses it.
-    pub fn begin(&self, worker: &Worker, names: &ModelNames, max_output_tokens: Option<u64>) -> Result<(), Problem> {
-        let applies = names.limits(&worker.snapshots.load());
+    pub fn begin(&self, shared: &SharedState, clock: &Clock, names: &ModelNames, max_output_tokens: Option<u64>) -> Result<(), Problem> {
+        let applies = names.limits(&shared.snapshots.load());
         let ask = Ask {
-            now_us: worker.limits_now(),
+            now_us: clock.limits_us(),
             unix_ms: if applies.has_hard_budget() { unix_ms() } else { 0 },
             // The estimate counts four bytes a token.
             body_bytes: self.input.get().saturating_mul(4),
@@ -41,14 +42,14 @@ impl Turns {
             is_endless: true,
             has_waited: false,
         };
-        let mut grant = applies.admit_turn(&worker.registry, &ask).map_err(|denied| Problem::from(&denied))?;
+        let mut grant = applies.admit_turn(&shared.registry, &ask).map_err(|denied| Problem::from(&denied))?;
         grant.open();
         self.open.borrow_mut().push_back(grant);
         Ok(())
     }
 
     /// A response is over.
-    pub fn end(&self, worker: &Worker, names: &ModelNames, spent: &ResponseUsage) {
+    pub fn end(&self, shared: &SharedState, clock: &Clock, names: &ModelNames, spent: &ResponseUsage) {
         if let Some(usage) = spent.usage {
             self.input.set(usage.input);
         }
@@ -59,25 +60,25 @@ impl Turns {
         };
         let grant = self.open.borrow_mut().pop_front();
         match grant {
-            Some(mut grant) => grant.settle(&end, worker.limits_now()),
-            None => count_unrequested(worker, names, 1, spent),
+            Some(mut grant) => grant.settle(&end, clock.limits_us()),
+            None => count_unrequested(shared, clock, names, 1, spent),
         }
     }
 
     /// Checks an event that is no response: it may refuse a requested one.
-    pub fn check_refusal(&self, worker: &Worker, text: &str) {
+    pub fn check_refusal(&self, clock: &Clock, text: &str) {
         if self.open.borrow().is_empty() || text.len() > REFUSAL_BYTES_MAX || !refuses_response(text) {
             return;
         }
         let refused = self.open.borrow_mut().pop_back();
         if let Some(mut grant) = refused {
-            grant.settle(&End::Nothing, worker.limits_now());
+            grant.settle(&End::Nothing, clock.limits_us());
         }
     }
 }
 
 /// Counts what the caller did not request.
-pub fn count_unrequested(worker: &Worker, names: &ModelNames, requests: u64, spent: &ResponseUsage) {
+pub fn count_unrequested(shared: &SharedState, clock: &Clock, names: &ModelNames, requests: u64, spent: &ResponseUsage) {
     let tokens = spent.usage.map_or(0, |usage| usage.input.saturating_add(usage.output));
-    names.limits(&worker.snapshots.load()).count(requests, tokens, worker.limits_now());
+    names.limits(&shared.snapshots.load()).count(requests, tokens, clock.limits_us());
 }
