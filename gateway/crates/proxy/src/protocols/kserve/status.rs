@@ -3,6 +3,8 @@
 use crate::base::headers;
 use crate::base::problem::Problem;
 use crate::protocols::kserve::message::put_bytes;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 use tenon_usage::RecordId;
@@ -84,13 +86,7 @@ fn details(number: u8, sentence: &str, after: Duration) -> HeaderValue {
 
 /// RFC 4648 §4 without padding, as gRPC writes binary metadata.
 fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len() * 4 / 3 + 3);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        (0..=group.len()).for_each(|index| text.push(char::from(DIGITS[(bits >> (18 - 6 * index) & 63) as usize])));
-    }
-    text
+    STANDARD_NO_PAD.encode(bytes)
 }
 
 /// `grpc-timeout`: at most eight digits and a unit. What is not one is no timeout.
