@@ -134,7 +134,7 @@ fn network() -> Vec<Case> {
         Case { large_request: true, ..case("never reads a large request", Link::Through(Fault::Deaf)) },
         case("drips, fast enough", Link::Through(Fault::Drip(0, ms(1)))),
         case("drips its head too slowly", Link::Through(Fault::Drip(0, ms(60)))),
-        case("drips its body too slowly", Link::At(|at| Fault::Drip(at, Duration::from_millis(100)), Position::AfterHead)),
+        case("drips its body too slowly", Link::At(|at| Fault::Drip(at, Duration::from_millis(150)), Position::AfterHead)),
     ]
 }
 

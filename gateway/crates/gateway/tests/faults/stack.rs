@@ -51,9 +51,9 @@ fn faulty_endpoint(index: usize, case: &Case, streamed: bool, upstream: &Upstrea
     let mut faulty = endpoint(&endpoint_id(index, streamed), &format!("http://{}/v1", address(index, case, streamed, upstream, late)));
     // The system sends the next SYN after a second.
     let is_late = matches!(case.link, Link::AcceptsLate);
-    faulty.connect_timeout_ms = if is_late { 5000 } else { 500 };
-    (faulty.headers_timeout_ms, faulty.first_token_timeout_ms, faulty.idle_timeout_ms) = (1500, 1500, 1500);
-    faulty.total_timeout_ms = if is_late { 9000 } else { 4000 };
+    faulty.connect_timeout_ms = if is_late { 8000 } else { 1000 };
+    (faulty.headers_timeout_ms, faulty.first_token_timeout_ms, faulty.idle_timeout_ms) = (3000, 3000, 3000);
+    faulty.total_timeout_ms = if is_late { 15_000 } else { 8000 };
     faulty
 }
 
