@@ -1,21 +1,22 @@
-//! How many calls run at one server, and who waits for one of them to end.
+//! How many calls run at one server, and which calls wait for one of them to end.
 //!
-//! Several endpoints (of several tenants) may stand for the same server under the same credential: they share this, so that fairness
-//! reaches across tenants. Each endpoint's own maximum is compared with the calls of all.
+//! Several endpoints, also of several tenants, may be the same server with the same credential. They share its
+//! capacity, so that fairness works across tenants. Each endpoint's own maximum is compared with the calls of all.
 //!
-//! While nobody waits it is one atomic number. Who finds no room joins the queue under its mutex and then looks again; who leaves takes
-//! itself off first and then looks whether somebody waits: one of the two sees the other, so nobody is forgotten. A place that becomes free
-//! is given to the next in the queue directly; newcomers cannot snatch it.
+//! While no call waits this is one atomic number. A call that finds no room joins the queue under its mutex and then
+//! checks again. A call that ends first lowers the number and then checks whether any call waits. One of the two sees
+//! the other, so no call is forgotten. A freed slot is granted directly to the next call in the queue; newcomers cannot
+//! take it.
 
-use crate::queue::{Charge, FairQueue, FlowId, Place, Turn};
+use crate::fair_queue::{Charge, FairQueue, FlowId, Place, Turn};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// A longer queue would outlive its callers' patience, and its memory is bounded.
+/// Callers would not wait for a longer queue, and its memory must be bounded.
 pub const QUEUE_LEN_MAX: usize = 4_096;
-/// Told to callers who must come again.
+/// The longest `Retry-After` that callers get.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -28,14 +29,14 @@ pub struct Capacity {
 
 #[derive(Debug)]
 struct Queue {
-    fair: FairQueue<Ticket>,
-    /// Mean time between two places that became free, and when the last did.
+    fair: FairQueue<QueueEntry>,
+    /// Mean time between two freed slots, and when the last was freed.
     pace: Option<Duration>,
     last: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Ticket {
+struct QueueEntry {
     waiter: Arc<Waiter>,
     route: u32,
     running_max: u32,
@@ -44,11 +45,11 @@ struct Ticket {
 /// One call in one or several queues.
 #[derive(Debug, Default)]
 struct Waiter {
-    state: Mutex<State>,
+    state: Mutex<WaiterState>,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum WaiterState {
     #[default]
     New,
     Parked(Waker),
@@ -61,19 +62,19 @@ enum State {
 }
 
 impl Waiter {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WaiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it still waits, and its waker when it was told.
-    fn tell(&self, told: State) -> bool {
+    /// Ends the wait with `result` and wakes the call. Returns whether it was still waiting.
+    fn resolve(&self, result: WaiterState) -> bool {
         let mut state = self.lock();
         let waker = match &mut *state {
-            State::New => None,
-            State::Parked(waker) => Some(waker.clone()),
+            WaiterState::New => None,
+            WaiterState::Parked(waker) => Some(waker.clone()),
             _ => return false,
         };
-        *state = told;
+        *state = result;
         drop(state);
         waker.into_iter().for_each(Waker::wake);
         true
@@ -107,7 +108,7 @@ impl Capacity {
         self.waiting.load(SeqCst)
     }
 
-    /// Room for a newcomer: nobody waits before it.
+    /// Whether a newcomer may enter: there is room, and no call waits.
     #[must_use]
     pub fn has_room(&self, running_max: u32) -> bool {
         running_max == 0 || (self.running() < running_max && self.waiting() == 0)
@@ -133,15 +134,15 @@ impl Capacity {
         }
     }
 
-    /// Gives what is free to those whose turn it is.
+    /// Grants the free slots to the calls whose turn it is.
     fn hand_out(&self, freed: bool) {
         let mut queue = self.lock();
         if freed {
-            queue.keep_pace(Instant::now());
+            queue.record_freed_slot(Instant::now());
         }
-        while let Some((charge, ticket)) = queue.fair.next(|ticket| self.turn(ticket)) {
-            // The place was entered in `turn`; a waiter that has just left gives it back.
-            if !ticket.waiter.tell(State::Granted { route: ticket.route, charge }) {
+        while let Some((charge, entry)) = queue.fair.next(|entry| self.turn(entry)) {
+            // `turn` has entered the slot; if the call has just left, it is freed again.
+            if !entry.waiter.resolve(WaiterState::Granted { route: entry.route, charge }) {
                 queue.fair.correct(charge, 0);
                 self.running.fetch_sub(1, SeqCst);
             }
@@ -149,30 +150,30 @@ impl Capacity {
         self.waiting.store(u32::try_from(queue.fair.len()).unwrap_or(u32::MAX), SeqCst);
     }
 
-    fn turn(&self, ticket: &Ticket) -> Turn {
-        match *ticket.waiter.lock() {
-            State::New | State::Parked(_) if self.enter_past(ticket.running_max) => Turn::Takes,
-            State::New | State::Parked(_) => Turn::Passes,
+    fn turn(&self, entry: &QueueEntry) -> Turn {
+        match *entry.waiter.lock() {
+            WaiterState::New | WaiterState::Parked(_) if self.enter_past(entry.running_max) => Turn::Takes,
+            WaiterState::New | WaiterState::Parked(_) => Turn::Passes,
             _ => Turn::Left,
         }
     }
 
-    fn join(&self, who: Who, ticket: Ticket) -> Option<Place> {
+    fn join(&self, who: Who, entry: QueueEntry) -> Option<Place> {
         let mut queue = self.lock();
-        // Seen by whoever leaves from here on: it waits for the mutex then.
+        // A call that ends from here on sees this, and then waits for the mutex.
         self.waiting.fetch_add(1, SeqCst);
-        let joined = queue.fair.join(who.band, who.flow, who.tokens, ticket);
+        let joined = queue.fair.join(who.band, who.flow, who.tokens, entry);
         self.waiting.store(u32::try_from(queue.fair.len()).unwrap_or(u32::MAX), SeqCst);
         drop(queue);
         let (place, evicted) = joined.ok()?;
         if let Some(evicted) = evicted {
-            evicted.waiter.tell(State::Evicted);
+            evicted.waiter.resolve(WaiterState::Evicted);
         }
         self.hand_out(false);
         Some(place)
     }
 
-    fn give_up(&self, place: Place) {
+    fn leave_queue(&self, place: Place) {
         let mut queue = self.lock();
         queue.fair.leave(place);
         self.waiting.store(u32::try_from(queue.fair.len()).unwrap_or(u32::MAX), SeqCst);
@@ -183,7 +184,7 @@ impl Capacity {
         self.lock().fair.correct(charge, tokens);
     }
 
-    /// When somebody at the end of this queue would have had a place.
+    /// When a call at the end of this queue would get a slot.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         let queue = self.lock();
@@ -194,7 +195,7 @@ impl Capacity {
 }
 
 impl Queue {
-    fn keep_pace(&mut self, now: Instant) {
+    fn record_freed_slot(&mut self, now: Instant) {
         let Some(since) = self.last.replace(now).map(|last| now.saturating_duration_since(last)) else {
             return;
         };
@@ -202,17 +203,17 @@ impl Queue {
     }
 }
 
-/// Who waits, and for how much.
+/// The call that waits, and how much it will use.
 #[derive(Clone, Copy, Debug)]
 pub struct Who {
     /// 0 comes first.
     pub band: usize,
     pub flow: FlowId,
-    /// What the call will use, as far as one can say.
+    /// An estimate of what the call will use.
     pub tokens: u64,
 }
 
-/// A place in the queues of all endpoints that may take the call. Dropped, it is given up everywhere.
+/// A call in the queues of all endpoints that may take it. When dropped, it leaves all of them.
 #[derive(Debug)]
 pub struct Queued {
     waiter: Arc<Waiter>,
@@ -220,12 +221,12 @@ pub struct Queued {
     taken: bool,
 }
 
-/// What came of waiting.
+/// How the wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// The place is entered: leave it when the call is over.
+    /// The call has entered the slot: leave it when the call is over.
     Route { route: u32, charge: Charge },
-    /// A fuller queue needed the place.
+    /// The queue was full, and another call needed the room.
     Evicted,
 }
 
@@ -236,8 +237,8 @@ impl Queued {
         let waiter = Arc::new(Waiter::default());
         let mut queued = Self { waiter, places: Vec::new(), taken: false };
         for (route, capacity, running_max) in candidates {
-            let ticket = Ticket { waiter: queued.waiter.clone(), route, running_max };
-            if let Some(place) = capacity.join(who, ticket) {
+            let entry = QueueEntry { waiter: queued.waiter.clone(), route, running_max };
+            if let Some(place) = capacity.join(who, entry) {
                 queued.places.push((capacity, place, route));
             }
         }
@@ -247,14 +248,14 @@ impl Queued {
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Grant> {
         let mut state = self.waiter.lock();
         match &mut *state {
-            State::Granted { route, charge } => {
+            WaiterState::Granted { route, charge } => {
                 self.taken = true;
                 Poll::Ready(Grant::Route { route: *route, charge: *charge })
             }
-            State::Evicted | State::Gone => Poll::Ready(Grant::Evicted),
-            State::Parked(waker) if waker.will_wake(context.waker()) => Poll::Pending,
-            State::New | State::Parked(_) => {
-                *state = State::Parked(context.waker().clone());
+            WaiterState::Evicted | WaiterState::Gone => Poll::Ready(Grant::Evicted),
+            WaiterState::Parked(waker) if waker.will_wake(context.waker()) => Poll::Pending,
+            WaiterState::New | WaiterState::Parked(_) => {
+                *state = WaiterState::Parked(context.waker().clone());
                 Poll::Pending
             }
         }
@@ -263,12 +264,12 @@ impl Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        let state = std::mem::replace(&mut *self.waiter.lock(), State::Gone);
-        self.places.iter().for_each(|(capacity, place, _)| capacity.give_up(*place));
-        let State::Granted { route, charge } = state else {
+        let state = std::mem::replace(&mut *self.waiter.lock(), WaiterState::Gone);
+        self.places.iter().for_each(|(capacity, place, _)| capacity.leave_queue(*place));
+        let WaiterState::Granted { route, charge } = state else {
             return;
         };
-        // Granted in the moment when the caller left.
+        // The slot was granted just when the caller left.
         if let Some((capacity, ..)) = self.places.iter().find(|(_, _, own)| *own == route && !self.taken) {
             capacity.correct(charge, 0);
             capacity.leave();
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_place_goes_to_the_next_and_not_to_a_newcomer() {
+    fn a_freed_slot_goes_to_the_next_and_not_to_a_newcomer() {
         let capacity = Arc::new(Capacity::default());
         assert!(capacity.enter(1) && !capacity.enter(1));
         let mut first = wait(&capacity, WHO).unwrap();
@@ -303,8 +304,8 @@ mod tests {
         capacity.leave();
         assert!(matches!(poll(&mut first), Some(Grant::Route { route: 0, .. })));
         assert_eq!((poll(&mut second), capacity.running(), capacity.waiting()), (None, 1, 1));
-        assert!(!capacity.has_room(2) && !capacity.enter(2), "somebody waits before you");
-        assert!(capacity.enter(0), "but who has no maximum waits for nobody");
+        assert!(!capacity.has_room(2) && !capacity.enter(2), "another call waits already");
+        assert!(capacity.enter(0), "but a call without a maximum never waits");
         capacity.leave();
         capacity.leave();
         assert!(poll(&mut second).is_some());
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_frees_every_queue_and_a_place_just_given() {
+    fn a_call_that_leaves_frees_every_queue_and_a_slot_just_granted() {
         let (one, two) = (Arc::new(Capacity::default()), Arc::new(Capacity::default()));
         assert!(one.enter(1) && two.enter(1));
         let both = |who| Queued::join(who, [(0, one.clone(), 1), (1, two.clone(), 1)].into_iter()).unwrap();

@@ -1,17 +1,17 @@
-//! All that is known of one endpoint at run time. It outlives the routing tables that name it.
+//! The state of one endpoint at run time. It outlives the routing tables that name it.
 
 use crate::capacity::Capacity;
 use crate::engine::{Figures, Reading};
+use crate::health::{Health, Standing, State};
 use crate::latency::PeakEwma;
-use crate::standing::{Health, Standing, State};
-use crate::verdict::Verdict;
+use crate::outcome::Verdict;
 use std::sync::Arc;
 
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct EndpointState {
     pub id: Box<str>,
-    /// For consistent hashing: of the id, so that it is the same in every gateway and after every restart.
+    /// Hash of the id for consistent hashing, the same in every gateway and after every restart.
     pub(crate) hash: u64,
     pub capacity: Arc<Capacity>,
     health: Health,
@@ -19,15 +19,15 @@ pub struct EndpointState {
     reading: Reading,
 }
 
-/// What became of wanting an endpoint.
+/// The result of starting a call at an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// On trial or not: a trial needs its verdict.
+    /// The call may go there. A trial call needs its outcome.
     Yes {
         trial: bool,
     },
     Full,
-    /// It fell ill in this moment, or is on trial and enough calls try it.
+    /// It became unhealthy just now, or has enough trial calls.
     Out,
 }
 
@@ -66,7 +66,7 @@ impl EndpointState {
         Begun::Yes { trial }
     }
 
-    /// For a place that was entered already: whether the call is a trial. `None` = it should not go there.
+    /// For a call that has already entered the capacity: whether it is a trial. `None` = it should not go there.
     #[must_use]
     pub fn trial(&self, now_ms: u64) -> Option<bool> {
         self.health.begin(now_ms)
@@ -84,7 +84,7 @@ impl EndpointState {
         self.latency.observe(us, now_ms);
     }
 
-    /// Mean microseconds to the first token, peaks counting at once.
+    /// Mean microseconds to the first token; peaks count at once.
     #[must_use]
     pub fn first_token_us(&self, now_ms: u64) -> Option<f32> {
         self.latency.mean_us(now_ms)
@@ -98,9 +98,9 @@ impl EndpointState {
         self.reading.set(figures, self.capacity.running(), now_ms);
     }
 
-    /// Its figures are not asked for any more.
+    /// Its figures are not polled any more.
     pub fn forget_figures(&self) {
-        self.reading.forget();
+        self.reading.clear();
     }
 
     #[must_use]

@@ -1,19 +1,20 @@
-//! What an engine says of itself, as last polled.
+//! The engine's own load figures, as last polled.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Older figures tell about another moment: nobody is shown them.
+/// Older figures are not reported to anybody.
 pub const STALE_AFTER_MS: u64 = 10_000;
-/// An engine that stops telling is more likely overwhelmed than idle: for so long its last word counts on, and for more than it said.
+/// An engine that stops reporting is more likely overloaded than idle: for this long its last figures count on,
+/// multiplied by [`DOUBT`].
 const DOUBTED_FOR_MS: u64 = 60_000;
 const DOUBT: f64 = 2.0;
 
-/// One reading. Engines do not all tell all of it.
+/// One reading. Not every engine reports all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
     pub running: u32,
     pub waiting: u32,
-    /// Share of the KV cache in use, in thousandths; `None` = it does not say.
+    /// Share of the KV cache in use, in thousandths; `None` = not reported.
     pub kv_permille: Option<u16>,
 }
 
@@ -22,7 +23,7 @@ pub struct Figures {
 pub(crate) struct Reading {
     word: AtomicU64,
     at_ms: AtomicU64,
-    /// Our own calls at that moment: what came since is not in the figures.
+    /// Our own calls at that moment: later ones are not in the figures.
     outstanding: AtomicU64,
 }
 
@@ -38,7 +39,7 @@ impl Reading {
         self.at_ms.store(now_ms, Relaxed);
     }
 
-    pub fn forget(&self) {
+    pub fn clear(&self) {
         self.word.store(0, Relaxed);
     }
 
@@ -59,7 +60,8 @@ impl Reading {
         Some(Last { figures, outstanding: self.outstanding.load(Relaxed) as u32, age_ms })
     }
 
-    /// How busy the engine is; lower is better. Waiting calls weigh more than running ones; a cache that is nearly full makes engines preempt.
+    /// How busy the engine is; lower is better. Waiting calls count more than running ones, and an engine with a nearly
+    /// full cache preempts calls.
     pub fn load(&self, outstanding: u32, now_ms: u64) -> f64 {
         let Some(Last { figures, outstanding: then, age_ms }) = self.last(now_ms) else {
             return (f64::from(outstanding) + 1.0) * pressure(0.5);
@@ -71,7 +73,7 @@ impl Reading {
     }
 }
 
-/// What an engine said last, and how many calls of ours ran then.
+/// What an engine reported last, and how many of our calls ran then.
 struct Last {
     figures: Figures,
     outstanding: u32,
@@ -96,9 +98,9 @@ mod tests {
     #[test]
     fn figures_are_read_back_until_they_are_stale() {
         assert_eq!(Reading::default().fresh(0), None);
-        let told = reading(12, 3, Some(421), 7);
-        assert_eq!(told.fresh(1_500), Some(Figures { running: 12, waiting: 3, kv_permille: Some(421) }));
-        assert_eq!(told.fresh(1_001 + STALE_AFTER_MS), None);
+        let reported = reading(12, 3, Some(421), 7);
+        assert_eq!(reported.fresh(1_500), Some(Figures { running: 12, waiting: 3, kv_permille: Some(421) }));
+        assert_eq!(reported.fresh(1_001 + STALE_AFTER_MS), None);
         assert_eq!(reading(12, 3, None, 7).fresh(1_000), Some(Figures { running: 12, waiting: 3, kv_permille: None }));
     }
 
@@ -108,18 +110,18 @@ mod tests {
         assert!(of(10, 0, 500) < of(2, 5, 500));
         assert!(of(4, 0, 100) < of(4, 0, 900));
         assert!(of(4, 0, 940) * 2.0 < of(4, 0, 960) * 1.05);
-        let told = reading(4, 0, None, 4);
-        assert!(told.load(4, 1_000) < told.load(9, 1_000), "what we sent since the poll counts");
+        let reported = reading(4, 0, None, 4);
+        assert!(reported.load(4, 1_000) < reported.load(9, 1_000), "what we sent since the poll counts");
     }
 
     #[test]
-    fn an_engine_that_stops_telling_is_not_taken_for_an_idle_one() {
-        let (silent, telling) = (reading(8, 0, None, 0), reading(8, 0, None, 0));
+    fn an_engine_that_stops_reporting_is_not_taken_for_an_idle_one() {
+        let (silent, reporting) = (reading(8, 0, None, 0), reading(8, 0, None, 0));
         let later = 1_001 + STALE_AFTER_MS;
-        telling.set(Figures { running: 8, waiting: 0, kv_permille: None }, 0, later);
-        assert!(telling.load(0, later) < silent.load(0, later));
+        reporting.set(Figures { running: 8, waiting: 0, kv_permille: None }, 0, later);
+        assert!(reporting.load(0, later) < silent.load(0, later));
         let idle = reading(0, 0, None, 0);
-        assert!(idle.load(0, later) < telling.load(0, later), "one that was idle is still worth a try");
-        assert!(silent.load(0, 1_001 + DOUBTED_FOR_MS) < telling.load(0, later), "at last our own calls alone count");
+        assert!(idle.load(0, later) < reporting.load(0, later), "one that was idle is still worth a try");
+        assert!(silent.load(0, 1_001 + DOUBTED_FOR_MS) < reporting.load(0, later), "in the end only our own calls count");
     }
 }

@@ -1,37 +1,11 @@
 //! The routes of one model, and which of them a call takes.
 
-use crate::budget::Budget;
-use crate::endpoint::{Begun, EndpointState};
-use crate::standing::Standing;
-use crate::strategy::{self, Candidates};
+use crate::endpoint::Begun;
+use crate::health::Standing;
+use crate::member::{Ask, MEMBERS_MAX, Member, bits};
+use crate::retry_budget::Budget;
+use crate::strategy::{Candidates, Strategy, choose};
 use std::sync::Arc;
-
-/// Routes of one model that are looked at.
-pub const MEMBERS_MAX: usize = 64;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    #[default]
-    Weighted,
-    LeastOutstanding,
-    Latency,
-    Cost,
-    Session,
-    Prefix,
-    Engine,
-}
-
-/// One route.
-#[derive(Debug)]
-pub struct Member {
-    pub state: Arc<EndpointState>,
-    pub weight: u32,
-    pub tier: u32,
-    /// 0 = any number.
-    pub running_max: u32,
-    pub input_cost: u64,
-    pub output_cost: u64,
-}
 
 #[derive(Debug)]
 pub struct Group {
@@ -42,34 +16,14 @@ pub struct Group {
     tiers: Box<[u64]>,
 }
 
-/// What is known of the call that wants a route.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ask {
-    pub now_ms: u64,
-    pub random: u64,
-    /// Hash of the session or of the prompt's head, where the strategy asks for one.
-    pub affinity: Option<u64>,
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// Its place is entered: `leave` the capacity when the call is over, and judge the endpoint.
+    /// The call has entered the endpoint: `leave` its capacity when the call is over, and record the outcome.
     Taken { index: usize, trial: bool },
-    /// These (one bit each) could take it if they were not full.
+    /// These routes (one bit each) could take the call if they were not full.
     Full(u64),
     /// There is no route left.
     None,
-}
-
-/// The numbers of the bits that are set.
-pub fn bits(mut set: u64) -> impl Iterator<Item = usize> + Clone {
-    std::iter::from_fn(move || {
-        let next = (set != 0).then(|| set.trailing_zeros() as usize)?;
-        set &= set - 1;
-        Some(next)
-    })
 }
 
 impl Group {
@@ -95,34 +49,39 @@ impl Group {
         &self.tiers
     }
 
-    /// Takes one of the `open` routes: of the lowest tier that has one with room. When all are ill, the least ill.
+    /// Takes one of the `open` routes, from the lowest tier that has one with room. If all are unhealthy, takes the one
+    /// that recovers first.
     #[must_use]
-    pub fn pick(&self, open: u64, ask: &Ask) -> Pick {
+    pub fn pick(&self, open: u64, query: &Ask) -> Pick {
         let mut full = 0;
         for tier in &self.tiers {
-            match self.pick_of(open & tier, ask) {
+            match self.pick_from_tier(open & tier, query) {
                 Pick::Full(some) => full |= some,
                 Pick::None => {}
                 taken @ Pick::Taken { .. } => return taken,
             }
         }
-        if full != 0 { Pick::Full(full) } else { self.least_ill(open, ask.now_ms) }
+        if full != 0 { Pick::Full(full) } else { self.first_to_recover(open, query.now_ms) }
     }
 
-    fn pick_of(&self, open: u64, ask: &Ask) -> Pick {
+    fn pick_from_tier(&self, open: u64, query: &Ask) -> Pick {
         let (mut ready, mut full) = (0_u64, 0_u64);
         for index in bits(open) {
             let member = &self.members[index];
-            match member.state.standing(ask.now_ms) {
+            match member.state.standing(query.now_ms) {
                 Standing::Out(_) => {}
                 Standing::Usable(_) if member.state.capacity.has_room(member.running_max) => ready |= 1 << index,
                 Standing::Usable(_) => full |= 1 << index,
             }
         }
         while ready != 0 {
-            let index = if ready.is_power_of_two() { ready.trailing_zeros() as usize } else { self.choose(ready, ask) };
+            let index = if ready.is_power_of_two() {
+                ready.trailing_zeros() as usize
+            } else {
+                choose(self.strategy, &Candidates { members: &self.members, ready, query })
+            };
             let member = &self.members[index];
-            match member.state.begin(member.running_max, ask.now_ms) {
+            match member.state.begin(member.running_max, query.now_ms) {
                 Begun::Yes { trial } => return Pick::Taken { index, trial },
                 Begun::Full => full |= 1 << index,
                 Begun::Out => {}
@@ -133,21 +92,8 @@ impl Group {
         if full != 0 { Pick::Full(full) } else { Pick::None }
     }
 
-    fn choose(&self, ready: u64, ask: &Ask) -> usize {
-        let candidates = Candidates { members: &self.members, ready, ask };
-        match self.strategy {
-            Strategy::Weighted => strategy::weighted(&candidates),
-            Strategy::LeastOutstanding => strategy::least_outstanding(&candidates),
-            Strategy::Latency => strategy::latency(&candidates),
-            Strategy::Cost => strategy::cost(&candidates),
-            Strategy::Session => strategy::session(&candidates),
-            Strategy::Prefix => strategy::prefix(&candidates),
-            Strategy::Engine => strategy::engine(&candidates),
-        }
-    }
-
-    /// A breaker that opened on all of them would make an outage out of a fault: somebody is tried.
-    fn least_ill(&self, open: u64, now_ms: u64) -> Pick {
+    /// Breakers that opened on all routes would turn a fault into an outage, so one is tried all the same.
+    fn first_to_recover(&self, open: u64, now_ms: u64) -> Pick {
         let until = |index: &usize| match self.members[*index].state.standing(now_ms) {
             Standing::Out(until) => until,
             Standing::Usable(_) => 0,

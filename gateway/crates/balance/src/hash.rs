@@ -1,18 +1,19 @@
-//! Hashes that are the same in every gateway: affinity must not depend on which of them a caller met, nor on a restart.
+//! Hashes that are the same in every gateway, because affinity must not depend on the gateway that a caller reached,
+//! nor on a restart.
 
-/// Bytes of the prompt that decide its home. Engines cache prefixes in blocks; what follows belongs to the conversation, not to the head.
+/// Bytes of the prompt that count. Engines cache prefixes in blocks; what follows belongs to the conversation.
 pub const HEAD_BYTES: usize = 1_024;
 
 const K: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The last step of SplitMix64: every bit of the input moves every bit of the output.
+/// The last step of SplitMix64: every bit of the input affects every bit of the output.
 pub(crate) const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     value ^ (value >> 31)
 }
 
-/// Not for tables that callers fill: it can be steered. Here a caller can choose its own home, no more.
+/// Not for tables that callers fill, because they can cause collisions. Here a caller can only choose its own endpoint.
 #[must_use]
 pub fn of_text(text: &[u8]) -> u64 {
     let (words, rest) = text.as_chunks::<8>();
@@ -22,7 +23,8 @@ pub fn of_text(text: &[u8]) -> u64 {
     mix(hash ^ u64::from_le_bytes(last))
 }
 
-/// Of the head of a prompt: the system prompt where it stands apart, then `messages`, `prompt` or `input`, as they stand in the body.
+/// Hashes the head of a prompt: the system prompt if it is separate, then `messages`, `prompt` or `input` as they are
+/// in the body.
 #[must_use]
 pub fn of_heads(system: &[u8], prompt: &[u8]) -> u64 {
     let system = &system[..system.len().min(HEAD_BYTES)];

@@ -1,35 +1,47 @@
 //! Which endpoint takes a call.
 //!
-//! Owns: what is known of endpoints at run time (calls that run, health, latency, the engines' own figures), the strategies, the fair queue of
-//! calls that wait, the budget of retries.
-//! Promises: decisions on atomics that all threads share; no I/O and no clock of its own (but the queue's pace); a healthy endpoint costs a
-//! few loads, a mutex is taken only where something is ill or full; never an endpoint that was excluded, and always one while any is left.
-//! Needs: nothing. `snapshot` compiles routing tables into [`Group`]s, `proxy` feeds back what happened, its `watcher` what engines say.
+//! Owns: the state of endpoints at run time (running calls, health, latency, the engines' own figures), the strategies,
+//! the fair queue of waiting calls, the retry budget.
+//!
+//! Promises:
+//! - Decisions use atomics that all threads share. There is no I/O and no clock, except for measuring how fast a queue
+//!   moves.
+//! - A healthy endpoint costs a few loads. A mutex is taken only if something is unhealthy or full.
+//! - An excluded endpoint is never picked, and one is always picked while any is left.
+//!
+//! Needs: nothing. `snapshot` compiles routing tables into [`Group`]s; `proxy` reports the outcome of calls and polls
+//! the engines.
 
-mod budget;
-mod capacity;
-mod endpoint;
 mod engine;
-mod group;
+mod failure_window;
+mod fair_queue;
 mod hash;
 mod latency;
-mod look;
-mod queue;
-mod registry;
-mod standing;
-mod strategy;
-mod verdict;
-mod window;
+mod outcome;
+mod retry_budget;
 
-pub use budget::Budget;
+mod capacity;
+mod health;
+
+mod endpoint;
+mod endpoint_registry;
+
+mod member;
+mod strategy;
+
+mod group;
+mod route_states;
+
 pub use capacity::{Capacity, Grant, QUEUE_LEN_MAX, Queued, Who};
 pub use endpoint::{Begun, EndpointState};
+pub use endpoint_registry::{CapacityKey, Registry};
 pub use engine::{Figures, STALE_AFTER_MS};
-pub use group::{Ask, Group, MEMBERS_MAX, Member, Pick, Strategy, bits};
+pub use fair_queue::{BANDS, Charge, FairQueue, FlowId, Place, Turn};
+pub use group::{Group, Pick};
 pub use hash::{HEAD_BYTES, of_heads, of_text};
-pub use look::Look;
-pub use queue::{BANDS, Charge, FairQueue, FlowId, Place, Turn};
-pub use registry::{CapacityKey, Registry};
-pub use standing::{Standing, State};
-pub use strategy::BOUND;
-pub use verdict::Verdict;
+pub use health::{Standing, State};
+pub use member::{Ask, MEMBERS_MAX, Member, bits};
+pub use outcome::Verdict;
+pub use retry_budget::Budget;
+pub use route_states::Look;
+pub use strategy::{BOUND, Strategy};

@@ -1,4 +1,4 @@
-//! What holds for every strategy, whatever state the endpoints are in.
+//! Properties of every strategy, whatever state the endpoints are in.
 
 #![allow(clippy::panic)]
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn plain(by: By, count: usize) -> Group {
     group(by, (0..count).map(|index| member(index, 1, 0, 0)).collect())
 }
 
-fn ask(random: u64) -> Ask {
+fn query(random: u64) -> Ask {
     let random = of_text(&random.to_le_bytes());
     Ask { now_ms: 1_000_000, random, affinity: Some(of_text(&random.to_be_bytes())), input_tokens: 100, output_tokens: 100 }
 }
@@ -61,11 +61,11 @@ fn verdict(number: u8) -> Verdict {
         [usize::from(number)]
 }
 
-/// What a look says is what the pick went by.
-fn explains(group: &Group, looks: &[Look], taken: usize) -> Result<(), TestCaseError> {
+/// The reported states explain the pick.
+fn check_explanation(group: &Group, looks: &[Look], taken: usize) -> Result<(), TestCaseError> {
     let own = looks[taken];
     if own.rests || !own.has_room {
-        return Ok(()); // the least ill of all
+        return Ok(()); // all are unhealthy
     }
     let of_tier = |index: &usize| group.members()[*index].tier == group.members()[taken].tier;
     let rivals = || (0..looks.len()).filter(of_tier).map(|index| looks[index]).filter(|look| look.score.is_some() && !look.is_over_bound);
@@ -101,11 +101,11 @@ proptest! {
                     let known = open & ((1 << group.members().len()) - 1);
                     let usable: Vec<usize> = bits(known).filter(is_usable).collect();
                     let ready: Vec<usize> = usable.iter().copied().filter(has_room).collect();
-                    let wish = Ask { now_ms: now, ..ask(random) };
-                    let looks = group.look(open, &wish);
-                    match group.pick(open, &wish) {
+                    let query = Ask { now_ms: now, ..query(random) };
+                    let looks = group.look(open, &query);
+                    match group.pick(open, &query) {
                         Pick::Taken { index, trial } => {
-                            explains(&group, &looks, index)?;
+                            check_explanation(&group, &looks, index)?;
                             prop_assert!(known & 1 << index != 0, "an excluded route was taken");
                             if usable.is_empty() {
                                 prop_assert!(!trial);
@@ -119,7 +119,7 @@ proptest! {
                         Pick::Full(full) => {
                             prop_assert!(full != 0 && full & !known == 0 && ready.is_empty());
                         }
-                        Pick::None => prop_assert_eq!(known, 0, "while a route is open, somebody is tried"),
+                        Pick::None => prop_assert_eq!(known, 0, "while a route is open, one is tried"),
                     }
                 }
                 Event::Leave(which) if !running.is_empty() => {
@@ -139,7 +139,7 @@ proptest! {
                 Event::Pass(ms) => now += ms,
             }
             let sum: u32 = group.members().iter().map(|member| member.state.capacity.running()).sum();
-            prop_assert_eq!(sum as usize, running.len(), "every place is accounted for");
+            prop_assert_eq!(sum as usize, running.len(), "every slot is accounted for");
         }
     }
 
@@ -156,7 +156,7 @@ proptest! {
     fn no_endpoint_holds_more_than_its_bounded_share(heads in prop::collection::vec(0..3_u64, 1..200), count in 2..8_usize) {
         let group = plain(By::Prefix, count);
         for (done, head) in heads.iter().enumerate() {
-            let index = taken(group.pick(u64::MAX, &Ask { affinity: Some(of_text(&head.to_le_bytes())), ..ask(done as u64) }));
+            let index = taken(group.pick(u64::MAX, &Ask { affinity: Some(of_text(&head.to_le_bytes())), ..query(done as u64) }));
             let bound = (BOUND * (done + 1) as f64 / count as f64).ceil();
             prop_assert!(f64::from(group.members()[index].state.capacity.running()) <= bound);
         }
@@ -166,7 +166,7 @@ proptest! {
 #[test]
 fn weights_are_kept() {
     let group = group(By::Weighted, vec![member(0, 1, 0, 0), member(1, 3, 0, 0)]);
-    let second = (0..4_000).filter(|i| taken(group.pick(u64::MAX, &ask(*i))) == 1).count();
+    let second = (0..4_000).filter(|i| taken(group.pick(u64::MAX, &query(*i))) == 1).count();
     assert!((2_850..3_150).contains(&second), "{second}");
 }
 
@@ -174,7 +174,7 @@ fn weights_are_kept() {
 fn least_outstanding_fills_by_weight() {
     let group = group(By::LeastOutstanding, vec![member(0, 1, 0, 0), member(1, 3, 0, 0)]);
     for i in 0..40 {
-        taken(group.pick(u64::MAX, &ask(i)));
+        taken(group.pick(u64::MAX, &query(i)));
     }
     let running: Vec<_> = group.members().iter().map(|member| member.state.capacity.running()).collect();
     assert_eq!(running, [10, 30]);
@@ -186,7 +186,7 @@ fn latency_avoids_the_slow_one_until_the_fast_ones_are_busy() {
     for (member, us) in group.members().iter().zip([10_000, 10_000, 500_000]) {
         member.state.first_token(us, 1_000_000);
     }
-    let of_slow = (0..300).filter(|i| taken(group.pick(u64::MAX, &ask(*i))) == 2).count();
+    let of_slow = (0..300).filter(|i| taken(group.pick(u64::MAX, &query(*i))) == 2).count();
     assert!((1..30).contains(&of_slow), "{of_slow}");
 }
 
@@ -196,8 +196,8 @@ fn cost_takes_the_cheapest_for_this_call_and_spills_when_it_is_full() {
     (members[0].input_cost, members[0].output_cost) = (1_000, 9_000);
     (members[1].input_cost, members[1].output_cost) = (5_000, 5_000);
     let group = group(By::Cost, members);
-    let long_answer = Ask { input_tokens: 10, output_tokens: 1_000, ..ask(1) };
-    let long_prompt = Ask { input_tokens: 1_000, output_tokens: 10, ..ask(1) };
+    let long_answer = Ask { input_tokens: 10, output_tokens: 1_000, ..query(1) };
+    let long_prompt = Ask { input_tokens: 1_000, output_tokens: 10, ..query(1) };
     assert_eq!(taken(group.pick(u64::MAX, &long_answer)), 1);
     let picks: Vec<_> = (0..3).map(|_| taken(group.pick(u64::MAX, &long_prompt))).collect();
     assert_eq!(picks, [0, 0, 1]);
@@ -206,7 +206,7 @@ fn cost_takes_the_cheapest_for_this_call_and_spills_when_it_is_full() {
 #[test]
 fn sessions_stay_and_only_those_of_the_lost_endpoint_move() {
     let group = plain(By::Session, 5);
-    let home = |open: u64| -> HashMap<u64, usize> { (0..500).map(|i| (i, taken(group.pick(open, &ask(i))))).collect() };
+    let home = |open: u64| -> HashMap<u64, usize> { (0..500).map(|i| (i, taken(group.pick(open, &query(i))))).collect() };
     let before = home(u64::MAX);
     assert_eq!(before, home(u64::MAX));
     for index in 0..5 {
@@ -227,15 +227,15 @@ fn engines_that_queue_are_avoided_and_old_figures_are_ignored_in_the_end() {
     let figures = |running, waiting| Figures { running, waiting, kv_permille: Some(300) };
     group.members()[0].state.told(figures(2, 8), 1_000_000);
     group.members()[1].state.told(figures(6, 0), 1_000_000);
-    assert!((0..10).all(|i| taken(group.pick(u64::MAX, &ask(i))) == 1));
-    let silent = Ask { now_ms: 1_000_000 + 30_000, ..ask(1) };
-    assert_eq!(taken(group.pick(u64::MAX, &silent)), 1, "who fell silent with a queue most likely has it still");
-    let later = Ask { now_ms: 1_000_000 + 61_000, ..ask(1) };
+    assert!((0..10).all(|i| taken(group.pick(u64::MAX, &query(i))) == 1));
+    let silent = Ask { now_ms: 1_000_000 + 30_000, ..query(1) };
+    assert_eq!(taken(group.pick(u64::MAX, &silent)), 1, "an engine that stops reporting with a queue most likely still has it");
+    let later = Ask { now_ms: 1_000_000 + 61_000, ..query(1) };
     assert_eq!(taken(group.pick(u64::MAX, &later)), 0, "without figures our own calls count: eleven against none");
 }
 
 #[test]
-fn when_all_are_ill_the_turn_goes_round() {
+fn when_all_are_unhealthy_they_take_turns() {
     let group = plain(By::Weighted, 3);
     let now = 1_000_000;
     for member in group.members() {
@@ -244,13 +244,13 @@ fn when_all_are_ill_the_turn_goes_round() {
     }
     let mut tried = vec![];
     for i in 0..3 {
-        let index = taken(group.pick(u64::MAX, &Ask { now_ms: now + i, ..ask(i) }));
+        let index = taken(group.pick(u64::MAX, &Ask { now_ms: now + i, ..query(i) }));
         group.members()[index].state.judge(Verdict::Unreachable, now + i);
         tried.push(index);
     }
     tried.sort_unstable();
-    assert_eq!(tried, [0, 1, 2], "each failure makes the next one the least ill");
-    let first = taken(group.pick(u64::MAX, &ask(7)));
+    assert_eq!(tried, [0, 1, 2], "each failure makes another one the first to recover");
+    let first = taken(group.pick(u64::MAX, &query(7)));
     group.members()[first].state.judge(Verdict::Answered, now + 10);
-    assert!(matches!(group.members()[first].state.standing(now + 10), Standing::Usable(_)), "an answer brings it back");
+    assert!(matches!(group.members()[first].state.standing(now + 10), Standing::Usable(_)), "a successful call brings it back");
 }

@@ -1,4 +1,4 @@
-//! Tokens served, under any arrivals: no waiting tenant is behind another by more than a call or two.
+//! Under any arrivals, no waiting tenant falls behind another by more tokens than a call or two.
 
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ enum Event {
     /// Tenant, estimate.
     Arrive(u64, u64),
     Serve,
-    /// A running call ends; its true use is this many per cent of the estimate.
+    /// A running call ends; its real usage is this many per cent of the estimate.
     End(usize, u64),
 }
 
@@ -33,7 +33,7 @@ proptest! {
         let mut queue = FairQueue::new(usize::MAX);
         let mut waiting: HashMap<u64, usize> = HashMap::new();
         let mut running: Vec<Charge> = vec![];
-        // Of each pair: what the one got more than the other since both began to wait.
+        // For each pair: how much more the first got than the second since both began to wait.
         let mut lead: HashMap<(u64, u64), i64> = HashMap::new();
         for event in events {
             match event {
@@ -43,7 +43,7 @@ proptest! {
                 }
                 Event::Serve if running.len() < RUNNING_MAX => {
                     let Some((charge, tenant)) = queue.next(|_| Turn::Takes) else {
-                        prop_assert!(waiting.values().all(|count| *count == 0), "somebody waits and nobody is served");
+                        prop_assert!(waiting.values().all(|count| *count == 0), "a call waits and none is served");
                         continue;
                     };
                     *waiting.get_mut(&tenant).unwrap() -= 1;
@@ -73,16 +73,16 @@ proptest! {
                     }
                 }
             }
-            // One call decided ahead, and what running calls turned out to use beyond their estimates.
+            // One call that was decided earlier, and what running calls used beyond their estimates.
             let bound = 2 * CALL_MAX as i64 * (1 + RUNNING_MAX as i64);
             prop_assert!(lead.values().all(|lead| lead.abs() <= bound), "{lead:?}");
         }
     }
 }
 
-/// Long run: a hog with a thousand calls waiting and big ones at that, against two that send one small call at a time.
+/// Long run: a tenant with a thousand large calls waiting, against two that send one small call at a time.
 #[test]
-fn the_polite_are_served_as_if_the_hog_were_one_of_them() {
+fn small_tenants_are_served_as_if_the_large_one_were_one_of_them() {
     let mut queue = FairQueue::new(usize::MAX);
     let mut served: HashMap<u64, u64> = HashMap::new();
     (0..1_000).for_each(|_| assert!(queue.join(1, 0, 900, 0).is_ok()));

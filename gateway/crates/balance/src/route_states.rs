@@ -1,26 +1,29 @@
-//! How the routes of a model stood when a call looked for one, for those who ask why it went where it did. Who does not ask does not pay.
+//! The state of a model's routes when a call needed one, to explain why it took the route it did. Computed only on
+//! request.
 
 use crate::engine::Figures;
-use crate::group::{Ask, Group, Member, bits};
-use crate::standing::{Standing, State, WHOLE};
+use crate::group::Group;
+use crate::health::{Standing, State, WHOLE};
+use crate::member::{Ask, Member, bits};
 use crate::strategy::{Candidates, score};
 
 /// One route.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Look {
     pub state: State,
-    /// It takes no calls at the moment: its breaker is open, it asked for a pause, or its check says it is down.
+    /// It takes no calls at the moment: its breaker is open, it requested a pause, or its health check failed.
     pub rests: bool,
     pub has_room: bool,
-    /// Of its weight, less than 1 while it starts slowly.
+    /// The part of its weight that counts, less than 1 during the slow start.
     pub part: f32,
     pub running: u32,
     pub waiting: u32,
     pub first_token_us: Option<f32>,
     pub figures: Option<Figures>,
-    /// What the strategy goes by, where the call could take the route: see `docs/reference/explain.md`. `None` = nothing to go by.
+    /// The value that the strategy compares, if the call could take the route: see `docs/reference/explain.md`. `None`
+    /// = there is none.
     pub score: Option<f64>,
-    /// More than its bounded share of the calls runs there (`STRATEGY_PREFIX`).
+    /// It runs more than its bounded share of the calls (`STRATEGY_PREFIX`).
     pub is_over_bound: bool,
 }
 
@@ -34,7 +37,7 @@ impl Look {
         };
         let capacity = &member.state.capacity;
         Self {
-            // The word of its health is enough for one that is well.
+            // A fully healthy endpoint needs no second look-up.
             state: if standing == Standing::Usable(WHOLE) { State::Closed } else { member.state.state(now_ms) },
             rests,
             has_room: capacity.has_room(member.running_max),
@@ -50,13 +53,13 @@ impl Look {
 }
 
 impl Group {
-    /// How each route stands for a call that may take the `open` ones, in their order.
+    /// The state of each route, in order, for a call that may take the `open` ones.
     #[must_use]
-    pub fn look(&self, open: u64, ask: &Ask) -> Box<[Look]> {
-        let mut looks: Box<[Look]> = self.members().iter().map(|member| Look::at(member, ask.now_ms)).collect();
+    pub fn look(&self, open: u64, query: &Ask) -> Box<[Look]> {
+        let mut looks: Box<[Look]> = self.members().iter().map(|member| Look::at(member, query.now_ms)).collect();
         for tier in self.tiers() {
             let ready = bits(open & tier).filter(|index| !looks[*index].rests && looks[*index].has_room).fold(0, |set, index| set | 1 << index);
-            let candidates = Candidates { members: self.members(), ready, ask };
+            let candidates = Candidates { members: self.members(), ready, query };
             for (index, score, is_over_bound) in score(self.strategy, &candidates) {
                 (looks[index].score, looks[index].is_over_bound) = (score, is_over_bound);
             }

@@ -1,4 +1,4 @@
-//! Retries that a model may spend: a share of its calls, so that an outage is not answered with a storm.
+//! The retries that a model may spend: a share of its calls, so that retries do not multiply the load of an outage.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 const RETRY: i64 = 1_000;
 /// A call earns a fifth of a retry.
 const EARNED: i64 = 200;
-/// What a quiet model may always spend, and how fast it gets it back.
+/// What a quiet model may always spend, and how fast this is restored.
 const FLOOR: i64 = 10 * RETRY;
 const FLOOR_PER_SECOND: i64 = RETRY;
-/// What a busy one may save up.
+/// What a busy model may save up.
 const SAVED_MAX: i64 = 100 * RETRY;
 
 #[derive(Debug)]
@@ -25,14 +25,14 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A first attempt is made.
+    /// Call it with each first attempt.
     pub fn earn(&self) {
         if self.balance.load(Relaxed) < SAVED_MAX {
             self.balance.fetch_add(EARNED, Relaxed);
         }
     }
 
-    /// Whether another attempt may be made; it is paid for then.
+    /// Whether another attempt may be made. If so, it is paid for.
     pub fn spend(&self, now_ms: u64) -> bool {
         self.refill(now_ms);
         if self.balance.fetch_sub(RETRY, Relaxed) >= RETRY {
@@ -70,7 +70,7 @@ mod tests {
         let retries = retries.count();
         assert!((200..=211).contains(&retries), "{retries}");
         assert!(!budget.spend(0));
-        assert!(budget.spend(1_100), "time gives the floor back");
+        assert!(budget.spend(1_100), "time restores the floor");
         assert!(!budget.spend(1_100));
         assert_eq!((0..100).filter(|_| budget.spend(3_600_000)).count(), 10, "and no more than that");
     }

@@ -1,20 +1,20 @@
-//! A fair queue by tokens: the virtual token counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024), within
-//! bands of priority.
+//! A fair queue by tokens: the virtual token counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI
+//! 2024), within bands of priority.
 //!
-//! Each flow (a tenant) has a counter of the tokens it was served; the waiting flow with the smallest is next. A flow that comes back after a pause is
-//! lifted to where the others are, so that silence earns nothing. What a call will use is estimated when it is let go and corrected when
-//! it is known.
+//! Each flow (a tenant) has a counter of the tokens it was served; the waiting flow with the smallest counter is next.
+//! A flow that comes back after a pause is lifted to the level of the others, so that a pause earns no credit. The
+//! tokens of a call are estimated when it starts and corrected when they are known.
 
 use std::collections::{BTreeMap, HashMap};
 
 /// Strictly in this order.
 pub const BANDS: usize = 3;
-/// Counters of flows that wait for nothing are forgotten, the smallest first, beyond this many.
+/// Beyond this number, the counters of flows that are not waiting are dropped.
 const FLOWS_MAX: usize = 2_048;
 
 pub type FlowId = u64;
 
-/// Where somebody waits.
+/// The position of a waiting call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub band: usize,
@@ -22,7 +22,7 @@ pub struct Place {
     number: u64,
 }
 
-/// What was charged to whom, to be corrected when the truth is known.
+/// The estimate that was charged to a flow, to be corrected when the usage is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     pub band: usize,
@@ -30,13 +30,13 @@ pub struct Charge {
     pub tokens: u64,
 }
 
-/// What whoever is next says when it is its turn.
+/// What a waiting call does when it is its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     Takes,
-    /// It is not there any more.
+    /// Its caller is gone.
     Left,
-    /// It cannot use what there is; it waits on.
+    /// It cannot use what is free, so it keeps waiting.
     Passes,
 }
 
@@ -55,7 +55,7 @@ struct Flow<T> {
 #[derive(Debug)]
 struct Band<T> {
     flows: HashMap<FlowId, Flow<T>, foldhash::fast::RandomState>,
-    /// The counter of who was let go last: newcomers begin here.
+    /// The counter of the flow that was served last: newcomers begin here.
     level: u64,
 }
 
@@ -84,15 +84,16 @@ impl<T> FairQueue<T> {
         self.len == 0
     }
 
-    /// Joins the end of its flow. In a full queue the last of the longest flow has to leave (the second value), unless that is the newcomer's own.
+    /// Joins the end of its flow. If the queue is full, the last of the longest flow is evicted and returned, unless
+    /// that flow is the newcomer's own.
     ///
     /// # Errors
-    /// `item` comes back when it has no place.
+    /// Returns `item` if there is no room for it.
     pub fn join(&mut self, band: usize, flow: FlowId, tokens: u64, item: T) -> Result<(Place, Option<T>), T> {
         let band = band.min(BANDS - 1);
         let mut evicted = None;
         if self.len >= self.len_max {
-            let Some(place) = self.whose_leaving_hurts_least(band, flow) else {
+            let Some(place) = self.eviction_candidate(band, flow) else {
                 return Err(item);
             };
             evicted = self.leave(place);
@@ -108,8 +109,9 @@ impl<T> FairQueue<T> {
         &mut self.bands[band]
     }
 
-    /// The last of the longest flow, of the least urgent band first. Only of those that have more than the newcomer, or are less urgent.
-    fn whose_leaving_hurts_least(&self, band: usize, flow: FlowId) -> Option<Place> {
+    /// The last of the longest flow, starting with the least urgent band. Only flows that are longer than the
+    /// newcomer's, or less urgent, count.
+    fn eviction_candidate(&self, band: usize, flow: FlowId) -> Option<Place> {
         let own = self.bands[band].flows.get(&flow).map_or(0, |flow| flow.waiting.len());
         (band..BANDS).rev().find_map(|other| {
             let least = if other == band { own + 1 } else { 0 };
@@ -120,7 +122,7 @@ impl<T> FairQueue<T> {
         })
     }
 
-    /// Gives the place up; `None` = it was given up or taken already.
+    /// Leaves the queue; `None` = it has left or was served already.
     pub fn leave(&mut self, place: Place) -> Option<T> {
         let flow = self.bands[place.band].flows.get_mut(&place.flow)?;
         let left = flow.waiting.remove(&place.number)?;
@@ -128,19 +130,19 @@ impl<T> FairQueue<T> {
         Some(left.item)
     }
 
-    /// Lets the next one go who takes. `None` = nobody does.
+    /// Removes the first waiting call that takes its turn. `None` = no call does.
     pub fn next(&mut self, mut turn: impl FnMut(&T) -> Turn) -> Option<(Charge, T)> {
         for band in 0..BANDS {
-            let (found, left) = self.bands[band].next(&mut turn);
-            self.len -= left + usize::from(found.is_some());
-            if let Some((flow, waiting)) = found {
+            let (taken, left) = self.bands[band].next(&mut turn);
+            self.len -= left + usize::from(taken.is_some());
+            if let Some((flow, waiting)) = taken {
                 return Some((Charge { band, flow, tokens: waiting.tokens }, waiting.item));
             }
         }
         None
     }
 
-    /// What the call truly used.
+    /// Replaces the estimate by what the call really used.
     pub fn correct(&mut self, charge: Charge, tokens: u64) {
         let band = &mut self.bands[charge.band];
         let level = band.level;
@@ -161,10 +163,10 @@ impl<T> Band<T> {
         self.forget();
     }
 
-    /// Who takes, and how many were found to have left.
+    /// The call that takes its turn, and how many had left.
     fn next(&mut self, turn: &mut impl FnMut(&T) -> Turn) -> (Option<(FlowId, Waiting<T>)>, usize) {
         let mut left = 0;
-        // Arrival decides between equals: the first number of the flow.
+        // Between equal counters the earliest arrival decides.
         let mut order: Vec<(u64, u64, FlowId)> =
             self.flows.iter().filter_map(|(id, flow)| Some((flow.served, *flow.waiting.first_key_value()?.0, *id))).collect();
         order.sort_unstable();

@@ -1,32 +1,32 @@
-//! What an attempt says about its endpoint.
+//! The outcome of an attempt, as far as it says something about the endpoint.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It answered; also when it told the caller that the request was wrong: that is the caller's fault, never the endpoint's.
+    /// It answered, possibly with an error that is the caller's fault.
     Answered,
     /// No connection, or reset before anything was written.
     Unreachable,
-    /// 5xx, silence beyond a deadline, an answer that cannot be read or broke off.
+    /// 5xx, no response before a deadline, or a response that cannot be read or broke off.
     Failed,
-    /// It was found to answer, and then broke off or fell silent in the middle.
+    /// It was recorded as answered, and then broke off or fell silent in the middle.
     BrokeOff,
-    /// It asked for a pause (429 or 503 with `Retry-After`), in milliseconds.
+    /// It requested a pause (429 or 503 with `Retry-After`), in milliseconds.
     Busy(u64),
-    /// It refused our credential (401) …
+    /// It refused our credential (401).
     Unauthorised,
-    /// … or perhaps only this call (403).
+    /// It refused our credential, or perhaps only this call (403).
     Forbidden,
-    /// Nothing can be said: the caller left, or the limit was the caller's own.
+    /// It says nothing: the caller left, or the limit was the caller's own.
     Nothing,
 }
 
 impl Verdict {
-    /// By the status of an answer and its `Retry-After` in seconds.
+    /// From the status of a response and its `Retry-After` in seconds.
     #[must_use]
     pub fn of_status(status: u16, retry_after_seconds: Option<u64>) -> Self {
         match (status, retry_after_seconds) {
             (429 | 503 | 529, Some(seconds)) => Self::Busy(seconds.saturating_mul(1_000)),
-            // A limit without a time: not ill, but nothing good either.
+            // A limit without a time says nothing about health.
             (429, None) => Self::Nothing,
             (401 | 407, _) => Self::Unauthorised,
             (403, _) => Self::Forbidden,
@@ -39,7 +39,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::standing::{Health, Standing};
+    use crate::health::{Health, Standing};
 
     #[test]
     fn answers_that_break_off_count_as_failures_not_as_attempts() {

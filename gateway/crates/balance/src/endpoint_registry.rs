@@ -1,17 +1,17 @@
-//! Everything at run time that outlives a routing table, by name.
+//! Run-time state that outlives a routing table: endpoints, capacities and retry budgets, by name.
 
-use crate::budget::Budget;
 use crate::capacity::{Capacity, QUEUE_LEN_MAX};
 use crate::endpoint::EndpointState;
+use crate::retry_budget::Budget;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-/// What makes two endpoints the same server under the same credential: a hash over all of it.
+/// Identifies a server and the credential used with it: a hash over both.
 pub type CapacityKey = [u8; 32];
 
-/// The control thread asks for what a new table names; tables hold it alive.
+/// The control thread requests the state of what a new table names, and the tables keep it alive.
 #[derive(Debug)]
 pub struct Registry {
     epoch: Instant,
@@ -22,36 +22,36 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Held {
-    endpoints: Names<Box<str>, EndpointState>,
-    capacities: Names<CapacityKey, Capacity>,
-    budgets: Names<(Box<str>, Box<str>), Budget>,
+    endpoints: WeakMap<Box<str>, EndpointState>,
+    capacities: WeakMap<CapacityKey, Capacity>,
+    budgets: WeakMap<(Box<str>, Box<str>), Budget>,
 }
 
 #[derive(Debug)]
-struct Names<K, V> {
+struct WeakMap<K, V> {
     map: HashMap<K, Weak<V>>,
-    /// Names of things that are gone are swept out when the map has doubled.
+    /// Entries whose state is gone are removed when the map has doubled.
     sweep_at: usize,
 }
 
-impl<K, V> Default for Names<K, V> {
+impl<K, V> Default for WeakMap<K, V> {
     fn default() -> Self {
         Self { map: HashMap::new(), sweep_at: 64 }
     }
 }
 
-impl<K: Hash + Eq, V> Names<K, V> {
-    fn find(&mut self, key: K, fits: impl Fn(&V) -> bool, make: impl FnOnce() -> V) -> Arc<V> {
-        if let Some(found) = self.map.get(&key).and_then(Weak::upgrade).filter(|found| fits(found)) {
-            return found;
+impl<K: Hash + Eq, V> WeakMap<K, V> {
+    fn get_or_insert(&mut self, key: K, fits: impl Fn(&V) -> bool, create: impl FnOnce() -> V) -> Arc<V> {
+        if let Some(held) = self.map.get(&key).and_then(Weak::upgrade).filter(|held| fits(held)) {
+            return held;
         }
-        let made = Arc::new(make());
-        self.map.insert(key, Arc::downgrade(&made));
+        let created = Arc::new(create());
+        self.map.insert(key, Arc::downgrade(&created));
         if self.map.len() > self.sweep_at {
             self.map.retain(|_, held| held.strong_count() > 0);
             self.sweep_at = (self.map.len() * 2).max(64);
         }
-        made
+        created
     }
 }
 
@@ -62,7 +62,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// At each server so many calls may wait; 0 = none.
+    /// `queue_len_max` calls may wait for each server; 0 = none.
     #[must_use]
     pub fn with_queues(queue_len_max: usize) -> Self {
         Self { epoch: Instant::now(), queue_len_max, held: Mutex::default() }
@@ -72,24 +72,24 @@ impl Registry {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Milliseconds of the clock that all of this runs by. Not zero: some words take that for "never".
+    /// Milliseconds of the clock that all of this uses. Never zero, because zero means "never" in some words.
     #[must_use]
     pub fn ms(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX) + 1
     }
 
-    /// The endpoint's state, new when it is not known or now stands for another server.
+    /// The endpoint's state: a new one if the endpoint is unknown or now means another server.
     #[must_use]
     pub fn endpoint(&self, id: &str, server: CapacityKey) -> Arc<EndpointState> {
         let mut held = self.lock();
-        let capacity = held.capacities.find(server, |_| true, || Capacity::with_queue(self.queue_len_max));
+        let capacity = held.capacities.get_or_insert(server, |_| true, || Capacity::with_queue(self.queue_len_max));
         let same = |state: &EndpointState| Arc::ptr_eq(&state.capacity, &capacity);
-        held.endpoints.find(id.into(), same, || EndpointState::new(id, capacity.clone()))
+        held.endpoints.get_or_insert(id.into(), same, || EndpointState::new(id, capacity.clone()))
     }
 
     #[must_use]
     pub fn budget(&self, tenant_id: &str, model: &str) -> Arc<Budget> {
-        self.lock().budgets.find((tenant_id.into(), model.into()), |_| true, Budget::default)
+        self.lock().budgets.get_or_insert((tenant_id.into(), model.into()), |_| true, Budget::default)
     }
 
     /// All endpoints that a table names, by id.
@@ -111,7 +111,7 @@ mod tests {
         let one = registry.endpoint("one", [1; 32]);
         let twin = registry.endpoint("twin", [1; 32]);
         assert!(Arc::ptr_eq(&one, &registry.endpoint("one", [1; 32])));
-        assert!(Arc::ptr_eq(&one.capacity, &twin.capacity), "one server, one number of calls");
+        assert!(Arc::ptr_eq(&one.capacity, &twin.capacity), "one server has one count of calls");
         let moved = registry.endpoint("one", [2; 32]);
         assert!(!Arc::ptr_eq(&one, &moved), "another server is another endpoint");
         drop((one, moved));

@@ -1,49 +1,50 @@
-//! One endpoint's health: a breaker judged by its calls, pauses it asked for, the word of the active check, and the slow start after.
+//! One endpoint's health: a circuit breaker driven by its calls, pauses that it requested, the active health check, and
+//! the slow start.
 //!
-//! Readers look at one word that is zero for a healthy endpoint. Changes are rare and go through a mutex.
+//! Readers load one word, which is zero for a healthy endpoint. Changes are rare and go through a mutex.
 
-use crate::verdict::Verdict;
-use crate::window::Window;
+use crate::failure_window::FailureWindow;
+use crate::outcome::Verdict;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Below this many attempts in the window a rate says nothing.
+/// With fewer attempts in the window a failure rate means nothing.
 const VOLUME_MIN: u64 = 10;
 const UNREACHABLE_IN_ROW_MAX: u32 = 3;
 const FORBIDDEN_IN_ROW_MAX: u32 = 3;
 const OPEN_MS: u64 = 5_000;
 const OPEN_MS_MAX: u64 = 60_000;
-/// An upstream may not send itself away for longer.
+/// An upstream cannot request a longer pause.
 const PAUSE_MS_MAX: u64 = 120_000;
 const CREDENTIAL_PAUSE_MS: u64 = 15_000;
 const PROBES_MAX: u32 = 3;
 const PROBES_GOOD: u32 = 2;
 pub(crate) const RAMP_MS: u64 = 30_000;
-/// Checks in a row that change the word of the active check.
+/// Consecutive checks that change the result of the active health check.
 const CHECKS_BAD: u32 = 3;
 const CHECKS_GOOD: u32 = 2;
 
-/// Weights are scaled in these parts.
+/// A whole weight. During the slow start an endpoint gets a part of it.
 pub(crate) const WHOLE: u64 = 1_024;
 const PROBING: u64 = WHOLE / 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// With the part of its weight, of 1024, that it gets.
+    /// With the part of its weight, of 1024, that counts.
     Usable(u64),
-    /// Until then (milliseconds), as far as one can say.
+    /// Until then (milliseconds), as far as that is known.
     Out(u64),
 }
 
-/// As the metrics tell it.
+/// As metrics report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Closed,
     HalfOpen,
     Open,
-    /// It asked for a pause, or refused our credential.
+    /// It requested a pause, or refused our credential.
     Paused,
-    /// The active check says so.
+    /// The active health check failed.
     Down,
 }
 
@@ -63,7 +64,7 @@ enum Breaker {
 #[derive(Debug, Default)]
 struct Condition {
     breaker: Breaker,
-    /// Openings without a whole slow start between them: each doubles the next.
+    /// Openings without a complete slow start in between: each doubles the next.
     openings: u32,
     paused_until: u64,
     ramp_until: u64,
@@ -74,11 +75,11 @@ struct Condition {
 
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// 0 = healthy; else kind in the lower two bits, time in milliseconds above.
+    /// 0 = healthy; otherwise a code in the lower two bits, and a time in milliseconds above.
     word: AtomicU64,
     /// Unreachable in a row in the lower half, forbidden in a row in the upper.
     rows: AtomicU32,
-    window: Window,
+    window: FailureWindow,
     condition: Mutex<Condition>,
 }
 
@@ -100,7 +101,7 @@ impl Condition {
         }
     }
 
-    /// What time alone changes.
+    /// Applies what time alone changes.
     fn advance(&mut self, now: u64) {
         if let Breaker::Open { until } = self.breaker
             && until <= now
@@ -115,7 +116,7 @@ impl Condition {
     fn open(&mut self, now: u64) {
         let base = (OPEN_MS << self.openings.min(8)).min(OPEN_MS_MAX);
         self.openings = self.openings.saturating_add(1);
-        // Gateways that saw the same outage should not come back in the same moment.
+        // Gateways that saw the same outage should not come back at the same moment.
         let jitter = now.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         self.breaker = Breaker::Open { until: now + base + jitter % (base / 4) };
     }
@@ -157,13 +158,13 @@ impl Health {
 
     #[cold]
     fn slow_standing(&self, word: u64, now: u64) -> Standing {
-        let (kind, time) = (word & 3, word >> 2);
-        if (kind == OUT || kind == RAMP) && time <= now {
+        let (code, time) = (word & 3, word >> 2);
+        if (code == OUT || code == RAMP) && time <= now {
             self.change(now, |_| ());
         }
         let word = self.word.load(Relaxed);
-        let (kind, time) = (word & 3, word >> 2);
-        match kind {
+        let (code, time) = (word & 3, word >> 2);
+        match code {
             OUT => Standing::Out(time),
             HALF => Standing::Usable(PROBING),
             RAMP => {
@@ -174,7 +175,7 @@ impl Health {
         }
     }
 
-    /// A call goes there, and whether it is a trial. `None` = it may not: it is out, or enough calls try it.
+    /// Starts a call and returns whether it is a trial. `None` = the endpoint is out, or has enough trial calls.
     pub fn begin(&self, now: u64) -> Option<bool> {
         if matches!(self.word.load(Relaxed) & 3, 0 | RAMP) {
             return Some(false);
@@ -189,7 +190,7 @@ impl Health {
         })
     }
 
-    /// The trial has its verdict, or never will.
+    /// The trial call has its outcome, or never will.
     pub fn end_trial(&self, now: u64) {
         self.change(now, |condition| {
             if let Breaker::HalfOpen { running, .. } = &mut condition.breaker {
@@ -208,8 +209,8 @@ impl Health {
             }
             Verdict::Failed => self.failed(now, false),
             Verdict::BrokeOff => {
-                self.window.revoke(now);
-                self.look(now, false);
+                self.window.turn_into_failure(now);
+                self.open_if_failing(now, false);
             }
             Verdict::Busy(ms) => self.pause(now, ms.min(PAUSE_MS_MAX)),
             Verdict::Unauthorised => self.pause(now, CREDENTIAL_PAUSE_MS),
@@ -222,7 +223,7 @@ impl Health {
     }
 
     fn answered(&self, now: u64) {
-        self.window.note(now, false);
+        self.window.record(now, false);
         if self.rows.load(Relaxed) != 0 {
             self.rows.store(0, Relaxed);
         }
@@ -239,12 +240,12 @@ impl Health {
     }
 
     fn failed(&self, now: u64, row_is_full: bool) {
-        self.window.note(now, true);
-        self.look(now, row_is_full);
+        self.window.record(now, true);
+        self.open_if_failing(now, row_is_full);
     }
 
-    /// After a failure: is it enough?
-    fn look(&self, now: u64, row_is_full: bool) {
+    /// Opens the breaker after a failure, if there were enough of them.
+    fn open_if_failing(&self, now: u64, row_is_full: bool) {
         let counts = self.window.counts(now);
         let too_many = counts.attempts >= VOLUME_MIN && counts.failures * 2 >= counts.attempts;
         let opened = self.change(now, |condition| {
@@ -263,7 +264,7 @@ impl Health {
         self.change(now, |condition| condition.paused_until = condition.paused_until.max(now + ms));
     }
 
-    /// The active check's word: `Some(true)` = healthy, `None` = it is not checked any more.
+    /// The result of an active health check. `None` = the endpoint is not checked any more.
     pub fn checked(&self, healthy: Option<bool>, now: u64) {
         self.change(now, |condition| match healthy {
             None => (condition.down, condition.checks_bad, condition.checks_good) = (false, 0, 0),
@@ -356,7 +357,7 @@ mod tests {
         health.judge(Verdict::of_status(429, Some(2)), 0);
         assert_eq!(health.standing(1_999), Standing::Out(2_000));
         assert_eq!(health.state(1_999), State::Paused);
-        assert_eq!(health.standing(2_000), Standing::Usable(WHOLE), "a pause is no illness: no slow start");
+        assert_eq!(health.standing(2_000), Standing::Usable(WHOLE), "a pause is not a failure, so there is no slow start");
         health.judge(Verdict::of_status(503, Some(u64::MAX)), 2_000);
         assert_eq!(health.standing(2_000), Standing::Out(2_000 + PAUSE_MS_MAX));
         let refused = Health::default();
@@ -379,11 +380,11 @@ mod tests {
         assert!(!is_out(&health, 20));
         (0..3).for_each(|_| health.checked(Some(false), 30));
         health.checked(None, 40);
-        assert!(!is_out(&health, 40), "no check, no word");
+        assert!(!is_out(&health, 40), "without checks it is not down");
     }
 
     #[test]
-    fn statuses_are_read_by_whose_fault_they_are() {
+    fn statuses_are_classified_by_whose_fault_they_are() {
         for status in [200, 201, 301, 400, 404, 408, 409, 413, 422, 499] {
             assert_eq!(Verdict::of_status(status, None), Verdict::Answered, "{status}");
         }
