@@ -1,18 +1,20 @@
-//! A hard budget as this process holds it: its leases, who waits for more, and what the control plane said last.
+//! A hard budget in this process: its leases, what calls wait for, and the control plane's last response.
 //!
-//! Promises: what is reserved lies within leases (Σ leases ≤ budget), so no request needs a round trip and no number of processes can spend
-//! the budget twice. No lease, no call.
+//! All reservations lie within leases, and the sum of all leases is at most the budget. So no request needs a round
+//! trip, and no number of processes can overspend. Without a lease there is no call.
 
 use crate::lease::Lease;
-use crate::signal::{News, lock};
+use crate::notify::{News, lock};
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tenon_contract as wire;
 use tenon_contract::Subject;
 
-/// A want that nobody answered is told again after this.
-const ASK_AGAIN_US: u64 = 2_000_000;
+/// Parts of leases that one call may use: each is stored in its usage record.
+pub const PIECES_MAX: usize = 16;
+/// A request without a response is repeated after this time.
+const REPEAT_REQUEST_US: u64 = 2_000_000;
 
 #[derive(Debug)]
 pub struct Budget {
@@ -20,19 +22,19 @@ pub struct Budget {
     pub currency: Box<str>,
     pub subject: Subject,
     leases: ArcSwap<Vec<Arc<Lease>>>,
-    /// The most that a call waits for.
-    wanted: AtomicI64,
+    /// The largest amount that a call waits for.
+    requested: AtomicI64,
     /// What is left will not last.
-    low: AtomicBool,
-    /// Of the last lease: half of it is the low-water mark.
+    is_low: AtomicBool,
+    /// Amount of the last lease: half of it is the low-water mark.
     slice: AtomicI64,
     last_used_us: AtomicU64,
-    /// The control plane said no: asking again makes no sense before this.
+    /// The control plane denied a lease: another request makes no sense before this.
     denied_until_us: AtomicU64,
-    /// What it said was left then.
+    /// What the whole budget had left then.
     denied_remaining: AtomicI64,
-    /// When something was asked that is not answered.
-    asked_us: Mutex<Option<u64>>,
+    /// When the request without a response was sent.
+    request_sent_us: Mutex<Option<u64>>,
     pub news: News,
 }
 
@@ -51,50 +53,50 @@ impl Budget {
             currency: wire.currency.as_str().into(),
             subject: wire.subject(),
             leases: ArcSwap::default(),
-            wanted: AtomicI64::new(0),
-            low: AtomicBool::new(false),
+            requested: AtomicI64::new(0),
+            is_low: AtomicBool::new(false),
             slice: AtomicI64::new(0),
             last_used_us: AtomicU64::new(0),
             denied_until_us: AtomicU64::new(0),
             denied_remaining: AtomicI64::new(0),
-            asked_us: Mutex::default(),
+            request_sent_us: Mutex::default(),
             news: News::default(),
         }
     }
 
-    /// What one call could reserve now, over all leases.
+    /// What one call could reserve now from all leases.
     #[must_use]
     pub fn left(&self, now_us: u64) -> i64 {
         self.leases.load().iter().fold(0, |sum: i64, lease| sum.saturating_add(lease.left(now_us)))
     }
 
-    /// Reserves `nano` into `pieces`: in one lease if one has the room, else in several. Nothing is kept when it does not fit.
+    /// Reserves `nano` and adds it to `parts`: from one lease if one has enough left, otherwise from several.
     ///
-    /// Gives whether more should be asked for, or `None` when it does not fit.
-    pub(crate) fn reserve(&self, nano: i64, now_us: u64, pieces: &mut Vec<Piece>) -> Option<bool> {
+    /// Returns whether another lease should be requested, or `None` if it does not fit. Then nothing is reserved.
+    pub(crate) fn reserve(&self, nano: i64, now_us: u64, parts: &mut Vec<Piece>) -> Option<bool> {
         let leases = self.leases.load();
         let whole = leases.iter().find(|lease| lease.left(now_us) >= nano && lease.reserve(nano, now_us));
         match whole {
-            Some(lease) => pieces.push(Piece { lease: lease.clone(), nano }),
-            None => reserve_in_parts(&leases, nano, now_us, pieces)?,
+            Some(lease) => parts.push(Piece { lease: lease.clone(), nano }),
+            None => reserve_in_parts(&leases, nano, now_us, parts)?,
         }
         self.last_used_us.store(now_us, Ordering::Relaxed);
         let is_low = self.left(now_us) < self.slice.load(Ordering::Relaxed) / 2;
-        Some(is_low && !self.is_denied(now_us) && !self.low.swap(true, Ordering::Relaxed))
+        Some(is_low && !self.is_denied(now_us) && !self.is_low.swap(true, Ordering::Relaxed))
     }
 
-    /// A call waits for a lease of at least so much.
+    /// A call waits for a lease of at least this much.
     pub fn want(&self, nano: i64) {
-        self.wanted.fetch_max(nano.max(1), Ordering::AcqRel);
+        self.requested.fetch_max(nano.max(1), Ordering::AcqRel);
     }
 
-    /// Told a moment ago that no lease can be had.
+    /// Whether the control plane denied a lease a moment ago.
     #[must_use]
     pub fn is_denied(&self, now_us: u64) -> bool {
         now_us < self.denied_until_us.load(Ordering::Acquire)
     }
 
-    /// What the whole budget had left when it was last denied, a moment ago.
+    /// What the whole budget had left when a lease was denied a moment ago.
     #[must_use]
     pub fn denied_remaining(&self, now_us: u64) -> Option<i64> {
         self.is_denied(now_us).then(|| self.denied_remaining.load(Ordering::Acquire))
@@ -105,31 +107,31 @@ impl Budget {
     }
 
     pub(crate) fn is_idle(&self, now_us: u64, idle_us: u64) -> bool {
-        now_us.saturating_sub(self.last_used_us.load(Ordering::Relaxed)) > idle_us && self.wanted.load(Ordering::Relaxed) == 0
+        now_us.saturating_sub(self.last_used_us.load(Ordering::Relaxed)) > idle_us && self.requested.load(Ordering::Relaxed) == 0
     }
 
-    /// What to ask the control plane for, if anything, and if now.
+    /// The lease to request from the control plane now, if any.
     pub(crate) fn take_want(&self, now_us: u64) -> Option<wire::LeaseWant> {
-        let (wanted, low) = (self.wanted.load(Ordering::Acquire), self.low.load(Ordering::Relaxed));
-        if wanted == 0 && !low {
+        let (requested, is_low) = (self.requested.load(Ordering::Acquire), self.is_low.load(Ordering::Relaxed));
+        if requested == 0 && !is_low {
             return None;
         }
-        let mut asked_us = lock(&self.asked_us);
-        if asked_us.is_some_and(|asked_us| now_us.saturating_sub(asked_us) < ASK_AGAIN_US) {
+        let mut request_sent_us = lock(&self.request_sent_us);
+        if request_sent_us.is_some_and(|sent_us| now_us.saturating_sub(sent_us) < REPEAT_REQUEST_US) {
             return None;
         }
-        *asked_us = Some(now_us);
-        self.low.store(false, Ordering::Relaxed);
-        Some(wire::LeaseWant { budget_id: self.id.to_string(), amount_nano: self.wanted.swap(0, Ordering::AcqRel) })
+        *request_sent_us = Some(now_us);
+        self.is_low.store(false, Ordering::Relaxed);
+        Some(wire::LeaseWant { budget_id: self.id.to_string(), amount_nano: self.requested.swap(0, Ordering::AcqRel) })
     }
 
-    /// An answer has come, or none will come any more: what is wanted now is asked at once.
-    pub(crate) fn answered(&self) {
-        *lock(&self.asked_us) = None;
+    /// A response has come, or none will come any more: the next lease can be requested at once.
+    pub(crate) fn end_request(&self) {
+        *lock(&self.request_sent_us) = None;
     }
 
     pub(crate) fn set_low(&self) {
-        self.low.store(true, Ordering::Relaxed);
+        self.is_low.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn grant(&self, lease: Arc<Lease>) {
@@ -150,18 +152,18 @@ impl Budget {
     }
 }
 
-fn reserve_in_parts(leases: &[Arc<Lease>], nano: i64, now_us: u64, pieces: &mut Vec<Piece>) -> Option<()> {
-    let before = pieces.len();
+fn reserve_in_parts(leases: &[Arc<Lease>], nano: i64, now_us: u64, parts: &mut Vec<Piece>) -> Option<()> {
+    let before = parts.len();
     let mut missing = nano;
     for lease in leases {
-        let part = lease.left(now_us).min(missing);
-        if part > 0 && lease.reserve(part, now_us) {
-            pieces.push(Piece { lease: lease.clone(), nano: part });
-            missing -= part;
+        let amount = lease.left(now_us).min(missing);
+        if amount > 0 && lease.reserve(amount, now_us) {
+            parts.push(Piece { lease: lease.clone(), nano: amount });
+            missing -= amount;
         }
     }
-    if missing > 0 || pieces.len() - before > crate::PIECES_MAX {
-        pieces.drain(before..).for_each(|piece| piece.lease.settle(piece.nano, 0));
+    if missing > 0 || parts.len() - before > PIECES_MAX {
+        parts.drain(before..).for_each(|part| part.lease.settle(part.nano, 0));
         return None;
     }
     Some(())

@@ -1,12 +1,13 @@
-//! One lease: an amount of a budget that only this process may spend, until its deadline by the monotonic clock.
+//! One lease: a part of a budget that only this process may spend, until a deadline by the monotonic clock.
 //!
-//! Invariant, at every moment and interleaving: `left + spent + (what running calls reserved) = amount`. A reservation only ever takes from
-//! `left`, and only if it fits, so what is spent stays within the amount, unless an upstream uses more than the upper bound that was
-//! reserved for it: then `left` goes below zero, nothing is granted on it any more, and the overdraft is counted.
+//! Invariant, at every moment and interleaving: `left + spent + (what running calls reserved) = amount`. A reservation
+//! only takes from `left`, and only if it fits, so what is spent stays within the amount. The exception is an upstream
+//! that uses more than the upper bound that was reserved for it. Then `left` goes below zero, nothing more is reserved,
+//! and the overdraft is counted.
 
-use crate::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use crate::atomics::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-/// In `left`: nothing can be reserved any more, by anybody.
+/// In `left`: nothing can be reserved any more.
 const CLOSED: i64 = i64::MIN;
 
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub struct Lease {
     spent: AtomicI64,
     /// Microseconds of the registry's clock.
     deadline_us: AtomicU64,
-    /// The control plane told us to stop: what runs settles, nothing begins.
+    /// The control plane ended the lease: running calls settle, no call begins.
     stopped: AtomicBool,
     pub amount: i64,
     pub id: Box<str>,
@@ -60,7 +61,7 @@ impl Lease {
         self.stopped.store(true, Ordering::Release);
     }
 
-    /// Takes `nano` for a call, if there is so much and the lease still holds.
+    /// Takes `nano` for a call, if that much is left and the lease is still valid.
     #[must_use]
     pub fn reserve(&self, nano: i64, now_us: u64) -> bool {
         let fits = |left: i64| (left >= nano && left != CLOSED).then(|| left - nano);
@@ -69,17 +70,17 @@ impl Lease {
 
     /// The call that reserved `reserved` cost `charge`.
     ///
-    /// The order matters: `left` first, so that a running call always counts as something taken, never as something too much.
+    /// `left` must change first, so that a concurrent reader never sees more than the amount.
     pub fn settle(&self, reserved: i64, charge: i64) {
         self.left.fetch_add(reserved - charge, Ordering::AcqRel);
         self.spent.fetch_add(charge, Ordering::AcqRel);
     }
 
-    /// Ends the lease if no call runs on it, and tells what was spent. Afterwards nothing can be reserved.
+    /// Ends the lease if no call runs on it, and returns what was spent. Afterwards nothing can be reserved.
     #[must_use]
     pub fn close(&self) -> Option<i64> {
         let spent = self.spent.load(Ordering::Acquire);
-        // What runs makes `left + spent` smaller than `amount`, and so does a settlement that came between the two reads.
+        // A running call makes `left + spent` smaller than `amount`, and so does a settlement between the two reads.
         let idle = self.amount - spent;
         self.left.compare_exchange(idle, CLOSED, Ordering::AcqRel, Ordering::Acquire).ok().map(|_| spent)
     }
@@ -89,7 +90,7 @@ impl Lease {
         self.spent.load(Ordering::Acquire)
     }
 
-    /// By calls that run. Read apart from `spent`, so it is a report, not a proof.
+    /// What running calls have reserved. Read separately from `spent`, so it is only good for reports.
     #[must_use]
     pub fn reserved(&self) -> i64 {
         let left = self.left.load(Ordering::Acquire);

@@ -1,37 +1,47 @@
-//! What may be used: requests, tokens and calls at a time, and money.
+//! Limits on requests, tokens and concurrent calls, and hard budgets of money.
 //!
-//! Owns: the state of limits and hard budgets in this process ([`Registry`]), which of them apply to a key and a model ([`TenantRules`]),
-//! the proof that a call has taken what it needs ([`Grant`]), prices, and what is said to the control plane about it ([`Book`]).
-//! Promises: in no 60 s is more admitted than this process's share of a limit, so the fleet stays within the limit while shares do; what is
-//! spent of a budget lies within leases, at any interleaving of threads, whoever dies; a running call is counted until its grant is dropped.
-//! A key and a model without rules cost one look at an `Option`.
-//! Needs: the wire types. No I/O and no clock: the time is passed in, as microseconds of [`Registry::micros`], which is monotonic.
+//! Owns: the state of limits and hard budgets in this process ([`Registry`]) and which of them apply to a key and a model
+//! ([`TenantRules`]). It owns the proof that a call has reserved what it needs ([`Grant`]), prices, and what is exchanged
+//! with the control plane about all this ([`Book`]).
+//!
+//! Promises:
+//! - No 60 s admit more than this process's share of a limit, so the fleet stays within the limit as long as the shares
+//!   do.
+//! - What is spent of a budget lies within leases, at any interleaving of threads and whichever process dies.
+//! - A running call is counted until its reservation is dropped.
+//! - A key and a model without rules cost one check of an `Option`.
+//!
+//! Needs: `contract` (the wire types). No I/O and no clock: callers pass the time as microseconds of
+//! [`Registry::micros`], which is monotonic.
 
-mod admission;
-mod book;
-mod budget;
-mod grant;
-mod lease;
-mod limit;
+mod atomics;
+mod notify;
 mod price;
-mod registry;
-mod rules;
-mod signal;
-mod standing;
-mod sync;
+
+mod lease;
 mod window;
 
-/// Parts of leases that one call may use: each stands in its record.
-pub const PIECES_MAX: usize = 16;
+mod budget;
+mod limit;
+
+mod limit_registry;
+
+mod lease_exchange;
+mod reservation;
+mod rules;
+
+mod admission;
+
+mod rate_limit_headers;
 
 pub use admission::{Applies, Ask, Denied, Output, TEMPLATE_ALLOWANCE};
-pub use book::Book;
-pub use budget::{Budget, Piece};
-pub use grant::{End, Grant};
+pub use budget::{Budget, PIECES_MAX, Piece};
 pub use lease::Lease;
+pub use lease_exchange::Book;
 pub use limit::{Exceeded, Kind, Limit};
+pub use limit_registry::{Registry, Stats};
 pub use price::{Most, Price, Tokens};
-pub use registry::{Registry, Stats};
+pub use reservation::{End, Grant};
 pub use rules::{ModelRules, Owner, Rules, TenantRules};
 pub use tenon_contract::Subject;
 pub use window::{Place, SLOT_US, SLOTS, Window};

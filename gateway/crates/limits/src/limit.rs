@@ -1,6 +1,6 @@
-//! The state of one limit in this process: its share of the fleet's numbers, what is used of it, and what was wanted.
+//! The state of one limit in this process: its share of the fleet's numbers, what is used of it, and the demand.
 //!
-//! The state outlives the table that the limit came from: a replaced governance table finds it again by its id.
+//! The state outlives the governance table that the limit came from; a new table refers to it by its id.
 
 use crate::window::{Place, Window};
 use std::sync::OnceLock;
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use tenon_contract as wire;
 use tenon_contract::Subject;
 
-/// Until a first share has come a process gives itself this part of the limit. The control plane's first word comes milliseconds after the
-/// stream opens; without it, up to so many gateways stay within the limit together.
+/// Until its first share arrives, a process takes this part of the limit. The first share comes milliseconds after the
+/// stream opens; without it, up to this many gateways together stay within the limit.
 const PARTS_WITHOUT_SHARE: u64 = 4;
 
-/// What a limit bounds.
+/// What a limit limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Requests,
@@ -21,7 +21,7 @@ pub enum Kind {
     Concurrency,
 }
 
-/// Three numbers; zero = not limited in this way.
+/// Zero = not limited in this respect.
 #[derive(Debug, Default)]
 struct Numbers {
     requests: AtomicU64,
@@ -33,37 +33,37 @@ struct Numbers {
 struct Demand {
     requests: AtomicU64,
     tokens: AtomicU64,
-    /// The highest wanted at one moment.
+    /// The highest demand at one moment.
     concurrency: AtomicU64,
 }
 
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Limit {
-    /// Calls that run.
+    /// Running calls.
     running: AtomicU64,
     demand: Demand,
     pub id: Box<str>,
     subject: AtomicI32,
     fleet: Numbers,
     share: Numbers,
-    /// A share has come.
-    shared: AtomicBool,
-    /// Said something about demand in the last report: a zero is told once.
-    told: AtomicBool,
-    /// Made at the first use: most keys of a large installation sleep.
+    /// A share has arrived.
+    has_share: AtomicBool,
+    /// The last report contained a demand, so a zero must be reported once.
+    must_report: AtomicBool,
+    /// Created at the first use: most keys of a large installation are idle.
     requests: OnceLock<Box<Window>>,
     tokens: OnceLock<Box<Window>>,
 }
 
-/// Which limit refused, and when trying again makes sense.
+/// Which limit refused the call, and when another attempt makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     pub kind: Kind,
     pub subject: Subject,
-    /// Of the fleet.
+    /// The fleet's limit.
     pub limit: u64,
-    /// Of what this process may give.
+    /// What is left of this process's share.
     pub remaining: u64,
     pub retry_after_us: u64,
 }
@@ -78,15 +78,15 @@ impl Limit {
             subject: AtomicI32::new(0),
             fleet: Numbers::default(),
             share: Numbers::default(),
-            shared: AtomicBool::new(false),
-            // A limit that is new here is announced once, so that its share comes before it is needed.
-            told: AtomicBool::new(true),
+            has_share: AtomicBool::new(false),
+            // A new limit is reported once, so that its share comes before it is needed.
+            must_report: AtomicBool::new(true),
             requests: OnceLock::new(),
             tokens: OnceLock::new(),
         }
     }
 
-    /// What the fleet may use, by the newest table.
+    /// Sets what the fleet may use, from the newest table.
     pub fn set(&self, wire: &wire::Limit) {
         self.subject.store(wire.subject, Relaxed);
         self.fleet.requests.store(wire.requests_per_minute, Relaxed);
@@ -94,20 +94,20 @@ impl Limit {
         self.fleet.concurrency.store(u64::from(wire.concurrency), Relaxed);
     }
 
-    /// What this process may use, from now on until another word.
+    /// Sets what this process may use, until the next share arrives.
     pub fn share(&self, wire: &wire::Share) {
         self.share.requests.store(wire.requests_per_minute, Relaxed);
         self.share.tokens.store(wire.tokens_per_minute, Relaxed);
         self.share.concurrency.store(u64::from(wire.concurrency), Relaxed);
-        self.shared.store(true, Ordering::Release);
+        self.has_share.store(true, Ordering::Release);
     }
 
     #[must_use]
     pub fn has_share(&self) -> bool {
-        self.shared.load(Ordering::Acquire)
+        self.has_share.load(Ordering::Acquire)
     }
 
-    /// What was wanted since the last time, and what is used now; `None` = nothing, and that was told.
+    /// The demand since the last report, and what is used now. `None` = nothing, and that was reported.
     pub fn take_demand(&self, now_us: u64) -> Option<wire::ShareDemand> {
         let requests = self.demand.requests.swap(0, Relaxed);
         let tokens = self.demand.tokens.swap(0, Relaxed);
@@ -115,10 +115,10 @@ impl Limit {
         let concurrency = self.demand.concurrency.swap(running, Relaxed).max(running);
         let used = |window: &OnceLock<Box<Window>>| window.get().map_or(0, |window| window.used(now_us));
         let (used_requests, used_tokens) = (used(&self.requests), used(&self.tokens));
-        let says_something = requests + tokens + concurrency + used_requests + used_tokens > 0;
-        let before = self.told.swap(says_something, Relaxed);
+        let has_demand = requests + tokens + concurrency + used_requests + used_tokens > 0;
+        let must_report = self.must_report.swap(has_demand, Relaxed);
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        (says_something || before).then(|| wire::ShareDemand {
+        (has_demand || must_report).then(|| wire::ShareDemand {
             limit_id: self.id.to_string(),
             requests,
             tokens,
@@ -129,9 +129,9 @@ impl Limit {
         })
     }
 
-    /// The next report names it, whether or not it was used: a new connection may lead to a control plane that has forgotten.
+    /// Includes the limit in the next report even if unused: the control plane behind a new connection may not know it.
     pub fn announce(&self) {
-        self.told.store(true, Relaxed);
+        self.must_report.store(true, Relaxed);
     }
 
     #[must_use]
@@ -139,17 +139,17 @@ impl Limit {
         Subject::try_from(self.subject.load(Relaxed)).unwrap_or_default()
     }
 
-    /// Of the fleet; zero = not limited.
+    /// The fleet's number; zero = not limited.
     #[must_use]
     pub fn of_fleet(&self, kind: Kind) -> u64 {
         pick(&self.fleet, kind).load(Relaxed)
     }
 
-    /// Of this process. Only meaningful where [`Self::of_fleet`] is not zero.
+    /// This process's number. Only meaningful if [`Self::of_fleet`] is not zero.
     #[must_use]
     pub fn of_process(&self, kind: Kind) -> u64 {
         let fleet = self.of_fleet(kind);
-        if self.shared.load(Ordering::Acquire) { pick(&self.share, kind).load(Relaxed).min(fleet) } else { fleet.div_ceil(PARTS_WITHOUT_SHARE) }
+        if self.has_share.load(Ordering::Acquire) { pick(&self.share, kind).load(Relaxed).min(fleet) } else { fleet.div_ceil(PARTS_WITHOUT_SHARE) }
     }
 
     #[must_use]
@@ -162,7 +162,7 @@ impl Limit {
         self.of_process(kind).saturating_sub(used)
     }
 
-    /// Until all of it is there again, if nothing else comes.
+    /// Time until all of it is available again, if no other call comes.
     #[must_use]
     pub fn whole_in_us(&self, kind: Kind, now_us: u64) -> u64 {
         let window = match kind {
@@ -173,20 +173,20 @@ impl Limit {
         window.map_or(0, |window| window.empty_in_us(now_us))
     }
 
-    /// One more running call. Give it back with [`Self::leave`].
+    /// Counts one more running call, until [`Self::leave`].
     pub(crate) fn enter(&self) -> Result<(), Exceeded> {
         if self.of_fleet(Kind::Concurrency) == 0 {
-            // Counted all the same: a table may limit it while calls run, and they must be able to leave.
+            // Counted all the same: a new table may set a limit while calls run, and they must be able to leave.
             self.running.fetch_add(1, Relaxed);
             return Ok(());
         }
-        let most = self.of_process(Kind::Concurrency);
-        let entered = self.running.fetch_update(Relaxed, Relaxed, |running| (running < most).then_some(running + 1));
-        let wanted = entered.unwrap_or_else(|running| running) + 1;
-        if self.demand.concurrency.load(Relaxed) < wanted {
-            self.demand.concurrency.fetch_max(wanted, Relaxed);
+        let running_max = self.of_process(Kind::Concurrency);
+        let entered = self.running.fetch_update(Relaxed, Relaxed, |running| (running < running_max).then_some(running + 1));
+        let demand = entered.unwrap_or_else(|running| running) + 1;
+        if self.demand.concurrency.load(Relaxed) < demand {
+            self.demand.concurrency.fetch_max(demand, Relaxed);
         }
-        // When a call ends is nobody's knowledge: a second is a polite guess.
+        // Nobody knows when a call will end, so this is a guess.
         entered.map(|_| ()).map_err(|_| self.exceeded(Kind::Concurrency, 0, 1_000_000))
     }
 
@@ -206,21 +206,22 @@ impl Limit {
         })
     }
 
-    /// Gives the place and how much was taken: a call larger than the whole share takes the share, and waits until nothing else is in it.
+    /// Returns the slot and how much was taken. A call larger than the whole share takes the share, once nothing else
+    /// uses it.
     pub(crate) fn take_tokens(&self, estimate: u64, now_us: u64) -> Result<Option<(Place, u64)>, Exceeded> {
         if self.of_fleet(Kind::Tokens) == 0 {
             return Ok(None);
         }
         self.demand.tokens.fetch_add(estimate, Relaxed);
         let (window, share) = (self.tokens.get_or_init(Box::default), self.of_process(Kind::Tokens));
-        let wanted = estimate.min(share).max(1);
-        window.take(wanted, share, now_us).map(|place| Some((place, wanted))).ok_or_else(|| {
+        let tokens = estimate.min(share).max(1);
+        window.take(tokens, share, now_us).map(|slot| Some((slot, tokens))).ok_or_else(|| {
             let remaining = share.saturating_sub(window.used(now_us));
-            self.exceeded(Kind::Tokens, remaining, wait(window, wanted, share, now_us))
+            self.exceeded(Kind::Tokens, remaining, wait(window, tokens, share, now_us))
         })
     }
 
-    /// Used already: it counts, whether it fits or not.
+    /// Counts what was used already, whether it fits or not.
     pub(crate) fn count(&self, requests: u64, tokens: u64, now_us: u64) {
         if requests > 0 && self.of_fleet(Kind::Requests) > 0 {
             self.demand.requests.fetch_add(requests, Relaxed);
@@ -232,21 +233,21 @@ impl Limit {
         }
     }
 
-    pub(crate) fn give_back_request(&self, place: Place) {
+    pub(crate) fn give_back_request(&self, slot: Place) {
         if let Some(window) = self.requests.get() {
-            window.give_back(place, 1);
+            window.give_back(slot, 1);
         }
     }
 
-    /// What was reserved at `place` becomes what was really used.
-    pub(crate) fn correct_tokens(&self, place: Place, reserved: u64, used: u64, now_us: u64) {
+    /// Replaces what was reserved in `slot` by what was really used.
+    pub(crate) fn correct_tokens(&self, slot: Place, reserved: u64, used: u64, now_us: u64) {
         let Some(window) = self.tokens.get() else {
             return;
         };
         if used > reserved {
             window.add(used - reserved, now_us);
         } else if used < reserved {
-            window.give_back(place, reserved - used);
+            window.give_back(slot, reserved - used);
         }
     }
 
@@ -255,9 +256,9 @@ impl Limit {
     }
 }
 
-/// A share of nothing may be enlarged with the next word of the control plane, a second or two from now.
-fn wait(window: &Window, wanted: u64, share: u64, now_us: u64) -> u64 {
-    if share == 0 { 2_000_000 } else { window.room_in_us(wanted, share, now_us).max(1) }
+/// An empty share may grow with the next response of the control plane, in a second or two.
+fn wait(window: &Window, n: u64, share: u64, now_us: u64) -> u64 {
+    if share == 0 { 2_000_000 } else { window.room_in_us(n, share, now_us).max(1) }
 }
 
 fn pick(numbers: &Numbers, kind: Kind) -> &AtomicU64 {

@@ -1,8 +1,8 @@
-//! What a call costs: pure arithmetic, the same as the control plane's rating (`contracts/gateway.proto`, `Price`).
+//! What a call costs. Pure arithmetic, the same as in the control plane (`contracts/gateway.proto`, `Price`).
 
 use tenon_contract as wire;
 
-/// One immutable version.
+/// One immutable version of a price.
 #[derive(Clone, Debug)]
 pub struct Price {
     pub id: Box<str>,
@@ -18,7 +18,7 @@ pub struct Price {
     request: u64,
 }
 
-/// What was used, as usage records tell it: cached tokens are a part of `input`, reasoning of `output`, audio of either.
+/// What was used, as in usage records: cached tokens are a part of `input`, reasoning of `output`, audio of either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     pub input: u64,
@@ -30,7 +30,7 @@ pub struct Tokens {
     pub images: u64,
 }
 
-/// What a call can use at most.
+/// The most that a call can use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Most {
     pub input: u64,
@@ -58,8 +58,8 @@ impl Price {
         }
     }
 
-    /// Nano-units. Kinds are made disjoint first: cached tokens come out of the input, reasoning out of the output, audio out of what is left
-    /// of the input and then of the output.
+    /// The cost in nano-units. First the types of tokens are made disjoint. Cached tokens are subtracted from the input,
+    /// reasoning from the output, and audio from the rest of the input and then of the output.
     #[must_use]
     pub fn charge(&self, tokens: &Tokens) -> i64 {
         let cache_read = tokens.cache_read.min(tokens.input);
@@ -67,20 +67,20 @@ impl Price {
         let input = tokens.input - cache_read - cache_write;
         let reasoning = tokens.reasoning.min(tokens.output);
         let output = tokens.output - reasoning;
-        let heard = tokens.audio.min(input);
-        let spoken = (tokens.audio - heard).min(output);
-        let kinds = [
-            (input - heard, self.input),
-            (output - spoken, self.output),
+        let audio_input = tokens.audio.min(input);
+        let audio_output = (tokens.audio - audio_input).min(output);
+        let counts_and_prices = [
+            (input - audio_input, self.input),
+            (output - audio_output, self.output),
             (cache_read, self.cache_read),
             (cache_write, self.cache_write),
             (reasoning, self.reasoning),
-            (heard + spoken, self.audio),
+            (audio_input + audio_output, self.audio),
         ];
-        self.sum(kinds, tokens.images)
+        self.sum(counts_and_prices, tokens.images)
     }
 
-    /// No use within `most` is charged more than this.
+    /// No usage within `most` costs more than this.
     #[must_use]
     pub fn upper_bound(&self, most: &Most) -> i64 {
         self.sum([(most.input, self.input_max(most.media)), (most.output, self.output_max(most.media))], most.images)
@@ -96,15 +96,15 @@ impl Price {
         self.output.max(self.reasoning).max(if media { self.audio } else { 0 })
     }
 
-    fn sum<const N: usize>(&self, kinds: [(u64, u64); N], images: u64) -> i64 {
+    fn sum<const N: usize>(&self, counts_and_prices: [(u64, u64); N], images: u64) -> i64 {
         // 6 × 2^128 does not fit, but no count of tokens comes near 2^61.
-        let tokens = kinds.iter().fold(0_u128, |sum, (count, price)| sum.saturating_add(u128::from(*count) * u128::from(*price)));
+        let tokens = counts_and_prices.iter().fold(0_u128, |sum, (count, price)| sum.saturating_add(u128::from(*count) * u128::from(*price)));
         let rest = u128::from(self.request).saturating_add(u128::from(images) * u128::from(self.image));
         i64::try_from(tokens.div_ceil(1_000_000).saturating_add(rest)).unwrap_or(i64::MAX)
     }
 }
 
-/// The version in force: the latest whose time has come. `prices` are sorted by that time.
+/// The version in force: the latest that is effective already. `prices` are sorted by that time.
 #[must_use]
 pub fn in_force<'a>(prices: &'a [std::sync::Arc<Price>], currency: &str, unix_ms: i64) -> Option<&'a std::sync::Arc<Price>> {
     prices.iter().rev().find(|price| price.effective_from_unix_ms <= unix_ms && *price.currency == *currency)

@@ -1,9 +1,10 @@
-//! What applies to whom, worked out when a governance table arrives: a request finds it on its key and on its model, or finds `None`.
+//! Which limits and budgets apply to a key or a model, computed when a governance table arrives. A request only reads
+//! them.
 
 use crate::budget::Budget;
 use crate::limit::{Kind, Limit};
+use crate::limit_registry::Registry;
 use crate::price::Price;
-use crate::registry::Registry;
 use hashbrown::HashMap;
 use http::HeaderValue;
 use std::fmt::Write;
@@ -20,7 +21,7 @@ pub struct Rules {
     pub(crate) budgets: Box<[Arc<Budget>]>,
     /// `RateLimit-Policy`, ready to be sent; `None` = no limits.
     policy: Option<HeaderValue>,
-    /// Names of each limit's policies, in the order of [`KINDS`].
+    /// The names of each limit's policies, in the order of [`KINDS`].
     pub(crate) names: Box<[[Box<str>; 3]]>,
 }
 
@@ -28,7 +29,7 @@ pub struct Rules {
 #[derive(Debug, Default)]
 pub struct ModelRules {
     pub rules: Rules,
-    /// By the time they come into force. Empty where nobody has a hard budget.
+    /// Sorted by the time they come into force. Empty if the tenant has no hard budget.
     pub(crate) prices: Box<[Arc<Price>]>,
     /// No call has more input; 0 = unknown.
     pub(crate) context_tokens: u64,
@@ -36,7 +37,7 @@ pub struct ModelRules {
     pub(crate) output_tokens_max: u64,
 }
 
-/// One tenant's table.
+/// The compiled table of one tenant.
 #[derive(Debug, Default)]
 pub struct TenantRules {
     tenant: Option<Arc<Rules>>,
@@ -51,7 +52,7 @@ enum Rule {
     Budget(Arc<Budget>),
 }
 
-/// Whose key it is.
+/// The owner of a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
     pub project_id: &'a str,
@@ -65,12 +66,12 @@ impl TenantRules {
         let mut rules = Self::default();
         for limit in &table.limits {
             let state = registry.limit(limit);
-            rules.place(limit.subject(), &limit.subject_id, &limit.also_keys, &Rule::Limit(state));
+            rules.add(limit.subject(), &limit.subject_id, &limit.also_keys, &Rule::Limit(state));
         }
         let mut has_hard = false;
         for budget in table.budgets.iter().filter(|budget| budget.mode() == BudgetMode::Hard) {
             has_hard = true;
-            rules.place(budget.subject(), &budget.subject_id, &budget.also_keys, &Rule::Budget(registry.budget(budget)));
+            rules.add(budget.subject(), &budget.subject_id, &budget.also_keys, &Rule::Budget(registry.budget(budget)));
         }
         if has_hard {
             for price in &table.prices {
@@ -82,24 +83,28 @@ impl TenantRules {
         rules
     }
 
-    fn place(&mut self, subject: Subject, subject_id: &str, also_keys: &[String], rule: &Rule) {
+    fn add(&mut self, subject: Subject, subject_id: &str, also_keys: &[String], rule: &Rule) {
         if subject == Subject::Tenant {
             return self.tenant_wide.push(rule.clone());
         }
         let also = also_keys.iter().map(String::as_str).filter(|_| subject == Subject::Key);
         for id in also.chain([subject_id]) {
-            self.by_subject.entry(place_of(subject, id)).or_default().push(rule.clone());
+            self.by_subject.entry(subject_key(subject, id)).or_default().push(rule.clone());
         }
     }
 
-    fn at(&self, subject: Subject, id: &str) -> &[Rule] {
-        self.by_subject.get(&*place_of(subject, id)).map_or(&[], Vec::as_slice)
+    fn rules_of(&self, subject: Subject, id: &str) -> &[Rule] {
+        self.by_subject.get(&*subject_key(subject, id)).map_or(&[], Vec::as_slice)
     }
 
     /// What applies to every call with this key.
     #[must_use]
     pub fn of_key(&self, owner: &Owner<'_>) -> Option<Arc<Rules>> {
-        let own = [self.at(Subject::Key, owner.key_id), self.at(Subject::Principal, owner.principal_id), self.at(Subject::Project, owner.project_id)];
+        let own = [
+            self.rules_of(Subject::Key, owner.key_id),
+            self.rules_of(Subject::Principal, owner.principal_id),
+            self.rules_of(Subject::Project, owner.project_id),
+        ];
         if own.iter().all(|rules| rules.is_empty()) {
             return self.tenant.clone();
         }
@@ -109,7 +114,7 @@ impl TenantRules {
     /// What applies to every call of this model.
     #[must_use]
     pub fn of_model(&self, model: &wire::Model) -> Option<Arc<ModelRules>> {
-        let rules = Rules::of(&[self.at(Subject::Model, &model.name)]);
+        let rules = Rules::of(&[self.rules_of(Subject::Model, &model.name)]);
         let prices = self.prices.get(model.name.as_str());
         if rules.is_none() && prices.is_none() {
             return None;
@@ -123,7 +128,7 @@ impl TenantRules {
     }
 }
 
-fn place_of(subject: Subject, id: &str) -> Box<str> {
+fn subject_key(subject: Subject, id: &str) -> Box<str> {
     format!("{}:{id}", subject as i32).into()
 }
 
@@ -154,7 +159,7 @@ impl Rules {
 
 pub(crate) const KINDS: [Kind; 3] = [Kind::Requests, Kind::Tokens, Kind::Concurrency];
 
-/// Name of a policy: whose, and of what. `nth` tells apart two limits of one subject.
+/// The name of a policy: its subject and what it limits. `nth` distinguishes two limits of one subject.
 fn name_of(limit: &Limit, kind: Kind, nth: usize, out: &mut String) {
     let subject = match limit.subject() {
         Subject::Tenant | Subject::Unspecified => "tenant",
@@ -180,12 +185,13 @@ fn names_of(limits: &[Arc<Limit>], index: usize) -> [Box<str>; 3] {
     })
 }
 
-/// How many limits of the same subject stand before this one.
+/// How many limits of the same subject come before this one.
 fn nth_of(limits: &[Arc<Limit>], index: usize) -> usize {
     limits[..index].iter().filter(|other| other.subject() == limits[index].subject()).count()
 }
 
-/// draft-ietf-httpapi-ratelimit-headers-10: a list of quoted names with `q` (quota), `qu` (its unit) and `w` (window in seconds).
+/// draft-ietf-httpapi-ratelimit-headers-10: a list of quoted names with `q` (quota), `qu` (its unit) and `w` (window in
+/// seconds).
 fn policy(limits: &[Arc<Limit>]) -> Option<HeaderValue> {
     let mut text = String::new();
     for (index, limit) in limits.iter().enumerate() {

@@ -1,16 +1,16 @@
-//! What was used in the last minute, exactly enough to promise: **in no 60 seconds is more admitted than the limit**.
+//! Counts what was used in the last minute, exactly enough to promise: **no 60 seconds admit more than the limit**.
 //!
-//! The minute is cut into slots of 2 s. Counted are the slot that is being filled and the 30 before it; any 60 s lie inside those 31, so
-//! what is used comes free between 60 and 62 s later. A whole limit may be used at once; there is no doubled burst at the turn of a minute,
-//! as fixed windows and buckets of a minute's size have it.
+//! The minute is divided into slots of 2 s. The current slot and the 30 before it are counted; any 60 s lie within
+//! those 31. So what is used becomes free between 60 and 62 s later. A whole limit may be used at once, but there is no
+//! double burst at the turn of a minute, as with fixed windows and token buckets of a minute.
 //!
-//! All is atomic. `used` is never less than the sum of the counted slots, at any interleaving: it grows before a slot does and shrinks
-//! after, so the promise holds while threads meet; what they see in between may only be too strict, and [`Window::take`] cleans up and looks
-//! again before it refuses.
+//! Everything is atomic. `used` is never less than the sum of the counted slots, at any interleaving: it grows before a
+//! slot does and shrinks after it. So threads that run concurrently can only see a value that is too strict, and
+//! [`Window::take`] cleans up and checks again before it refuses.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::atomics::{AtomicU64, Ordering};
 
-/// Two slots are enough for the model checker to meet every path; real ones are 31.
+/// Two slots are enough for the model checker to cover every path; otherwise there are 31.
 #[cfg(feature = "loom")]
 pub const SLOTS: usize = 2;
 #[cfg(not(feature = "loom"))]
@@ -21,16 +21,16 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 /// Slot numbers are kept modulo this: 388 days.
 const TAG_MASK: u64 = (1 << (64 - COUNT_BITS)) - 1;
 
-/// Slot number: where a reservation was counted.
+/// The slot in which a reservation was counted.
 pub type Place = u64;
 
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Window {
     used: AtomicU64,
-    /// The newest slot that anybody has seen.
+    /// The newest slot that any thread has seen.
     head: AtomicU64,
-    /// Number of the slot (24 bits), what was used in it (40 bits).
+    /// The number of the slot (24 bits) and what was used in it (40 bits).
     slots: [AtomicU64; SLOTS],
 }
 
@@ -45,7 +45,7 @@ fn word(slot: u64, count: u64) -> u64 {
     (slot & TAG_MASK) << COUNT_BITS | count
 }
 
-/// Whether the slot in `word` is older than `slot`, in the arithmetic of the circle.
+/// Whether the slot in `word` is older than `slot`, in modular arithmetic.
 fn is_older(word: u64, slot: u64) -> bool {
     let behind = (slot & TAG_MASK).wrapping_sub(word >> COUNT_BITS) & TAG_MASK;
     behind != 0 && behind <= TAG_MASK / 2
@@ -57,7 +57,7 @@ impl Window {
     pub fn take(&self, n: u64, limit: u64, now_us: u64) -> Option<Place> {
         let slot = self.advance(now_us);
         if !self.raise(n, limit) {
-            // Another thread may still be clearing what has left the window.
+            // Another thread may still be clearing slots that have left the window.
             self.clear_until(slot);
             if !self.raise(n, limit) {
                 return None;
@@ -66,18 +66,19 @@ impl Window {
         Some(self.put(slot, n))
     }
 
-    /// Counts `n` whether it fits or not: it has been used.
+    /// Counts `n` whether it fits or not, because it was used.
     pub fn add(&self, n: u64, now_us: u64) {
         let slot = self.advance(now_us);
         self.used.fetch_add(n, Ordering::AcqRel);
         self.put(slot, n);
     }
 
-    /// Takes back what was counted at `place` and was not used after all. What has left the window meanwhile needs no taking back.
-    pub fn give_back(&self, place: Place, n: u64) {
-        let slot = &self.slots[index(place)];
+    /// Takes back what was counted in slot `number` but was not used. What has left the window meanwhile need not be
+    /// taken back.
+    pub fn give_back(&self, number: Place, n: u64) {
+        let slot = &self.slots[index(number)];
         let mut seen = slot.load(Ordering::Acquire);
-        while seen >> COUNT_BITS == place & TAG_MASK {
+        while seen >> COUNT_BITS == number & TAG_MASK {
             let taken = n.min(seen & COUNT_MASK);
             match slot.compare_exchange(seen, seen - taken, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
@@ -95,7 +96,7 @@ impl Window {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Microseconds until `n` more fit under `limit`, if nothing else comes.
+    /// Microseconds until `n` more fit under `limit`, if nothing else is counted.
     #[must_use]
     pub fn room_in_us(&self, n: u64, limit: u64, now_us: u64) -> u64 {
         let head = self.advance(now_us);
@@ -134,7 +135,8 @@ impl Window {
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
     }
 
-    /// The slot of `now_us`, or a newer one that somebody has seen; whoever comes first clears what has left the window.
+    /// The slot of `now_us`, or a newer one that another thread has seen. The first thread clears what has left the
+    /// window.
     fn advance(&self, now_us: u64) -> u64 {
         let slot = now_us / SLOT_US;
         let head = self.head.load(Ordering::Acquire);
@@ -148,13 +150,13 @@ impl Window {
         slot.max(before)
     }
 
-    /// Makes every place hold one of the slots that count while `head` is the newest.
+    /// Reuses the words of slots that have left the window when `head` is the newest.
     fn clear_until(&self, head: u64) {
         for slot in head.saturating_sub(SLOTS as u64 - 1)..=head {
-            let place = &self.slots[index(slot)];
-            let mut seen = place.load(Ordering::Acquire);
+            let held = &self.slots[index(slot)];
+            let mut seen = held.load(Ordering::Acquire);
             while is_older(seen, slot) {
-                match place.compare_exchange(seen, word(slot, 0), Ordering::AcqRel, Ordering::Acquire) {
+                match held.compare_exchange(seen, word(slot, 0), Ordering::AcqRel, Ordering::Acquire) {
                     Ok(_) => {
                         self.used.fetch_sub(seen & COUNT_MASK, Ordering::AcqRel);
                         break;
@@ -167,20 +169,21 @@ impl Window {
 
     fn put(&self, mut slot: u64, n: u64) -> Place {
         loop {
-            let place = &self.slots[index(slot)];
-            let seen = place.load(Ordering::Acquire);
+            let target = &self.slots[index(slot)];
+            let seen = target.load(Ordering::Acquire);
             let (held, gone) = if seen >> COUNT_BITS == slot & TAG_MASK {
                 (seen & COUNT_MASK, 0)
             } else if is_older(seen, slot) {
                 (0, seen & COUNT_MASK)
             } else {
-                // This thread slept through a whole window: it counts now.
+                // This thread was suspended for a whole window, so it counts in the current slot.
                 slot = self.head.load(Ordering::Acquire).max(slot + 1);
                 continue;
             };
-            // Nobody uses 10^12 tokens in two seconds, but an upstream may say so: what a slot cannot hold must not stay in `used` for ever.
+            // No call uses 10^12 tokens in two seconds, but an upstream may report it. What a slot cannot hold must not
+            // stay in `used`.
             let kept = n.min(COUNT_MASK - held);
-            if place.compare_exchange(seen, word(slot, held + kept), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if target.compare_exchange(seen, word(slot, held + kept), Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 if gone + (n - kept) > 0 {
                     self.used.fetch_sub(gone + (n - kept), Ordering::AcqRel);
                 }

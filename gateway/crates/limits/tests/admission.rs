@@ -1,4 +1,4 @@
-//! Admission, settlement and the talk with the control plane, with the time passed in.
+//! Admission, settlement and the exchange with the control plane, with the time passed in.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use http::HeaderMap;
@@ -112,7 +112,7 @@ fn exceeded(result: Result<Grant, Denied>) -> (Kind, u64, u64) {
 }
 
 #[test]
-fn what_applies_is_found_by_tenant_project_key_principal_and_model() {
+fn rules_apply_by_tenant_project_key_principal_and_model() {
     let registry = Arc::new(Registry::default());
     let mut of_key = limit("k", Subject::Key, "k", 1, 0, 0);
     of_key.also_keys = vec!["successor".into()];
@@ -121,7 +121,7 @@ fn what_applies_is_found_by_tenant_project_key_principal_and_model() {
     let policy = |owner: Owner<'_>| rules.of_key(&owner).map(|rules| rules.policy().unwrap().to_str().unwrap().to_owned());
     assert_eq!(policy(OWNER).unwrap(), r#""key-requests";q=1;w=60, "project-requests";q=1;w=60"#);
     assert_eq!(policy(Owner { key_id: "successor", project_id: "other", ..OWNER }).unwrap(), r#""key-requests";q=1;w=60"#);
-    assert_eq!(policy(Owner { key_id: "other", project_id: "other", ..OWNER }), None, "no rules, no work");
+    assert_eq!(policy(Owner { key_id: "other", project_id: "other", ..OWNER }), None, "without rules there is nothing to do");
     assert!(rules.of_model(&model(0, 0)).is_some() && rules.of_model(&wire::Model::default()).is_none());
 }
 
@@ -149,7 +149,7 @@ fn a_refused_or_unopened_call_gives_everything_back() {
     let mut opened = house.admit(ask(0, Output::Capped(100))).unwrap();
     opened.open();
     drop(opened);
-    assert_eq!([Kind::Requests, Kind::Tokens, Kind::Concurrency].map(|kind| limit.remaining(kind, 0)), [1, 800, 1], "its end is not known");
+    assert_eq!([Kind::Requests, Kind::Tokens, Kind::Concurrency].map(|kind| limit.remaining(kind, 0)), [1, 800, 1], "its end is unknown");
 }
 
 #[test]
@@ -166,14 +166,14 @@ fn tokens_reserve_an_estimate_and_are_corrected() {
     larger.open();
     larger.settle(&End::Used(Tokens { input: 90, output: 860, ..Tokens::default() }), SECOND);
     let (kind, remaining, wait) = exceeded(house.admit(ask(SECOND, Output::Capped(100))));
-    assert_eq!((kind, remaining), (Kind::Tokens, 0), "more was used than there was: it is owed");
-    assert!(house.admit(ask(SECOND + wait, Output::Capped(100))).is_ok(), "the wait is honest");
+    assert_eq!((kind, remaining), (Kind::Tokens, 0), "more was used than was left, so the excess counts");
+    assert!(house.admit(ask(SECOND + wait, Output::Capped(100))).is_ok(), "the reported wait is right");
     let _whole = house.admit(ask(200 * SECOND, Output::Capped(9000))).expect("larger than the limit: it takes the whole of it");
     assert_eq!(exceeded(house.admit(ask(200 * SECOND, Output::Capped(1)))).0, Kind::Tokens);
 }
 
 #[test]
-fn headers_tell_policy_standing_and_openais_view() {
+fn headers_contain_policy_remainder_and_openais_names() {
     let mut house = House::limited(vec![limit("l", Subject::Tenant, "t", 60, 1000, 4)]);
     house.share_whole(0);
     let mut grant = house.admit(ask(0, Output::Capped(100))).unwrap();
@@ -192,9 +192,9 @@ fn headers_tell_policy_standing_and_openais_view() {
 }
 
 #[test]
-fn a_hard_budget_reserves_an_upper_bound_and_settles_at_the_truth() {
+fn a_hard_budget_reserves_an_upper_bound_and_settles_at_the_real_cost() {
     let mut house = House::budgeted(0, 0);
-    assert!(matches!(house.admit(ask(0, Output::Capped(100))), Err(Denied::Short { nano: 1524, .. })), "no lease, no call");
+    assert!(matches!(house.admit(ask(0, Output::Capped(100))), Err(Denied::Short { nano: 1524, .. })), "without a lease there is no call");
     house.lease("l1", 2000, 60_000, 0);
     let mut grant = house.admit(ask(0, Output::Capped(100))).unwrap();
     assert_eq!((grant.cap(), grant.price_id(), grant.pieces()[0].nano, house.left(0)), (None, "price-1", 1524, 476));
@@ -204,7 +204,7 @@ fn a_hard_budget_reserves_an_upper_bound_and_settles_at_the_truth() {
     let mut lost = house.admit(ask(0, Output::Capped(100))).unwrap();
     lost.open();
     drop(lost);
-    assert_eq!(house.left(0), 326, "an unknown end stays charged as reserved");
+    assert_eq!(house.left(0), 326, "an unknown end is charged as reserved");
     drop(house.admit(Ask { body_bytes: 0, ..ask(0, Output::Capped(0)) }).map(|_| ()).unwrap_err());
     assert_eq!(house.left(0), 326);
 }
@@ -214,14 +214,14 @@ fn an_open_output_is_capped_at_what_the_lease_can_pay() {
     let mut house = House::budgeted(0, 0);
     house.lease("l1", 1424 + 2000, 60_000, 0);
     let grant = house.admit(Ask { choices: 2, ..ask(0, Output::Open) }).map(|grant| grant.cap());
-    assert!(matches!(grant, Err(Denied::Short { .. })), "2000 tokens for two are worth waiting for more");
+    assert!(matches!(grant, Err(Denied::Short { .. })), "with 2000 tokens for two it is worth waiting for more");
     let grant = house.admit(Ask { choices: 2, has_waited: true, ..ask(0, Output::Open) }).unwrap();
     assert_eq!(grant.cap(), Some(1000));
     drop(grant);
     house.lease("l2", 100_000, 60_000, 0);
     assert_eq!(house.admit(ask(0, Output::Open)).unwrap().cap(), Some(4096));
     assert_eq!(house.admit(ask(0, Output::Default(16))).unwrap().cap(), Some(16));
-    assert_eq!(house.admit(ask(0, Output::Capped(5))).unwrap().cap(), None, "the caller's own cap stands");
+    assert_eq!(house.admit(ask(0, Output::Capped(5))).unwrap().cap(), None, "the caller's own cap is kept");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn what_cannot_be_bounded_or_priced_is_refused() {
     let mut declared = House::budgeted(8000, 100);
     declared.lease("l1", 1_000_000, 60_000, 0);
     assert_eq!(declared.admit(media).unwrap().pieces()[0].nano, 8010);
-    assert!(matches!(declared.admit(Ask { is_endless: true, ..media }), Err(Denied::Unbounded)), "a session is not one answer");
+    assert!(matches!(declared.admit(Ask { is_endless: true, ..media }), Err(Denied::Unbounded)), "a session is more than one response");
     let unpriced = Governance { budgets: vec![budget()], prices: vec![wire::Price { currency: "USD".into(), ..price() }], ..Governance::default() };
     assert!(matches!(House::new(&unpriced, &model(0, 0)).admit(ask(0, Output::Capped(10))), Err(Denied::NotPriced)));
     let later = Governance { budgets: vec![budget()], prices: vec![wire::Price { effective_from_unix_ms: 1, ..price() }], ..Governance::default() };
@@ -245,7 +245,7 @@ fn what_cannot_be_bounded_or_priced_is_refused() {
 fn a_lease_ends_before_the_control_planes_deadline_whatever_the_wall_clock_says() {
     let mut house = House::budgeted(0, 0);
     house.lease("l1", 10_000, 60_000, 5 * SECOND);
-    // `unix_ms` jumps by a day in both directions: only the price looks at it.
+    // `unix_ms` jumps by a day in both directions: only the price depends on it.
     for unix_ms in [0, 86_400_000] {
         assert!(house.admit(Ask { unix_ms, ..ask(58 * SECOND, Output::Capped(10)) }).is_ok());
         assert!(
@@ -254,11 +254,11 @@ fn a_lease_ends_before_the_control_planes_deadline_whatever_the_wall_clock_says(
         );
     }
     let request = house.book.request(60 * SECOND);
-    assert_eq!((request.reports[0].close, request.reports[0].spent_nano), (true, 0), "what was not spent goes back");
+    assert_eq!((request.reports[0].close, request.reports[0].spent_nano), (true, 0), "what was not spent is returned");
 }
 
 #[test]
-fn closings_and_shipped_logs_are_told_until_an_answer_shows_that_they_were_heard() {
+fn closed_leases_and_shipped_logs_are_reported_until_a_response_confirms_them() {
     let mut house = House::budgeted(0, 0);
     house.lease("l1", 10_000, 60_000, 0);
     house.book.has_shipped("earlier".into());
@@ -276,7 +276,7 @@ fn closings_and_shipped_logs_are_told_until_an_answer_shows_that_they_were_heard
 }
 
 #[test]
-fn a_want_is_told_once_until_it_is_answered_and_a_no_ends_the_waiting() {
+fn a_lease_is_requested_once_until_a_response_and_a_denial_ends_the_wait() {
     let mut house = House::budgeted(0, 0);
     let budget = house.registry.find_budget("b").unwrap();
     budget.want(1524);
@@ -300,11 +300,11 @@ fn more_than_the_reservation_is_an_overdraft() {
     let stats = &house.registry.stats;
     use std::sync::atomic::Ordering::Relaxed;
     assert_eq!((stats.overdrafts.load(Relaxed), stats.overdraft_nano.load(Relaxed), house.left(0)), (1, 5000 - 1524, 0));
-    assert!(house.admit(Ask { body_bytes: 0, ..ask(0, Output::Capped(0)) }).is_err(), "nothing more on it");
+    assert!(house.admit(Ask { body_bytes: 0, ..ask(0, Output::Capped(0)) }).is_err(), "nothing more can be reserved");
 }
 
 #[test]
-fn a_lease_that_is_granted_during_the_farewell_goes_back_too() {
+fn a_lease_that_is_granted_while_closing_is_returned_too() {
     let mut house = House::budgeted(0, 10);
     house.lease("first", 1_000, 60_000, 0);
     house.registry.find_budget("b").unwrap().want(500);
@@ -315,7 +315,7 @@ fn a_lease_that_is_granted_during_the_farewell_goes_back_too() {
     };
     house.registry.find_budget("b").unwrap().want(900);
     let last = house.book.farewell(4 * SECOND).unwrap(); // late enough to ask again
-    assert_eq!((closes(&last), last.wants.len()), (vec!["first".to_owned()], 0), "who leaves wants nothing");
+    assert_eq!((closes(&last), last.wants.len()), (vec!["first".to_owned()], 0), "a closing process requests nothing");
     let late = wire::Lease { lease_id: "late".into(), budget_id: "b".into(), amount_nano: 500, valid_ms: 60_000 };
     house.book.response(&wire::LeaseResponse { leases: vec![late], number: 2, ..Default::default() }, SECOND);
     house.book.response(&wire::LeaseResponse { number: 3, ..Default::default() }, SECOND);
@@ -325,7 +325,7 @@ fn a_lease_that_is_granted_during_the_farewell_goes_back_too() {
 }
 
 #[test]
-fn an_answer_within_a_session_takes_requests_and_tokens_but_no_place() {
+fn a_response_within_a_session_takes_requests_and_tokens_but_no_concurrency() {
     let mut house = House::limited(vec![limit("k", Subject::Key, "k", 3, 1000, 1), limit("t", Subject::Tenant, "t", 2, 0, 0)]);
     house.share_whole(0);
     let mut session = house.admit(ask(0, Output::Unbounded)).unwrap();
@@ -337,23 +337,23 @@ fn an_answer_within_a_session_takes_requests_and_tokens_but_no_place() {
     let turn = |output| house.applies.admit_turn(&house.registry, &ask(0, Output::Capped(output)));
     let mut first = turn(300).unwrap();
     first.open();
-    assert_eq!((left(Kind::Requests, "k"), left(Kind::Tokens, "k"), left(Kind::Concurrency, "k")), (2, 600, 0), "beside the session");
+    assert_eq!((left(Kind::Requests, "k"), left(Kind::Tokens, "k"), left(Kind::Concurrency, "k")), (2, 600, 0), "in addition to the session");
     first.settle(&End::Used(Tokens { input: 30, output: 20, ..Tokens::default() }), 0);
     drop(first);
-    assert_eq!((left(Kind::Tokens, "k"), left(Kind::Concurrency, "k")), (950, 0), "its end frees no place of the session's");
+    assert_eq!((left(Kind::Tokens, "k"), left(Kind::Concurrency, "k")), (950, 0), "its end does not free the session's concurrency");
     assert_eq!(exceeded(turn(900)).0, Kind::Tokens);
     let mut second = turn(10).unwrap();
     second.open();
     assert_eq!(exceeded(turn(10)).0, Kind::Requests);
-    assert_eq!((left(Kind::Requests, "k"), left(Kind::Requests, "t")), (1, 0), "what was refused was given back elsewhere");
+    assert_eq!((left(Kind::Requests, "k"), left(Kind::Requests, "t")), (1, 0), "a refusal gives back what other limits had counted");
     house.applies.count(2, 5000, 0);
-    assert_eq!((left(Kind::Requests, "k"), left(Kind::Tokens, "k")), (0, 0), "used is used");
+    assert_eq!((left(Kind::Requests, "k"), left(Kind::Tokens, "k")), (0, 0), "what was used stays counted");
     drop((second, session));
     assert_eq!(left(Kind::Concurrency, "k"), 1);
 }
 
 #[test]
-fn an_answer_within_a_session_is_refused_under_a_hard_budget_that_came_later() {
+fn a_response_within_a_session_is_refused_under_a_hard_budget_that_came_later() {
     let house = House::budgeted(0, 0);
     let endless = Ask { is_endless: true, is_text: false, ..ask(0, Output::Unbounded) };
     assert!(matches!(house.applies.admit_turn(&house.registry, &endless), Err(Denied::Unbounded)));

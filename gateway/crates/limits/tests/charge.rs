@@ -1,4 +1,4 @@
-//! Prices against a second, naive reckoning.
+//! Compares prices with a second, naive computation.
 
 use proptest::prelude::*;
 use tenon_contract as wire;
@@ -32,7 +32,7 @@ fn tokens_strategy() -> impl Strategy<Value = Tokens> {
     })
 }
 
-/// Token by token: each belongs to exactly one kind.
+/// Token by token: each belongs to exactly one type.
 fn naive(price: &wire::Price, t: &Tokens) -> i64 {
     let [input, output, read, write, reasoning, audio] = [t.input, t.output, t.cache_read, t.cache_write, t.reasoning, t.audio].map(i128::from);
     let read = read.min(input);
@@ -69,7 +69,7 @@ proptest! {
 }
 
 #[test]
-fn kinds_are_disjoint_and_the_sum_is_rounded_up_once() {
+fn token_types_are_disjoint_and_the_sum_is_rounded_up_once() {
     let price = Price::new(&wire::Price {
         input_nano_per_million: 1_000_000,
         output_nano_per_million: 3_000_000,

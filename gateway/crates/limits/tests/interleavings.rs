@@ -1,12 +1,13 @@
-//! Every interleaving of the atomics, by model checking (`cargo test -p tenon-limits --features loom --test interleavings`).
+//! Every interleaving of the atomics, by model checking (`cargo test -p tenon-limits --features loom --test
+//! interleavings`).
 #![allow(clippy::unwrap_used)]
 
 use loom::sync::Arc;
 use loom::thread;
 use tenon_limits::{Lease, SLOT_US, SLOTS, Window};
 
-/// Two calls that each reserve `reserved` and turn out to cost `charges`, and a closing, of a lease of ten.
-fn two_calls_and_a_closing(reserved: i64, charges: [i64; 2]) {
+/// On a lease of ten, two calls that each reserve `reserved` and then cost `charges`, and a close.
+fn two_calls_and_a_close(reserved: i64, charges: [i64; 2]) {
     loom::model(move || {
         let lease = Arc::new(Lease::new("l", 10, u64::MAX));
         let call = |charge: i64| {
@@ -24,7 +25,7 @@ fn two_calls_and_a_closing(reserved: i64, charges: [i64; 2]) {
         let spent: i64 = calls.into_iter().map(|call| call.join().unwrap()).sum();
         assert!(spent <= 10);
         match closed {
-            // What was told as final is final: a charge after it would never be counted.
+            // What was reported as final is final: a later charge would never be counted.
             Some(told) => assert_eq!((told, lease.reserve(0, 0)), (lease.spent(), false)),
             None => assert_eq!((lease.spent(), lease.left(0)), (spent, 10 - spent)),
         }
@@ -32,17 +33,17 @@ fn two_calls_and_a_closing(reserved: i64, charges: [i64; 2]) {
 }
 
 #[test]
-fn two_calls_that_do_not_fit_together_are_not_both_let_in() {
-    two_calls_and_a_closing(6, [6, 6]);
+fn two_calls_that_do_not_fit_together_are_not_both_admitted() {
+    two_calls_and_a_close(6, [6, 6]);
 }
 
 #[test]
 fn a_call_above_its_bound_does_not_make_a_lease_look_idle() {
-    two_calls_and_a_closing(4, [8, 2]);
+    two_calls_and_a_close(4, [8, 2]);
 }
 
 #[test]
-fn a_window_never_admits_more_than_its_limit_while_two_threads_meet() {
+fn a_window_never_admits_more_than_its_limit_with_two_threads() {
     loom::model(|| {
         let window = Arc::new(Window::default());
         let take = |n: u64| {
@@ -56,7 +57,7 @@ fn a_window_never_admits_more_than_its_limit_while_two_threads_meet() {
 }
 
 #[test]
-fn nothing_is_lost_or_kept_when_the_window_moves_under_a_taker() {
+fn nothing_is_lost_or_kept_when_the_window_moves_during_a_take() {
     loom::model(|| {
         let window = Arc::new(Window::default());
         let place = window.take(1, 3, 0).unwrap();
@@ -66,7 +67,7 @@ fn nothing_is_lost_or_kept_when_the_window_moves_under_a_taker() {
         window.give_back(place, 1);
         let now = window.take(1, 3, later).map_or(0, |_| 1);
         let moved = mover.join().unwrap();
-        assert_eq!(moved, 2, "what has left the window holds nobody up");
+        assert_eq!(moved, 2, "what has left the window blocks no call");
         assert_eq!(window.used(later), moved + now);
     });
 }

@@ -10,7 +10,7 @@ const MINUTE_US: u64 = 60_000_000;
 enum Step {
     Wait(u64),
     Take(u64),
-    /// The nth of those taken turns out to have used so much less.
+    /// The nth of those taken used this much less than it took.
     GiveBack(usize, u64),
 }
 
@@ -25,7 +25,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// What was admitted: when, where it was counted, how much still stands.
+/// What was admitted: when, in which slot it was counted, how much still counts.
 type History = Vec<(u64, Place, u64)>;
 
 fn most_in_a_minute(history: &History) -> u64 {
@@ -35,7 +35,7 @@ fn most_in_a_minute(history: &History) -> u64 {
 
 proptest! {
     #[test]
-    fn no_minute_holds_more_than_the_limit_and_a_wait_is_honest(steps in steps(), limit in 1..100_u64, start in 0..200_000_000_u64) {
+    fn no_minute_holds_more_than_the_limit_and_a_wait_is_exact(steps in steps(), limit in 1..100_u64, start in 0..200_000_000_u64) {
         let (window, mut now, mut history) = (Window::default(), start, History::new());
         for step in steps {
             match step {
@@ -45,7 +45,7 @@ proptest! {
                     None if n <= limit => {
                         let wait = window.room_in_us(n, limit, now);
                         prop_assert!(wait > 0 && wait <= MINUTE_US + SLOT_US);
-                        // Not a moment too early; and there really is room when it is over.
+                        // Not too early; and there really is room when the wait is over.
                         let before = now + wait - 1;
                         prop_assert!(window.used(now) + n > limit);
                         if before / SLOT_US > now / SLOT_US {
@@ -81,7 +81,7 @@ proptest! {
 }
 
 #[test]
-fn an_absurd_count_does_not_stay_for_ever() {
+fn an_absurd_count_does_not_stay_indefinitely() {
     let window = Window::default();
     window.add(u64::MAX >> 2, 0);
     assert!(window.take(1, 100, 0).is_none());

@@ -1,4 +1,4 @@
-//! The atomics of what is model-checked: `loom`'s under its feature, the standard ones otherwise.
+//! The atomics of model-checked code: those of `loom` with its feature, the standard ones otherwise.
 
 #[cfg(feature = "loom")]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

@@ -1,7 +1,8 @@
-//! How a caller stands to its limits, as headers: `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) and, where wished, OpenAI's
-//! `x-ratelimit-*`, which some of their SDKs' users look at. Six headers more cost as much as all limits, so they are asked for.
+//! What is left of a caller's limits, as headers: `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) and, on
+//! request, OpenAI's `x-ratelimit-*`, which some users of their SDKs read. Those six headers cost as much as all
+//! limits, so they are optional.
 //!
-//! Quotas are the fleet's, remainders this process's: what can be had here and now, which is what a caller needs to know.
+//! Quotas are the fleet's and remainders this process's, because a caller needs to know what is available here and now.
 
 use crate::admission::Applies;
 use crate::limit::{Kind, Limit};
@@ -22,7 +23,7 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// The limit that has the least left, in one respect.
+/// The limit that has the least left in one respect.
 struct Tightest<'a> {
     limit: &'a Limit,
     name: &'a str,
@@ -30,27 +31,27 @@ struct Tightest<'a> {
 }
 
 impl Applies {
-    /// Adds the headers: of all limits that apply, the policies; of those that have the least left in each respect, how they stand. Costs
-    /// nothing where none does.
+    /// Adds the policies of all limits that apply, and the remainder of the limit that has the least left in each
+    /// respect. Costs nothing if no limit applies.
     pub fn tell(&self, headers: &mut HeaderMap, now_us: u64, as_openai_too: bool) {
         let mut tightest: [Option<Tightest<'_>>; 3] = [const { None }; 3];
-        let mut some = false;
+        let mut has_limits = false;
         for rules in self.rules().filter(|rules| !rules.limits.is_empty()) {
-            some = true;
+            has_limits = true;
             if let Some(policy) = rules.policy() {
                 headers.append(POLICY, policy.clone());
             }
             for (limit, names) in rules.limits.iter().zip(&rules.names) {
-                look(limit, names, now_us, &mut tightest);
+                update_tightest(limit, names, now_us, &mut tightest);
             }
         }
-        if some {
-            tell_tightest(headers, &tightest, now_us, as_openai_too);
+        if has_limits {
+            add_tightest(headers, &tightest, now_us, as_openai_too);
         }
     }
 }
 
-fn look<'a>(limit: &'a Limit, names: &'a [Box<str>; 3], now_us: u64, tightest: &mut [Option<Tightest<'a>>; 3]) {
+fn update_tightest<'a>(limit: &'a Limit, names: &'a [Box<str>; 3], now_us: u64, tightest: &mut [Option<Tightest<'a>>; 3]) {
     for ((kind, name), tightest) in KINDS.into_iter().zip(names).zip(tightest) {
         if limit.of_fleet(kind) == 0 {
             continue;
@@ -62,8 +63,8 @@ fn look<'a>(limit: &'a Limit, names: &'a [Box<str>; 3], now_us: u64, tightest: &
     }
 }
 
-/// Written by hand: this runs with every call, and formatting took as long as all the limits.
-fn tell_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], now_us: u64, as_openai_too: bool) {
+/// Does not use `format!`, because it runs with every call, and formatting took as long as all the limits.
+fn add_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], now_us: u64, as_openai_too: bool) {
     let mut line = Vec::with_capacity(192);
     let mut digits = itoa::Buffer::new();
     for (kind, tightest) in KINDS.into_iter().zip(tightest) {
@@ -96,7 +97,7 @@ fn tell_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], 
     }
 }
 
-/// As OpenAI tells it: a duration in the notation of Go.
+/// A duration in the notation of Go, as OpenAI sends it.
 fn go_duration(seconds: u64, digits: &mut itoa::Buffer) -> Vec<u8> {
     let mut text = Vec::with_capacity(24);
     if seconds >= 60 {

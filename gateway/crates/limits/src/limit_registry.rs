@@ -1,8 +1,9 @@
-//! The state of every limit and budget of this process, by id. It outlives the tables: a replaced one finds its counters again.
+//! The state of every limit and budget of this process, by id. It outlives the tables, so a replaced table keeps its
+//! counters.
 
 use crate::budget::Budget;
 use crate::limit::Limit;
-use crate::signal::{Bell, lock};
+use crate::notify::{Bell, lock};
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,10 +17,10 @@ type Map<V> = HashMap<Box<str>, Arc<V>, foldhash::fast::RandomState>;
 pub struct Stats {
     pub leases_granted: AtomicU64,
     pub leases_closed: AtomicU64,
-    /// Granted to this process and given back or used up, in nano-units of whatever currency.
+    /// Calls that cost more than was reserved for them, and by how much, in nano-units of any currency.
     pub overdrafts: AtomicU64,
     pub overdraft_nano: AtomicU64,
-    /// Calls that ended without the engine's numbers, so that what was reserved stands.
+    /// Calls that ended without the engine's numbers, so that they are charged what was reserved.
     pub reservations_kept: AtomicU64,
 }
 
@@ -28,11 +29,11 @@ pub struct Registry {
     begun: Instant,
     limits: Mutex<Map<Limit>>,
     budgets: Mutex<Map<Budget>>,
-    /// Rung when a call waits for a lease, or leases run low.
+    /// Notified when a call waits for a lease, or leases run low.
     pub bell: Bell,
-    /// Whether the control plane can be asked at the moment.
+    /// Whether the control plane can be reached at the moment.
     pub connected: AtomicBool,
-    /// It was tried and cannot: waiting for a lease is in vain. False before the first try has ended.
+    /// The last attempt to reach it failed, so waiting for a lease is useless. False until the first attempt has ended.
     pub is_lost: AtomicBool,
     pub stats: Stats,
 }
@@ -52,17 +53,18 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// The clock of everything here: monotonic, so that a clock that is set can neither lengthen a lease nor empty a window.
+    /// The clock of everything here. It is monotonic, so setting the wall clock can neither lengthen a lease nor empty
+    /// a window.
     #[must_use]
     pub fn micros(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Finds or makes the state of a limit, and tells it the newest numbers.
+    /// Returns the state of a limit, created if it is new, after setting its newest numbers.
     pub fn limit(&self, wire: &wire::Limit) -> Arc<Limit> {
         let mut limits = lock(&self.limits);
         let limit = limits.entry(wire.limit_id.as_str().into()).or_insert_with(|| {
-            // Its share should come before it is needed.
+            // Requests its share before it is needed.
             self.bell.ring();
             Arc::new(Limit::new(&wire.limit_id))
         });
@@ -76,7 +78,7 @@ impl Registry {
         if let Some(held) = held {
             return held.clone();
         }
-        // The connection should stand before a lease is needed.
+        // Opens the connection before a lease is needed.
         self.bell.ring();
         let budget = Arc::new(Budget::new(wire));
         budgets.insert(wire.budget_id.as_str().into(), budget.clone());
@@ -103,19 +105,19 @@ impl Registry {
         lock(&self.budgets).values().cloned().collect()
     }
 
-    /// Whether there is anything to talk about with the control plane.
+    /// Whether there is any limit or budget to exchange with the control plane.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         !lock(&self.limits).is_empty() || !lock(&self.budgets).is_empty()
     }
 
-    /// Drops what no table names and nobody uses any more. Budgets with leases stay until those are closed.
+    /// Drops what no table names and no call uses any more. Budgets with leases stay until those are closed.
     pub fn forget_unused(&self) {
         lock(&self.limits).retain(|_, limit| Arc::strong_count(limit) > 1);
         lock(&self.budgets).retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.leases().is_empty());
     }
 
-    /// What leases of this process still hold, in nano-units, and how many there are.
+    /// The number of this process's leases, and what is left of them in nano-units.
     #[must_use]
     pub fn lease_sums(&self, now_us: u64) -> (u64, i64) {
         let budgets = self.budgets();
@@ -123,7 +125,7 @@ impl Registry {
         (leases, budgets.iter().fold(0, |sum: i64, budget| sum.saturating_add(budget.left(now_us))))
     }
 
-    /// How many limits there are, and of how many no share has come yet.
+    /// The number of limits, and of those that have no share yet.
     #[must_use]
     pub fn limit_counts(&self) -> (usize, usize) {
         let limits = lock(&self.limits);

@@ -1,46 +1,47 @@
-//! The talk with the control plane about leases and shares, without the connection: what to say now, what an answer means.
+//! The exchange of leases and shares with the control plane, without the connection: what to send now, and what a
+//! response means.
 
 use crate::lease::Lease;
-use crate::registry::Registry;
+use crate::limit_registry::Registry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tenon_contract as wire;
 
-/// A lease that nobody used for this long goes back: others may need it.
+/// A lease that was not used for this long is returned, because another gateway may need it.
 const IDLE_US: u64 = 15_000_000;
-/// The next lease is asked for while the one in use still has this long.
+/// The next lease is requested when the current one has this long left.
 const RENEW_US: u64 = 5_000_000;
 /// The control plane's deadline less this part of it, and at least [`MARGIN_US_MIN`]: clocks drift, threads sleep.
 const MARGIN_PART: u64 = 10;
 const MARGIN_US_MIN: u64 = 250_000;
-/// Identifiers are stored in every record of a call that used the lease.
+/// Lease ids are stored in every record of a call that used the lease.
 const ID_BYTES_MAX: usize = 64;
-/// Requests without an answer. The caller gives up a connection long before.
+/// Requests without a response. The caller gives up a connection long before.
 const UNANSWERED_MAX: usize = 1024;
 
 pub struct Book {
     registry: Arc<Registry>,
     process_id: String,
-    /// Leases that are over: what was spent, and the request that told so on this connection.
+    /// Leases that have ended: what was spent, and the request that reported it on this connection.
     closing: HashMap<Box<str>, (i64, Option<u64>)>,
-    /// Earlier runs whose log has shipped, and the request that told so.
+    /// Earlier runs whose log has shipped, and the request that reported it.
     shipped: Vec<(String, Option<u64>)>,
-    /// Requests on this connection.
-    asked: u64,
-    /// The newest answer that was applied.
+    /// Requests sent on this connection.
+    requests: u64,
+    /// The newest response that was applied.
     applied: u64,
-    /// When the requests that are not answered yet were sent, the oldest first: answers come one for each, in order.
+    /// When the requests without a response were sent, the oldest first. Each gets one response, in order.
     sent_us: VecDeque<u64>,
 }
 
 impl Book {
     #[must_use]
     pub fn new(registry: Arc<Registry>, process_id: String) -> Self {
-        Self { registry, process_id, closing: HashMap::new(), shipped: Vec::new(), asked: 0, applied: 0, sent_us: VecDeque::new() }
+        Self { registry, process_id, closing: HashMap::new(), shipped: Vec::new(), requests: 0, applied: 0, sent_us: VecDeque::new() }
     }
 
-    /// An earlier process's log is acknowledged to its end.
+    /// The log of an earlier process is acknowledged completely.
     pub fn has_shipped(&mut self, process_id: String) {
         self.shipped.push((process_id, None));
     }
@@ -50,19 +51,19 @@ impl Book {
         !self.shipped.is_empty() || !self.closing.is_empty() || self.registry.is_needed()
     }
 
-    /// A new connection: everything is said again, and nothing that was asked is waited for.
+    /// A new connection: everything is reported again, and no earlier response is expected.
     pub fn connecting(&mut self) {
-        (self.asked, self.applied) = (0, 0);
+        (self.requests, self.applied) = (0, 0);
         self.sent_us.clear();
-        self.shipped.iter_mut().for_each(|(_, told)| *told = None);
+        self.shipped.iter_mut().for_each(|(_, reported_in)| *reported_in = None);
         self.registry.limits().iter().for_each(|limit| limit.announce());
-        self.registry.budgets().iter().for_each(|budget| budget.answered());
-        self.closing.values_mut().for_each(|(_, told)| *told = None);
+        self.registry.budgets().iter().for_each(|budget| budget.end_request());
+        self.closing.values_mut().for_each(|(_, reported_in)| *reported_in = None);
     }
 
     /// The next message.
     pub fn request(&mut self, now_us: u64) -> wire::LeaseRequest {
-        self.asked += 1;
+        self.requests += 1;
         if self.sent_us.len() < UNANSWERED_MAX {
             self.sent_us.push_back(now_us);
         }
@@ -88,12 +89,12 @@ impl Book {
             }
             request.wants.extend(budget.take_want(now_us));
         }
-        for (lease_id, (spent_nano, told)) in &mut self.closing {
-            told.get_or_insert(self.asked);
+        for (lease_id, (spent_nano, reported_in)) in &mut self.closing {
+            reported_in.get_or_insert(self.requests);
             request.reports.push(wire::LeaseReport { lease_id: lease_id.to_string(), spent_nano: *spent_nano, reserved_nano: 0, close: true });
         }
-        for (process_id, told) in &mut self.shipped {
-            told.get_or_insert(self.asked);
+        for (process_id, reported_in) in &mut self.shipped {
+            reported_in.get_or_insert(self.requests);
             request.shipped_process_ids.push(process_id.clone());
         }
         request
@@ -108,7 +109,7 @@ impl Book {
         true
     }
 
-    /// What an answer says. Gives the ids of earlier processes that the control plane has now heard of.
+    /// Applies a response. Returns the ids of earlier processes that the control plane now knows to have shipped.
     pub fn response(&mut self, response: &wire::LeaseResponse, now_us: u64) -> Vec<String> {
         self.applied = response.number;
         let sent_us = self.sent_us.pop_front().unwrap_or(now_us);
@@ -120,28 +121,28 @@ impl Book {
         for id in &response.closed_lease_ids {
             self.stop_lease(id);
         }
-        response.leases.iter().for_each(|lease| self.granted(lease, sent_us));
+        response.leases.iter().for_each(|lease| self.add_lease(lease, sent_us));
         for denied in &response.denied {
             if let Some(budget) = self.registry.find_budget(&denied.budget_id) {
-                budget.answered();
+                budget.end_request();
                 budget.deny(now_us + u64::from(denied.retry_after_ms.clamp(100, 10_000)) * 1000, denied.remaining_nano);
             }
         }
-        let is_heard = |told: &Option<u64>| told.is_some_and(|told| told <= response.number);
-        self.closing.retain(|_, (_, told)| !is_heard(told));
-        self.shipped.extract_if(.., |(_, told)| is_heard(told)).map(|(process_id, _)| process_id).collect()
+        let is_confirmed = |reported_in: &Option<u64>| reported_in.is_some_and(|number| number <= response.number);
+        self.closing.retain(|_, (_, reported_in)| !is_confirmed(reported_in));
+        self.shipped.extract_if(.., |(_, reported_in)| is_confirmed(reported_in)).map(|(process_id, _)| process_id).collect()
     }
 
-    fn granted(&mut self, wire: &wire::Lease, sent_us: u64) {
+    fn add_lease(&mut self, wire: &wire::Lease, sent_us: u64) {
         let budget = self.registry.find_budget(&wire.budget_id);
         let Some(budget) = budget.filter(|_| wire.lease_id.len() <= ID_BYTES_MAX) else {
-            // Not ours to use: it goes back whole.
+            // It cannot be used here, so it is returned unspent.
             self.closing.insert(wire.lease_id.as_str().into(), (0, None));
             return;
         };
-        budget.answered();
+        budget.end_request();
         let valid_us = u64::from(wire.valid_ms) * 1000;
-        // It was valid for so long when it was answered, and it was asked for before that: counted from there, it never lasts too long.
+        // Counted from the time of the request, which came before the response, it never lasts too long.
         let deadline_us = sent_us + valid_us.saturating_sub((valid_us / MARGIN_PART).max(MARGIN_US_MIN));
         if let Some(held) = budget.leases().iter().find(|lease| *lease.id == *wire.lease_id) {
             held.extend(deadline_us);
@@ -161,9 +162,10 @@ impl Book {
         }
     }
 
-    /// Last words of a process that ends: every lease on which no call runs goes back, and nothing is wanted. `None`: nothing to say.
+    /// The request of a process that stops: it returns every lease on which no call runs, and requests nothing. `None`
+    /// = nothing to report.
     ///
-    /// An answer that was on its way may still grant one, so ask again after each answer.
+    /// A response that was on its way may still grant a lease, so call this again after each response.
     pub fn farewell(&mut self, now_us: u64) -> Option<wire::LeaseRequest> {
         for budget in self.registry.budgets() {
             for lease in budget.leases().iter() {
@@ -181,7 +183,7 @@ impl Book {
         Some(request)
     }
 
-    /// While the control plane cannot be asked: those who wait must not wait in vain.
+    /// The control plane cannot be reached: calls that wait for a lease are woken.
     pub fn disconnected(&self) {
         self.registry.connected.store(false, Ordering::Release);
         self.registry.is_lost.store(true, Ordering::Release);

@@ -1,38 +1,38 @@
-//! Waking others without a runtime: one listener ([`Bell`]) or many ([`News`]).
+//! Waking tasks without a runtime: one waiter ([`Bell`]) or many ([`News`]).
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-/// Rung by reactors, heard by the control thread. Ringing a bell that was rung already costs one load.
+/// Reactors notify, the control thread waits. A second notification before the first was received costs one load.
 #[derive(Debug, Default)]
 pub struct Bell {
-    rung: AtomicBool,
-    listener: Mutex<Option<Waker>>,
+    is_notified: AtomicBool,
+    waiter: Mutex<Option<Waker>>,
 }
 
 impl Bell {
     pub fn ring(&self) {
-        if self.rung.load(Ordering::Acquire) || self.rung.swap(true, Ordering::AcqRel) {
+        if self.is_notified.load(Ordering::Acquire) || self.is_notified.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Some(waker) = lock(&self.listener).take() {
+        if let Some(waker) = lock(&self.waiter).take() {
             waker.wake();
         }
     }
 
-    /// Ends when it was rung since the last time.
+    /// Ends as soon as there was a notification since the last time.
     pub async fn heard(&self) {
         poll_fn(|cx| {
-            *lock(&self.listener) = Some(cx.waker().clone());
-            if self.rung.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+            *lock(&self.waiter) = Some(cx.waker().clone());
+            if self.is_notified.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 }
 
-/// Something changed: all who wait look again.
+/// A version that grows with each change and wakes everything that waits for one.
 #[derive(Debug, Default)]
 pub struct News {
     version: AtomicU64,
@@ -51,7 +51,7 @@ impl News {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends when there is news after `seen`.
+    /// Ends as soon as the version is above `seen`.
     pub async fn after(&self, seen: u64) {
         poll_fn(|cx| {
             let mut waiting = lock(&self.waiting);
@@ -65,7 +65,7 @@ impl News {
     }
 }
 
-/// Nothing panics while holding one of these.
+/// Nothing panics while holding one of these mutexes, so poisoning is ignored.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
