@@ -89,7 +89,7 @@ fn saved(report: &mut Report, config: &Config, sealing: Arc<SealingKey>) {
     Store::new(snapshots.clone(), sealing).apply(saved.update);
     let snapshot = snapshots.load_full();
     report.notes.push(format!("the saved snapshot is at revision {revision} and has {} keys", snapshot.keys().count()));
-    let routes = snapshot.tables().flat_map(|table| table.models().map(move |model| (table, model)));
+    let routes = snapshot.routings().flat_map(|table| table.models().map(move |model| (table, model)));
     for (table, model) in routes {
         for route in &model.routes {
             if let Err(reason) = &route.endpoint.target {

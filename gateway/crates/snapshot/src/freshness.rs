@@ -1,15 +1,16 @@
-//! When the control plane was last heard. Monotonic for deadlines of seconds, wall clock for the day-long one that outlives the process.
+//! The last contact with the control plane. A monotonic clock serves for deadlines of seconds, and the wall clock for
+//! the limit of a day, which must survive the process.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970; 0 if the clock stands before it.
+/// Milliseconds since 1970; 0 if the clock is set before it.
 #[must_use]
 pub fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Shared by the control thread, which writes, and the reactors, which ask.
+/// Written by the control thread and read by the reactors.
 #[derive(Debug)]
 pub struct Freshness {
     start: Instant,
@@ -30,12 +31,12 @@ impl Freshness {
         self.heard_unix_ms.store(unix_ms(), Ordering::Relaxed);
     }
 
-    /// What the disk says about an earlier process.
+    /// Restores what an earlier process saved to disk.
     pub fn restore(&self, unix_ms: i64) {
         self.heard_unix_ms.store(unix_ms, Ordering::Relaxed);
     }
 
-    /// Time since the control plane was heard by this process; `None` = never.
+    /// Time since the last contact of this process with the control plane; `None` = never.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         let heard = self.heard_ms.load(Ordering::Relaxed).checked_sub(1)?;

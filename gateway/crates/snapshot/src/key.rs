@@ -1,6 +1,6 @@
-//! One API key as the data plane needs it, made ready for the hot path once, when it arrives.
+//! One API key as the data plane needs it, prepared for the hot path once, when it arrives.
 
-use crate::marking::{MarkingSet, Markings};
+use crate::markings::{MarkingSet, Markings};
 use crate::scope::{Scope, ScopeRejected};
 use std::sync::Arc;
 use tenon_contract::{KeyKind, KeyRecord};
@@ -11,30 +11,30 @@ pub type KeyId = [u8; 10];
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyRejected {
-    #[error("its id is not 10 base62 characters")]
+    #[error("its id does not consist of 10 base62 characters")]
     Id,
-    #[error("its hash is not 32 bytes")]
+    #[error("its hash does not have 32 bytes")]
     Hash,
     #[error("{0}")]
     Scope(#[from] ScopeRejected),
-    #[error("it is federated and has a secret, or its subject is empty")]
+    #[error("it is federated but has a secret, or its subject is empty")]
     Federation,
 }
 
 #[derive(Clone, Debug)]
 pub struct Key {
     pub id: KeyId,
-    /// `None` on federated credentials: no text stands for them, and on tombstones.
+    /// `None` for federated credentials, which have no text, and for tombstones.
     pub secret_sha256: Option<[u8; 32]>,
     pub scope: Scope,
-    /// From then on it is refused; `i64::MAX` = never.
+    /// From then on the key is refused; `i64::MAX` = never.
     pub expires_unix_ms: i64,
     pub record: KeyRecord,
     pub ceiling: MarkingSet,
-    /// tenant, project, principal, key, session: written into the log as they stand (`usage` reads them back).
+    /// tenant, project, principal, key, session: written to the usage log as they are.
     pub parties: [Box<str>; 5],
     allowed_models: Box<[Box<str>]>,
-    /// Limits and hard budgets of every call with it; `None` = none.
+    /// Limits and hard budgets of every call with this key; `None` = none.
     pub rules: Option<Arc<Rules>>,
 }
 
@@ -60,27 +60,27 @@ impl Key {
         Ok(Self { id, secret_sha256, scope, expires_unix_ms, ceiling, parties, allowed_models: allowed.into(), rules: None, record })
     }
 
-    /// The same key, under its tenant's limits and budgets as they are now.
+    /// The same key with its tenant's current limits and budgets.
     #[must_use]
-    pub fn governed(self, tenant: Option<&TenantRules>) -> Self {
+    pub fn with_rules(self, tenant: Option<&TenantRules>) -> Self {
         let [_, project_id, principal_id, key_id, _] = &self.parties;
         let rules = tenant.and_then(|tenant| tenant.of_key(&Owner { project_id, key_id, principal_id }));
         Self { rules, ..self }
     }
 
-    /// The same key, for a caller whose token ends sooner.
+    /// The same key, for a caller whose token expires sooner.
     #[must_use]
     pub fn until(&self, unix_ms: i64) -> Self {
         Self { expires_unix_ms: self.expires_unix_ms.min(unix_ms), ..self.clone() }
     }
 
-    /// Whether the record's own list lets it; an empty list means every model routed for the tenant.
+    /// Whether the key's own list contains the model. An empty list means every model routed for the tenant.
     #[must_use]
     pub fn allows(&self, model: &str) -> bool {
         self.allowed_models.is_empty() || self.allowed_models.binary_search_by(|m| (**m).cmp(model)).is_ok()
     }
 
-    /// Decided by policy in the control plane. An agent's base key opens sessions and nothing else, whatever the flag says.
+    /// Decided by the policy of the control plane. An agent's base key only opens sessions, whatever the flag says.
     #[must_use]
     pub fn may_call_models(&self) -> bool {
         self.record.may_call_models && self.record.kind() != KeyKind::Agent

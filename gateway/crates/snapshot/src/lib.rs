@@ -1,37 +1,51 @@
-//! What the control plane told this gateway.
+//! The snapshot of everything that the control plane sent to this gateway.
 //!
 //! Owns: keys, issuers, routing tables and their revisions; the sealing key; the last known good copy on disk.
-//! Promises: readers see one immutable [`Snapshot`] at a time, without locks; a record never goes back to an older revision, so a late
-//! answer cannot revive a revoked key; what is on disk is signed, private (0600) and replaced in one step.
-//! Needs: the wire types (`contract`), `jose` to compile issuers, `balance`, whose groups it compiles. It does no network I/O and decides
-//! nothing: that is `policy`.
+//!
+//! Promises:
+//! - Readers see one immutable [`Snapshot`] at a time, without locks.
+//! - A record never goes back to an older revision, so a late response cannot revive a revoked key.
+//! - The copy on disk is signed, private (0600) and replaced in one step.
+//!
+//! Needs: `contract` (the wire types), `jose` to compile issuers, `limits` to compile rules, `balance`, whose groups it
+//! compiles. It does no network I/O and makes no decisions: those belong to `policy`.
 
-mod balance;
-mod disk;
 mod freshness;
-mod heard;
-mod key;
-mod marking;
+mod markings;
 mod network;
-mod routing;
-mod scope;
-mod seal;
-mod served;
-mod store;
-mod trust;
-mod view;
-mod watched;
+mod sealing;
+mod served_operations;
+mod sync_stats;
 
-pub use disk::{DiskError, LastKnownGood, Saved};
+mod scope;
+mod target;
+
+mod key;
+mod probes;
+
+mod endpoint;
+mod issuers;
+
+mod route_group;
+mod routing;
+
+mod snapshot;
+
+mod last_known_good;
+mod store;
+
+pub use endpoint::{Endpoint, Timeouts};
 pub use freshness::{Freshness, unix_ms};
-pub use heard::{Heard, REJECTIONS, Rejection};
+pub use issuers::{Issuer, Trust};
 pub use key::{Key, KeyId, KeyRejected};
-pub use marking::{MarkingSet, Markings};
+pub use last_known_good::{DiskError, LastKnownGood, Saved};
+pub use markings::{MarkingSet, Markings};
 pub use network::Network;
-pub use routing::{Endpoint, Model, Origin, Route, Routing, Target, Timeouts, Unusable};
+pub use probes::{Address, Watched};
+pub use routing::{Model, Route, Routing};
 pub use scope::{Scope, ScopeRejected};
-pub use seal::{SealError, SealingKey};
+pub use sealing::{SealError, SealingKey};
+pub use snapshot::{Shared, Snapshot};
 pub use store::{Applied, Store};
-pub use trust::{Issuer, Trust};
-pub use view::{Shared, Snapshot};
-pub use watched::{Address, Watched};
+pub use sync_stats::{Heard, REJECTIONS, Rejection};
+pub use target::{Origin, Target, Unusable};

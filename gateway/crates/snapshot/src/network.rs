@@ -1,51 +1,38 @@
 //! A network in CIDR form, and whether an address lies in it.
 
+use ipnet::{IpNet, Ipv4Net};
 use std::net::IpAddr;
 
-/// An IPv4 address that came through an IPv6 socket (`::ffff:a.b.c.d`) is an IPv4 address, on both sides of the comparison.
+/// An IPv4 address that came through an IPv6 socket (`::ffff:a.b.c.d`) counts as an IPv4 address, on both sides of the
+/// comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    is_v4: bool,
-    bits: u128,
-    mask: u128,
-}
+pub struct Network(IpNet);
 
 impl Network {
-    /// `10.0.0.0/8`, `2001:db8::/32`, or one address. `None` for anything else.
+    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or one address. `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(parse_length(length)?)),
-            None => (text, None),
-        };
+        let address = text.split_once('/').map_or(text, |(address, _)| address);
+        // The standard library refuses leading zeros, which some programs read as octal. `ipnet` does not.
         let address: IpAddr = address.parse().ok()?;
-        let written_v4 = address.is_ipv4();
-        let (is_v4, bits) = number(address);
-        // `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
-        let shift = if is_v4 && !written_v4 { 96 } else { 0 };
-        let width: u32 = if is_v4 { 32 } else { 128 };
-        let length = length.map_or(Some(width), |length| length.checked_sub(shift)).filter(|length| *length <= width)?;
-        let full = if is_v4 { u128::from(u32::MAX) } else { u128::MAX };
-        let mask = full & full.checked_shl(width - length).unwrap_or(0);
-        Some(Self { is_v4, bits: bits & mask, mask })
+        let network = if text.contains('/') { text.parse().ok()? } else { IpNet::from(address) };
+        Some(Self(unmapped(network)?.trunc()))
     }
 
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let (is_v4, bits) = number(address);
-        is_v4 == self.is_v4 && bits & self.mask == self.bits
+        self.0.contains(&address.to_canonical())
     }
 }
 
-fn parse_length(text: &str) -> Option<u32> {
-    let formed = !text.is_empty() && text.len() <= 3 && text.bytes().all(|c| c.is_ascii_digit());
-    text.parse().ok().filter(|_| formed)
-}
-
-fn number(address: IpAddr) -> (bool, u128) {
-    match address {
-        IpAddr::V4(v4) => (true, u128::from(u32::from(v4))),
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or((false, u128::from(v6)), |v4| (true, u128::from(u32::from(v4)))),
+/// `::ffff:10.0.0.0/104` is `10.0.0.0/8`. `None` = the network is larger than all mapped addresses.
+fn unmapped(network: IpNet) -> Option<IpNet> {
+    let IpAddr::V6(address) = network.addr() else {
+        return Some(network);
+    };
+    match address.to_ipv4_mapped() {
+        Some(v4) => Ipv4Net::new(v4, network.prefix_len().checked_sub(96)?).ok().map(IpNet::V4),
+        None => Some(network),
     }
 }
 
@@ -74,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn text_that_is_not_a_network_is_refused() {
         for text in [
             "",
             "/",
@@ -86,6 +73,7 @@ mod tests {
             "10.0.0.0/+8",
             "10.0.0.0/8/8",
             "::ffff:1.2.3.4/95",
+            "010.0.0.0/8",
             "x",
             " 1.2.3.4",
         ] {
@@ -103,7 +91,7 @@ mod tests {
         }
 
         #[test]
-        fn of_ipv6_too(network: u128, address: u128, length in 0_u32..=128) {
+        fn the_first_bits_decide_in_ipv6_too(network: u128, address: u128, length in 0_u32..=128) {
             let (network, address) = (network | 1 << 127, address | 1 << 127); // never a mapped address
             let parsed = Network::parse(&format!("{}/{length}", Ipv6Addr::from(network))).unwrap();
             let same = length == 0 || network >> (128 - length) == address >> (128 - length);

@@ -1,90 +1,24 @@
-//! Models, routes and endpoints of one tenant, checked and unsealed once, when they arrive.
+//! One tenant's models and routes, checked once when their table arrives; the endpoints' credentials are unsealed then.
 
-use crate::balance::{capacity_key, group};
-use crate::marking::{MarkingSet, Markings};
-use crate::seal::SealingKey;
-use crate::served::Served;
-use crate::watched::Watched;
+use crate::endpoint::{Endpoint, Timeouts};
+use crate::markings::Markings;
+use crate::probes::Watched;
+use crate::route_group::{capacity_key, group};
+use crate::sealing::SealingKey;
+use crate::served_operations::ServedOperations;
+use crate::target::{Origin, Target, Unusable, credential, parse_url};
 use hashbrown::HashMap;
-use http::uri::{Scheme, Uri};
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use std::sync::Arc;
 use std::time::Duration;
-use tenon_balance::{EndpointState, Group, Registry};
+use tenon_balance::{Group, Registry};
 use tenon_contract as wire;
 use tenon_limits::{ModelRules, TenantRules};
-
-/// Where connections go; endpoints with the same origin share a pool, by number.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    pub tls: bool,
-    pub host: String,
-    pub port: u16,
-    /// It may stand in a private network. A part of the origin, so that a connection made under one rule never serves under another.
-    pub private: bool,
-}
-
-#[derive(Debug)]
-pub struct Target {
-    pub origin: Origin,
-    /// Small number of the origin, stable for the process: index into each thread's pools.
-    pub pool: usize,
-    pub host_header: HeaderValue,
-    /// `/v1` or whatever stands before `/chat/completions`, without a slash at the end.
-    pub path_prefix: String,
-    /// `Bearer …`, or for Anthropic's protocol the value of `x-api-key`; marked sensitive so that nothing prints it.
-    pub authorization: Option<HeaderValue>,
-    /// It is spoken to in Anthropic's dialect.
-    pub is_anthropic: bool,
-    /// OpenAI's own models want `max_completion_tokens`; engines know `max_tokens` best.
-    pub is_openai_itself: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    #[error("its URL must be http:// or https:// with a host, and without credentials, query or fragment")]
-    Url,
-    #[error("its credential does not open under this gateway's sealing key")]
-    Credential,
-    #[error("its protocol is not spoken by this gateway")]
-    Protocol,
-}
-
-/// Zero = the gateway's default.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timeouts {
-    pub connect: Duration,
-    pub headers: Duration,
-    pub first_token: Duration,
-    pub idle: Duration,
-    pub total: Duration,
-}
-
-#[derive(Debug)]
-pub struct Endpoint {
-    pub id: Box<str>,
-    pub cleared: MarkingSet,
-    pub timeouts: Timeouts,
-    pub target: Result<Target, Unusable>,
-    /// What is known of it at run time.
-    pub state: Arc<EndpointState>,
-    pub watched: Watched,
-    /// Calls at a time; 0 = any number.
-    pub(crate) running_max: u32,
-    /// What it serves: one bit for each `Operation` by its number.
-    pub operations: u32,
-    /// What of it in the caller's own dialect; the rest is translated.
-    pub native: u32,
-    /// It tells running numbers in streams when asked.
-    pub continuous_usage: bool,
-    /// It goes on and bills it all when its caller leaves: only its own end tells how much.
-    pub bills_aborted: bool,
-}
 
 #[derive(Debug)]
 pub struct Route {
     pub endpoint: Arc<Endpoint>,
-    /// `None` = the caller's name is passed on.
+    /// `None` = the caller's model name is passed on.
     pub upstream_model: Option<Box<str>>,
     pub weight: u32,
 }
@@ -95,7 +29,7 @@ pub struct Model {
     pub routes: Box<[Route]>,
     /// Limits, hard budgets and prices of every call of it; `None` = none.
     pub rules: Option<Arc<ModelRules>>,
-    /// The same routes, by the same numbers, as they are picked.
+    /// The same routes, by the same numbers, for picking one.
     pub group: Group,
     /// Zero = the gateway's default.
     pub queue_timeout: Duration,
@@ -111,12 +45,12 @@ pub struct Model {
 #[derive(Debug)]
 pub struct Routing {
     pub table: wire::RoutingTable,
-    /// By id, those that no model routes to included.
+    /// By id, including those that no model routes to.
     pub endpoints: Box<[Arc<Endpoint>]>,
     models: HashMap<Box<str>, Arc<Model>, foldhash::fast::RandomState>,
 }
 
-/// What compiling needs from the writer: the key, the marking bits and the pool numbers.
+/// What compiling a table needs from the writer: the sealing key, the marking bits and the pool numbers.
 #[derive(Debug)]
 pub(crate) struct Compiler {
     pub sealing: Arc<SealingKey>,
@@ -140,10 +74,10 @@ impl Routing {
         Self { models, endpoints, table }
     }
 
-    /// The same table, under its tenant's limits, budgets and prices as they are now.
-    pub(crate) fn governed(mut self, tenant: Option<&TenantRules>) -> Self {
+    /// The same table with its tenant's current limits, budgets and prices.
+    pub(crate) fn with_rules(mut self, tenant: Option<&TenantRules>) -> Self {
         for wire in &self.table.models {
-            // Compiled a moment ago: nobody else holds it.
+            // Just compiled, so nobody else holds it.
             if let Some(model) = self.models.get_mut(wire.name.as_str()).and_then(Arc::get_mut) {
                 model.rules = tenant.and_then(|tenant| tenant.of_model(wire));
             }
@@ -151,7 +85,7 @@ impl Routing {
         self
     }
 
-    /// Endpoints that cannot be used.
+    /// The number of endpoints that cannot be used.
     #[must_use]
     pub fn unusable(&self) -> usize {
         self.endpoints.iter().filter(|endpoint| endpoint.target.is_err()).count()
@@ -169,7 +103,7 @@ impl Routing {
 
 impl Compiler {
     fn model(&self, tenant_id: &str, wire: &wire::Model, endpoints: &std::collections::HashMap<&str, Arc<Endpoint>>) -> Model {
-        // Both lists are made of the same routes: what names no endpoint is in neither.
+        // Both lists hold the same routes: one that names no endpoint is in neither.
         let known = || wire.routes.iter().filter_map(|r| Some((r, endpoints.get(r.endpoint_id.as_str())?)));
         let routes = known().map(|(r, endpoint)| Route {
             endpoint: endpoint.clone(),
@@ -192,7 +126,7 @@ impl Compiler {
     fn endpoint(&mut self, wire: &wire::Endpoint) -> Endpoint {
         let target = self.target(wire);
         if let Err(reason) = &target {
-            tracing::error!(endpoint_id = %wire.endpoint_id, "endpoint cannot be used: {reason}");
+            tracing::error!(endpoint_id = %wire.endpoint_id, "an endpoint cannot be used: {reason}");
         }
         let ms = |value: u32| Duration::from_millis(u64::from(value));
         let timeouts = Timeouts {
@@ -202,7 +136,7 @@ impl Compiler {
             idle: ms(wire.idle_timeout_ms),
             total: ms(wire.total_timeout_ms),
         };
-        let served = Served::of(wire);
+        let served = ServedOperations::of(wire);
         Endpoint {
             id: wire.endpoint_id.as_str().into(),
             cleared: self.markings.set_of(&wire.cleared_markings),
@@ -236,44 +170,3 @@ impl Compiler {
 }
 
 const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
-
-fn credential(protocol: wire::Protocol, credential: &[u8]) -> Result<HeaderValue, Unusable> {
-    let scheme: &[u8] = if protocol == wire::Protocol::Anthropic { b"" } else { b"Bearer " };
-    let mut value = HeaderValue::from_bytes(&[scheme, credential].concat()).map_err(|_| Unusable::Credential)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// The guard against odd addresses: schemes other than these two, user information and queries are refused, not ignored.
-pub(crate) fn parse_url(text: &str, private: bool) -> Option<(Origin, HeaderValue, String)> {
-    let uri: Uri = text.parse().ok()?;
-    let tls = match uri.scheme()? {
-        scheme if *scheme == Scheme::HTTP => false,
-        scheme if *scheme == Scheme::HTTPS => true,
-        _ => return None,
-    };
-    let authority = uri.authority()?;
-    if authority.as_str().contains('@') || authority.host().is_empty() || uri.query().is_some() || text.contains('#') {
-        return None;
-    }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let host_header = HeaderValue::from_str(authority.as_str()).ok()?;
-    Some((Origin { tls, host, port, private }, host_header, uri.path().trim_end_matches('/').to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_url;
-
-    #[test]
-    fn only_plain_http_addresses_pass() {
-        for bad in ["ftp://h/v1", "file:///etc/passwd", "http://user:secret@h/v1", "http://h/v1?x=1", "http://h/v1#x", "h:80", "/v1", ""] {
-            assert!(parse_url(bad, true).is_none(), "{bad}");
-        }
-        let (origin, host, prefix) = parse_url("http://[::1]:8000/v1/", true).unwrap();
-        assert_eq!((origin.host.as_str(), origin.port, origin.tls), ("::1", 8000, false));
-        assert_eq!((host.to_str().unwrap(), prefix.as_str()), ("[::1]:8000", "/v1"));
-        assert_eq!(parse_url("https://api.example.com", false).unwrap().0.port, 443);
-    }
-}

@@ -1,17 +1,17 @@
-//! What bounds a key beside its models, as the hot path asks for it.
+//! What restricts a key besides its models, in the form that the hot path checks.
 
 use crate::network::Network;
 use tenon_contract::{KeyRecord, Operation};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ScopeRejected {
-    #[error("one of its source networks is no network")]
+    #[error("one of its source networks is not a valid network")]
     Network,
-    #[error("its certificate's hash is not 32 bytes")]
+    #[error("its certificate's hash does not have 32 bytes")]
     Certificate,
 }
 
-/// A key without any has `is_open`: one look, and nothing more is asked.
+/// A key without restrictions has `is_open`: the hot path then checks nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// One bit for each `Operation` by its number.
@@ -22,7 +22,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Operations that this version does not know are left out: what is allowed then is less, never more.
+    /// Operations that this version does not know are left out, so that less is allowed, never more.
     pub(crate) fn compile(record: &KeyRecord) -> Result<Self, ScopeRejected> {
         let bit = |name: &String| Operation::from_str_name(&format!("OPERATION_{}", name.to_ascii_uppercase())).map_or(0, |o| 1 << o as u32);
         let operations = match &record.allowed_operations[..] {
@@ -39,7 +39,7 @@ impl Scope {
         Ok(Self { operations, networks, certificate_sha256, is_open })
     }
 
-    /// Everything from everywhere.
+    /// Whether it allows everything from everywhere.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_open
@@ -55,7 +55,7 @@ impl Scope {
         &self.networks
     }
 
-    /// SHA-256 of the client certificate without which the key is of no use.
+    /// SHA-256 of the client certificate without which the key is refused.
     #[must_use]
     pub fn certificate_sha256(&self) -> Option<&[u8; 32]> {
         self.certificate_sha256.as_ref()

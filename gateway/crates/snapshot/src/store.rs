@@ -1,26 +1,27 @@
-//! The one writer of the snapshot. It lives on the control thread; readers hold [`Shared`].
+//! The one writer of the snapshot, on the control thread. Readers hold [`Shared`].
 //!
-//! The rule of revisions: a record replaces another only when it is newer; at the same revision a tombstone wins. An answer of
-//! `ResolveKey` counts only if it was read at or after the last full snapshot of the same origin, because that snapshot may have left out
-//! the tombstone which would refuse it.
+//! The rule of revisions: a record replaces another only if it is newer; at the same revision a tombstone wins. A
+//! response of `ResolveKey` counts only if it was read at or after the last full snapshot of the same origin. That
+//! snapshot may have left out the tombstone which would refuse it.
 
-use crate::heard::{Heard, Rejection};
 use crate::key::Key;
+use crate::markings::Markings;
 use crate::routing::{Compiler, Routing};
-use crate::seal::SealingKey;
-use crate::view::{Rules, Shared, Snapshot, shard_of};
+use crate::sealing::SealingKey;
+use crate::snapshot::{Rules, Shared, Snapshot, shard_of};
+use crate::sync_stats::{Heard, Rejection};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tenon_contract::{self as wire, Governance, Issuer, KeyRecord, RoutingTable, update::Change};
 use tenon_limits::{Registry, TenantRules};
 
-/// What an update did.
+/// The effect of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     Changed,
     /// Older than what is held, or the same: nothing changed.
     Ignored,
-    /// It cannot be a record; told to the log, skipped.
+    /// It is not valid: it is logged and skipped.
     Rejected,
 }
 
@@ -31,7 +32,7 @@ pub struct Store {
     registry: Arc<Registry>,
     /// Revision of the last full snapshot.
     floor: u64,
-    /// Grows with each full snapshot: an answer asked for before it is not believed after it.
+    /// Grows with each full snapshot: a response requested before it does not count after it.
     epoch: u64,
     heard: Arc<Heard>,
 }
@@ -39,18 +40,18 @@ pub struct Store {
 impl Store {
     #[must_use]
     pub fn new(shared: Shared, sealing: Arc<SealingKey>) -> Self {
-        let (markings, pools) = (crate::Markings::default(), std::collections::HashMap::new());
+        let (markings, pools) = (Markings::default(), std::collections::HashMap::new());
         let compiler = Compiler { sealing, markings, pools, registry: Arc::default() };
         Self { shared, compiler, registry: Arc::default(), floor: 0, epoch: 0, heard: Arc::default() }
     }
 
-    /// Limits and budgets count in `registry`.
+    /// Limits and budgets are counted in `registry`.
     #[must_use]
     pub fn counting_in(self, registry: Arc<Registry>) -> Self {
         Self { registry, ..self }
     }
 
-    /// At each endpoint's server so many calls may wait. Before anything is applied.
+    /// The number of calls that may wait for each server. Call it before anything is applied.
     #[must_use]
     pub fn queueing(mut self, queue_len_max: usize) -> Self {
         self.compiler.registry = Arc::new(tenon_balance::Registry::with_queues(queue_len_max));
@@ -62,13 +63,13 @@ impl Store {
         self.shared.load_full()
     }
 
-    /// What is known of endpoints at run time; the tables this store compiles lead into it.
+    /// The state of endpoints at run time, to which the tables of this store refer.
     #[must_use]
     pub fn balance(&self) -> Arc<tenon_balance::Registry> {
         self.compiler.registry.clone()
     }
 
-    /// What was told, and what of it was not taken in.
+    /// Which updates were received, and which of them were rejected.
     #[must_use]
     pub fn heard(&self) -> Arc<Heard> {
         self.heard.clone()
@@ -83,34 +84,34 @@ impl Store {
     pub fn apply(&mut self, update: wire::Update) -> Applied {
         self.heard.revision.fetch_max(update.revision, Relaxed);
         match update.change {
-            Some(Change::Snapshot(full)) => self.replace(full, update.revision),
-            // The stream is ordered: what is older than the last full snapshot is in it, or was undone by it.
+            Some(Change::Snapshot(full)) => self.apply_snapshot(full, update.revision),
+            // The stream is ordered: a change older than the last full snapshot is part of it, or was undone by it.
             Some(_) if update.revision < self.floor => Applied::Ignored,
-            Some(Change::Key(record)) => self.upsert(record, update.revision),
-            Some(Change::Routing(table)) => self.reroute(table, update.revision),
-            Some(Change::Governance(governance)) => self.govern(governance, update.revision),
-            Some(Change::Issuer(issuer)) => self.trust(issuer, update.revision),
+            Some(Change::Key(record)) => self.apply_key(record, update.revision),
+            Some(Change::Routing(table)) => self.apply_routing(table, update.revision),
+            Some(Change::Governance(governance)) => self.apply_governance(governance, update.revision),
+            Some(Change::Issuer(issuer)) => self.apply_issuer(issuer, update.revision),
             Some(Change::Heartbeat(_)) => self.advance(update.revision),
             None => {
-                tracing::error!(revision = update.revision, "a change of a kind that this version does not know was left out");
+                tracing::error!(revision = update.revision, "a change of a type that this version does not know was left out");
                 self.heard.rejects(Rejection::Unknown, 1);
                 self.advance(update.revision)
             }
         }
     }
 
-    /// Applies the answer to a question asked in `epoch`.
-    pub fn apply_resolved(&mut self, answer: wire::ResolveKeyResponse, epoch: u64) -> Applied {
-        match answer.key {
-            Some(record) if answer.found && answer.revision >= self.floor && epoch == self.epoch => self.upsert(record, 0),
+    /// Applies the response to a request that was sent in `epoch`.
+    pub fn apply_resolved(&mut self, response: wire::ResolveKeyResponse, epoch: u64) -> Applied {
+        match response.key {
+            Some(record) if response.found && response.revision >= self.floor && epoch == self.epoch => self.apply_key(record, 0),
             _ => Applied::Ignored,
         }
     }
 
-    fn replace(&mut self, full: wire::Snapshot, revision: u64) -> Applied {
+    fn apply_snapshot(&mut self, full: wire::Snapshot, revision: u64) -> Applied {
         let old = self.current();
         if *old.origin == full.origin && revision < old.revision {
-            tracing::error!(held = old.revision, told = revision, "a snapshot older than what is held was refused");
+            tracing::error!(held = old.revision, received = revision, "a snapshot older than the one in force was refused");
             self.heard.rejects(Rejection::Older, 1);
             self.heard.is_refusing.store(true, Relaxed);
             return Applied::Rejected;
@@ -119,20 +120,20 @@ impl Store {
         let rules = full.governance.iter().map(|g| (g.tenant_id.as_str().into(), Arc::new(TenantRules::compile(g, &self.registry))));
         new.rules = Arc::new(rules.collect());
         if new.origin == old.origin {
-            // Keys and tombstones newer than this snapshot (resolved meanwhile) stay.
+            // Keys and tombstones newer than this snapshot (resolved meanwhile) are kept.
             for key in old.keys().filter(|key| key.record.revision > revision) {
-                let key = govern_key(key, &new.rules);
+                let key = key_with_rules(key, &new.rules);
                 insert(&mut new, key);
             }
         }
         for record in full.keys {
             if let Some(key) = self.compile_key(record, &new) {
-                offer(&mut new, key);
+                insert_if_newer(&mut new, key);
             }
         }
         let tables = full.routing.into_iter().map(|table| {
             let rules = new.rules(&table.tenant_id);
-            let table = Arc::new(Routing::compile(table, &mut self.compiler).governed(rules));
+            let table = Arc::new(Routing::compile(table, &mut self.compiler).with_rules(rules));
             self.heard.rejects(Rejection::Endpoint, table.unusable());
             (table.table.tenant_id.as_str().into(), table)
         });
@@ -141,7 +142,7 @@ impl Store {
         new.governance = Arc::new(full.governance.into_iter().map(|g| (g.tenant_id.as_str().into(), Arc::new(g))).collect());
         let trust = Arc::make_mut(&mut new.trust);
         for issuer in full.issuers {
-            trust.offer(issuer);
+            trust.insert_if_newer(issuer);
         }
         self.heard.rejects(Rejection::Issuer, new.trust.unreadable());
         self.heard.is_refusing.store(false, Relaxed);
@@ -153,18 +154,18 @@ impl Store {
         Applied::Changed
     }
 
-    fn upsert(&mut self, record: KeyRecord, revision: u64) -> Applied {
+    fn apply_key(&mut self, record: KeyRecord, revision: u64) -> Applied {
         let mut new = Snapshot::clone(&self.current());
         let Some(key) = self.compile_key(record, &new) else {
             return Applied::Rejected;
         };
-        let changed = offer(&mut new, key);
+        let changed = insert_if_newer(&mut new, key);
         new.revision = new.revision.max(revision);
         self.shared.store(Arc::new(new));
         if changed { Applied::Changed } else { Applied::Ignored }
     }
 
-    fn reroute(&mut self, table: RoutingTable, revision: u64) -> Applied {
+    fn apply_routing(&mut self, table: RoutingTable, revision: u64) -> Applied {
         let mut new = Snapshot::clone(&self.current());
         new.revision = new.revision.max(revision);
         let held = new.tenants.get(table.tenant_id.as_str()).map_or(0, |held| held.table.revision);
@@ -173,14 +174,14 @@ impl Store {
             return Applied::Ignored;
         }
         let rules = new.rules(&table.tenant_id);
-        let table = Routing::compile(table, &mut self.compiler).governed(rules);
+        let table = Routing::compile(table, &mut self.compiler).with_rules(rules);
         self.heard.rejects(Rejection::Endpoint, table.unusable());
         Arc::make_mut(&mut new.tenants).insert(table.table.tenant_id.as_str().into(), Arc::new(table));
         self.shared.store(Arc::new(new));
         Applied::Changed
     }
 
-    fn govern(&mut self, governance: Governance, revision: u64) -> Applied {
+    fn apply_governance(&mut self, governance: Governance, revision: u64) -> Applied {
         let mut new = Snapshot::clone(&self.current());
         new.revision = new.revision.max(revision);
         let newer = new.governance.get(governance.tenant_id.as_str()).is_none_or(|held| held.revision < governance.revision);
@@ -193,26 +194,26 @@ impl Store {
         if newer { Applied::Changed } else { Applied::Ignored }
     }
 
-    /// Gives every key and model of the tenant what applies to it now, so that a request need not look.
+    /// Gives every key and model of the tenant the rules that apply to it now, so that a request need not look them up.
     fn apply_rules(&mut self, new: &mut Snapshot, governance: &Governance) {
         let tenant_id = governance.tenant_id.as_str();
         let rules = Arc::new(TenantRules::compile(governance, &self.registry));
         Arc::make_mut(&mut new.rules).insert(tenant_id.into(), rules.clone());
-        let keys: Vec<_> = new.keys().filter(|key| key.record.tenant_id == tenant_id).map(|key| govern_key(key, &new.rules)).collect();
+        let keys: Vec<_> = new.keys().filter(|key| key.record.tenant_id == tenant_id).map(|key| key_with_rules(key, &new.rules)).collect();
         keys.into_iter().for_each(|key| insert(new, key));
         if let Some(held) = new.tenants.get(tenant_id) {
-            let table = Routing::compile(held.table.clone(), &mut self.compiler).governed(Some(&rules));
+            let table = Routing::compile(held.table.clone(), &mut self.compiler).with_rules(Some(&rules));
             Arc::make_mut(&mut new.tenants).insert(tenant_id.into(), Arc::new(table));
         }
     }
 
-    fn trust(&mut self, issuer: Issuer, revision: u64) -> Applied {
+    fn apply_issuer(&mut self, issuer: Issuer, revision: u64) -> Applied {
         let mut new = Snapshot::clone(&self.current());
         new.revision = new.revision.max(revision);
         let newer = new.issuer(&issuer.issuer_id).is_none_or(|held| held.record.revision < issuer.revision);
         if newer {
             let issuer_id = issuer.issuer_id.clone();
-            Arc::make_mut(&mut new.trust).offer(issuer);
+            Arc::make_mut(&mut new.trust).insert_if_newer(issuer);
             self.heard.rejects(Rejection::Issuer, usize::from(new.issuer(&issuer_id).is_some_and(|issuer| issuer.is_unreadable())));
         }
         self.shared.store(Arc::new(new));
@@ -227,31 +228,31 @@ impl Store {
         Applied::Ignored
     }
 
-    /// A record that cannot be read becomes a tombstone: it must not leave an older, more generous one in force.
+    /// An invalid record becomes a tombstone: it must not leave an older, more generous one in force.
     fn compile_key(&mut self, record: KeyRecord, snapshot: &Snapshot) -> Option<Arc<Key>> {
         let tombstone = KeyRecord { key_id: record.key_id.clone(), revision: record.revision, revoked: true, ..KeyRecord::default() };
         let compiled = Key::compile(record, &mut self.compiler.markings).or_else(|reason| {
-            tracing::error!(key_id = %tombstone.key_id, "key record refused, treated as revoked: {reason}");
+            tracing::error!(key_id = %tombstone.key_id, "a key record is invalid, so the key counts as revoked: {reason}");
             self.heard.rejects(Rejection::Key, 1);
             Key::compile(tombstone, &mut self.compiler.markings)
         });
         compiled.ok().map(|key| {
             let rules = snapshot.rules(&key.record.tenant_id);
-            Arc::new(key.governed(rules))
+            Arc::new(key.with_rules(rules))
         })
     }
 }
 
-fn govern_key(key: &Key, rules: &Rules) -> Arc<Key> {
+fn key_with_rules(key: &Key, rules: &Rules) -> Arc<Key> {
     let tenant = rules.get(key.record.tenant_id.as_str());
-    Arc::new(key.clone().governed(tenant.map(|rules| &**rules)))
+    Arc::new(key.clone().with_rules(tenant.map(|rules| &**rules)))
 }
 
-/// Takes the key in if it is newer than what is held.
-fn offer(snapshot: &mut Snapshot, key: Arc<Key>) -> bool {
+/// Inserts the key if it is newer than the one that is held.
+fn insert_if_newer(snapshot: &mut Snapshot, key: Arc<Key>) -> bool {
     let newer = snapshot.key(&key.id).is_none_or(|held| {
-        let (held, told) = (&held.record, &key.record);
-        told.revision > held.revision || (told.revision == held.revision && told.revoked && !held.revoked)
+        let (held, received) = (&held.record, &key.record);
+        received.revision > held.revision || (received.revision == held.revision && received.revoked && !held.revoked)
     });
     if newer {
         insert(snapshot, key);
@@ -260,8 +261,8 @@ fn offer(snapshot: &mut Snapshot, key: Arc<Key>) -> bool {
 }
 
 fn insert(snapshot: &mut Snapshot, key: Arc<Key>) {
-    if snapshot.trust.misses(&key) {
-        Arc::make_mut(&mut snapshot.trust).note(&key);
+    if snapshot.trust.is_index_outdated(&key) {
+        Arc::make_mut(&mut snapshot.trust).index_subject(&key);
     }
     Arc::make_mut(&mut snapshot.keys[shard_of(&key.id)]).insert(key.id, key);
 }

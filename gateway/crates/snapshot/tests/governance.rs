@@ -1,4 +1,5 @@
-//! Whatever comes first, table, key or routing: a key and a model hold what applies to them now, and counters outlive every table.
+//! Whatever arrives first (table, key or routing): a key and a model hold the rules that apply now, and counters
+//! outlive every table.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -53,8 +54,8 @@ fn every_order_of_arrival_ends_with_the_same_rules() {
         for (revision, part) in order.into_iter().enumerate() {
             store.apply(change(revision as u64 + 1, parts[part]()));
         }
-        let found = applies(&shared);
-        assert!(found.key.is_some() && found.model.is_some(), "{order:?}");
+        let rules = applies(&shared);
+        assert!(rules.key.is_some() && rules.model.is_some(), "{order:?}");
     }
 }
 

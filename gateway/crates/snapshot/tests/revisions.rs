@@ -1,4 +1,4 @@
-//! Whatever order records, snapshots and late answers arrive in: once a tombstone was applied, the key stays dead.
+//! In whatever order records, snapshots and late responses arrive: once a tombstone was applied, the key stays revoked.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -27,7 +27,7 @@ fn full(origin: &str, revision: u64, keys: Vec<KeyRecord>) -> Update {
     Update { revision, change: Some(Change::Snapshot(Snapshot { origin: origin.into(), keys, ..Default::default() })), ..Default::default() }
 }
 
-fn answer(revision: u64, key: KeyRecord) -> ResolveKeyResponse {
+fn response(revision: u64, key: KeyRecord) -> ResolveKeyResponse {
     ResolveKeyResponse { found: true, key: Some(key), revision }
 }
 
@@ -38,67 +38,68 @@ fn lives(shared: &Shared) -> bool {
 #[derive(Clone, Debug)]
 enum Arrival {
     Record(u64),
-    Answer { read_at: u64, asked_now: bool },
+    Response { read_at: u64, requested_now: bool },
     Full { at: u64, with_tombstones: bool },
 }
 
 fn arrival() -> impl Strategy<Value = Arrival> {
     prop_oneof![
         (1_u64..20).prop_map(Arrival::Record),
-        ((1_u64..20), any::<bool>()).prop_map(|(read_at, asked_now)| Arrival::Answer { read_at, asked_now }),
+        ((1_u64..20), any::<bool>()).prop_map(|(read_at, requested_now)| Arrival::Response { read_at, requested_now }),
         ((1_u64..20), any::<bool>()).prop_map(|(at, with_tombstones)| Arrival::Full { at, with_tombstones }),
     ]
 }
 
 proptest! {
-    /// History: the key is changed at each revision below `death` and revoked there. Anything the control plane may say about it, in any order.
+    /// History: the key is changed at each revision below `death` and revoked there. Anything the control plane may say
+    /// about it, in any order.
     #[test]
     fn no_order_of_arrival_revives_a_revoked_key(death in 2_u64..19, arrivals in prop::collection::vec(arrival(), 1..40)) {
         let (shared, mut store) = store();
         store.apply(full("o", 1, vec![record(1, false)]));
         let first_epoch = store.epoch();
         let at = |revision: u64| record(revision.min(death), revision >= death);
-        let mut told_dead = false;
+        let mut known_revoked = false;
         for arrival in arrivals {
             match arrival {
                 Arrival::Record(revision) => {
                     store.apply(Update { revision, change: Some(Change::Key(at(revision))), ..Default::default() });
-                    told_dead |= revision >= death;
+                    known_revoked |= revision >= death;
                 }
-                Arrival::Answer { read_at, asked_now } => {
-                    let epoch = if asked_now { store.epoch() } else { first_epoch };
-                    if store.apply_resolved(answer(read_at, at(read_at)), epoch) == Applied::Changed {
-                        told_dead |= read_at >= death;
+                Arrival::Response { read_at, requested_now } => {
+                    let epoch = if requested_now { store.epoch() } else { first_epoch };
+                    if store.apply_resolved(response(read_at, at(read_at)), epoch) == Applied::Changed {
+                        known_revoked |= read_at >= death;
                     }
                 }
                 Arrival::Full { at: revision, with_tombstones } => {
                     let keys = if revision >= death && !with_tombstones { vec![] } else { vec![at(revision)] };
                     if store.apply(full("o", revision, keys)) == Applied::Changed {
-                        told_dead |= revision >= death;
+                        known_revoked |= revision >= death;
                     }
                 }
             }
-            prop_assert!(!(told_dead && lives(&shared)));
+            prop_assert!(!(known_revoked && lives(&shared)));
         }
     }
 }
 
 #[test]
-fn a_late_answer_is_refused_after_the_tombstone() {
+fn a_late_response_is_refused_after_the_tombstone() {
     let (shared, mut store) = store();
     store.apply(full("o", 1, vec![]));
     let epoch = store.epoch();
     store.apply(key_update(5, true));
-    assert_eq!(store.apply_resolved(answer(4, record(4, false)), epoch), Applied::Ignored);
+    assert_eq!(store.apply_resolved(response(4, record(4, false)), epoch), Applied::Ignored);
     assert!(!lives(&shared));
 }
 
 #[test]
-fn a_snapshot_that_leaves_the_tombstone_out_still_refuses_the_late_answer() {
+fn a_snapshot_that_leaves_the_tombstone_out_still_refuses_the_late_response() {
     let (shared, mut store) = store();
     store.apply(full("o", 1, vec![]));
     store.apply(full("o", 9, vec![]));
-    assert_eq!(store.apply_resolved(answer(4, record(4, false)), store.epoch()), Applied::Ignored);
+    assert_eq!(store.apply_resolved(response(4, record(4, false)), store.epoch()), Applied::Ignored);
     assert!(!lives(&shared));
 }
 
@@ -106,7 +107,7 @@ fn a_snapshot_that_leaves_the_tombstone_out_still_refuses_the_late_answer() {
 fn a_new_key_that_was_resolved_is_kept() {
     let (shared, mut store) = store();
     store.apply(full("o", 1, vec![]));
-    assert_eq!(store.apply_resolved(answer(4, record(4, false)), store.epoch()), Applied::Changed);
+    assert_eq!(store.apply_resolved(response(4, record(4, false)), store.epoch()), Applied::Changed);
     store.apply(full("o", 3, vec![]));
     assert!(lives(&shared), "resolved at 4, so a snapshot of 3 does not know it yet");
 }
@@ -122,7 +123,7 @@ fn another_origin_replaces_everything_and_an_older_snapshot_nothing() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_kills_the_key_instead_of_leaving_the_old_one() {
+fn an_invalid_record_revokes_the_key_instead_of_leaving_the_old_one() {
     let (shared, mut store) = store();
     store.apply(full("o", 1, vec![record(1, false)]));
     store.apply(Update { revision: 2, change: Some(Change::Key(KeyRecord { secret_sha256: vec![], ..record(2, false) })), ..Default::default() });
@@ -130,13 +131,13 @@ fn a_record_that_cannot_be_read_kills_the_key_instead_of_leaving_the_old_one() {
 }
 
 fn rejected(store: &Store) -> Vec<(&'static str, u64)> {
-    let heard = store.heard();
-    let counts = REJECTIONS.iter().zip(&heard.rejected).map(|(why, count)| (*why, count.load(Relaxed)));
+    let stats = store.heard();
+    let counts = REJECTIONS.iter().zip(&stats.rejected).map(|(reason, count)| (*reason, count.load(Relaxed)));
     counts.filter(|(_, count)| *count > 0).collect()
 }
 
 #[test]
-fn what_cannot_be_taken_in_is_counted_by_why() {
+fn rejected_parts_are_counted_by_reason() {
     let (shared, mut store) = store();
     store.apply(full("o", 5, vec![record(1, false)]));
     assert!(rejected(&store).is_empty());
@@ -144,12 +145,12 @@ fn what_cannot_be_taken_in_is_counted_by_why() {
     assert_eq!(rejected(&store), [("older", 1)]);
     assert!(store.heard().is_refusing.load(Relaxed));
     store.apply(full("o", 6, vec![record(1, false)]));
-    assert!(!store.heard().is_refusing.load(Relaxed), "a good one ends it");
+    assert!(!store.heard().is_refusing.load(Relaxed), "a valid one ends the refusal");
     let change = |revision, change| Update { revision, change, ..Default::default() };
     store.apply(change(7, None));
     let short = KeyRecord { secret_sha256: vec![1], ..record(8, false) };
     store.apply(change(8, Some(Change::Key(short))));
-    assert!(!lives(&shared), "a record that cannot be read leaves no older one in force");
+    assert!(!lives(&shared), "an invalid record leaves no older one in force");
     let endpoint = Endpoint { endpoint_id: "e".into(), base_url: "ftp://nowhere".into(), ..Default::default() };
     let table = RoutingTable { tenant_id: "t".into(), revision: 9, endpoints: vec![endpoint], ..Default::default() };
     store.apply(change(9, Some(Change::Routing(table))));

@@ -1,6 +1,6 @@
-//! What is asked of an endpoint beside calls, off the hot path: is it well, and how busy is its engine.
+//! What is polled of an endpoint, off the hot path: whether it is healthy, and how busy its engine is.
 
-use crate::routing::{Origin, Target, parse_url};
+use crate::target::{Origin, Target, parse_url};
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 use tenon_contract::{self as wire, Engine};
@@ -20,13 +20,13 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// What cannot be an address is not watched; the endpoint itself serves on.
+    /// An unusable address is not polled; the endpoint itself keeps serving.
     pub(crate) fn of(endpoint: &wire::Endpoint, target: Option<&Target>) -> Self {
         let health = (!endpoint.health_path.is_empty()).then(|| health(&endpoint.health_path, target));
         let metrics = (!endpoint.metrics_url.is_empty()).then(|| metrics(&endpoint.metrics_url, endpoint.private_network_allowed));
-        for (what, is_odd) in [("health_path", matches!(health, Some(None))), ("metrics_url", matches!(metrics, Some(None)))] {
-            if is_odd {
-                tracing::error!(endpoint_id = %endpoint.endpoint_id, "its {what} cannot be used: it is not watched by it");
+        for (what, is_unusable) in [("health_path", matches!(health, Some(None))), ("metrics_url", matches!(metrics, Some(None)))] {
+            if is_unusable {
+                tracing::error!(endpoint_id = %endpoint.endpoint_id, "an endpoint's {what} cannot be used, so it is not polled");
             }
         }
         let metrics = metrics.flatten().map(|address| (endpoint.engine(), address));

@@ -1,13 +1,14 @@
-//! Routes as `balance` picks them.
+//! Builds the group from which `balance` picks a route.
 
-use crate::routing::{Endpoint, Target};
+use crate::endpoint::Endpoint;
+use crate::target::Target;
 use ring::digest::{Context, SHA256};
 use std::sync::Arc;
 use tenon_balance::{Budget, CapacityKey, Group, Member, Strategy};
 use tenon_contract as wire;
 
-/// Endpoints with the same address and the same credential are one server, whoever configured them: what runs there runs there together.
-/// Without the credential the address alone would let one tenant feel another's load at a provider they both use.
+/// Endpoints with the same address and the same credential are one server, whoever configured them: they share its
+/// capacity. With the address alone, one tenant would feel another's load at a provider that both use.
 pub(crate) fn capacity_key(endpoint: &wire::Endpoint, target: Option<&Target>) -> CapacityKey {
     let mut hash = Context::new(&SHA256);
     let mut add = |part: &[u8]| {

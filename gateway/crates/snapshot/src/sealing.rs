@@ -1,4 +1,5 @@
-//! The sealing key: opens upstream credentials, signs the copy on disk. 32 bytes from a file, raw or as 64 hexadecimal digits.
+//! The sealing key, which opens upstream credentials and signs the copy on disk: 32 bytes from a file, raw or as 64
+//! hexadecimal digits.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::{hkdf, hmac};
@@ -6,11 +7,11 @@ use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    #[error("cannot read the sealing key file {0}: {1}")]
+    #[error("the sealing key file {0} cannot be read: {1}")]
     Unreadable(String, std::io::Error),
-    #[error("the sealing key file {0} must hold 32 bytes, raw or as 64 hexadecimal digits")]
+    #[error("the sealing key file {0} must contain 32 bytes, raw or as 64 hexadecimal digits")]
     Malformed(String),
-    #[error("the credential does not open under this sealing key")]
+    #[error("the credential cannot be opened with this sealing key")]
     DoesNotOpen,
 }
 
@@ -35,11 +36,11 @@ impl SealingKey {
         key.and_then(|key| Self::new(&key)).ok_or(SealError::Malformed(shown))
     }
 
-    /// `None` never happens for 32 bytes; the type of the library says it may.
+    /// `None` never happens for 32 bytes, but the library's type allows it.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Option<Self> {
         let credentials = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
-        // Another key for another purpose: signing must not weaken sealing.
+        // Signing uses a key of its own, so that it cannot weaken sealing.
         let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"tenon-last-known-good-v1").extract(key);
         let signing = hmac::Key::from(derived.expand(&[b"hmac"], hmac::HMAC_SHA256).ok()?);
         Some(Self { credentials, signing })
@@ -48,7 +49,7 @@ impl SealingKey {
     /// Opens `nonce || ciphertext || tag`, bound to the endpoint it was sealed for.
     ///
     /// # Errors
-    /// When it was sealed under another key or for another endpoint, or was changed.
+    /// When it was sealed with another key or for another endpoint, or was changed.
     pub fn open(&self, sealed: &[u8], endpoint_id: &str) -> Result<Vec<u8>, SealError> {
         let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or(SealError::DoesNotOpen)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::DoesNotOpen)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// A set of markings. Bits are given out by one [`Markings`]; sets of different ones do not compare.
+/// A set of markings. Compare only sets whose bits were assigned by the same [`Markings`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MarkingSet(Box<[u64]>);
 
@@ -18,7 +18,7 @@ impl MarkingSet {
     }
 }
 
-/// Gives each marking name a bit. It only grows: names are few, and a bit that was reused would clear the wrong thing.
+/// Assigns each marking name a bit. It only grows: names are few, and a reused bit would clear the wrong thing.
 #[derive(Debug, Default)]
 pub struct Markings {
     bits: HashMap<Box<str>, usize>,

@@ -1,10 +1,11 @@
-//! The last known good copy: what a start without control plane serves from.
+//! The last known good copy on disk, from which a start without the control plane serves.
 //!
-//! File: magic (8 bytes) · revision (u64) · when the control plane was last heard (i64, Unix ms) · `Snapshot` message · HMAC-SHA-256 of all
-//! before. Written beside, synced, then renamed over the old one: a reader sees the whole old or the whole new file.
+//! File: magic (8 bytes) · revision (u64) · last contact with the control plane (i64, Unix ms) · `Snapshot`
+//! message · HMAC-SHA-256 of everything before. It is written to another file, synced, and renamed over the old one, so
+//! a reader sees the whole old or the whole new file.
 
-use crate::seal::SealingKey;
-use crate::view::Snapshot;
+use crate::sealing::SealingKey;
+use crate::snapshot::Snapshot;
 use prost::Message;
 use prost::encoding::{message, string};
 use std::fs::{File, OpenOptions};
@@ -22,13 +23,13 @@ const TAG: usize = 32;
 pub enum DiskError {
     #[error("{0}: {1}")]
     Io(PathBuf, std::io::Error),
-    #[error("{0} is not signed by this sealing key, or was changed")]
+    #[error("{0} was not signed with this sealing key, or was changed")]
     Signature(PathBuf),
-    #[error("{0} is signed but cannot be read: it was written by another version")]
+    #[error("{0} is signed but cannot be read, because another version wrote it")]
     Format(PathBuf),
 }
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Debug)]
 pub struct Saved {
     pub update: wire::Update,
@@ -47,7 +48,7 @@ impl LastKnownGood {
         Self { path: data_dir.join("last-known-good.bin"), sealing }
     }
 
-    /// The bytes to write. Runs where the snapshot lives; [`LastKnownGood::write`] may run on any thread.
+    /// The bytes to write. Call it on the control thread; [`LastKnownGood::write`] may run on any thread.
     #[must_use]
     pub fn encode(&self, snapshot: &Snapshot, heard_unix_ms: i64) -> Vec<u8> {
         let mut file = Vec::with_capacity(4096);
@@ -57,7 +58,7 @@ impl LastKnownGood {
         // The fields of `wire::Snapshot` one by one: building the message would clone every record.
         string::encode(1, &snapshot.origin.to_string(), &mut file);
         snapshot.keys().for_each(|key| message::encode(2, &key.record, &mut file));
-        snapshot.tables().for_each(|table| message::encode(3, &table.table, &mut file));
+        snapshot.routings().for_each(|table| message::encode(3, &table.table, &mut file));
         snapshot.governances().for_each(|governance| message::encode(5, &**governance, &mut file));
         snapshot.trust().issuers().for_each(|issuer| message::encode(6, &issuer.record, &mut file));
         let tag = self.sealing.sign(&file);
@@ -66,21 +67,21 @@ impl LastKnownGood {
     }
 
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk fails.
     pub fn write(&self, file: &[u8]) -> Result<(), DiskError> {
         let io = |e| DiskError::Io(self.path.clone(), e);
-        // By process: during a hand-over two of them save.
-        let beside = self.path.with_extension(format!("new.{}", std::process::id()));
-        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(io)?;
+        // One for each process, because two of them save during a hand-over.
+        let temporary = self.path.with_extension(format!("new.{}", std::process::id()));
+        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(io)?;
         out.write_all(file).and_then(|()| out.sync_all()).map_err(io)?;
-        std::fs::rename(&beside, &self.path).map_err(io)?;
+        std::fs::rename(&temporary, &self.path).map_err(io)?;
         self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all()).map_err(io)
     }
 
     /// `None` when there is no file.
     ///
     /// # Errors
-    /// When it cannot be read or is not ours.
+    /// When it cannot be read, or was not written by this gateway.
     pub fn read(&self) -> Result<Option<Saved>, DiskError> {
         let file = match std::fs::read(&self.path) {
             Ok(file) => file,
@@ -105,14 +106,15 @@ impl LastKnownGood {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Shared, Store};
+    use crate::snapshot::Shared;
+    use crate::store::Store;
     use std::os::unix::fs::PermissionsExt;
 
     fn sealing(byte: u8) -> Arc<SealingKey> {
         Arc::new(SealingKey::new(&[byte; 32]).unwrap())
     }
 
-    fn told() -> wire::Update {
+    fn update() -> wire::Update {
         let key =
             wire::KeyRecord { key_id: "abcdefghij".into(), secret_sha256: vec![7; 32], revision: 3, tenant_id: "t".into(), ..Default::default() };
         let table = wire::RoutingTable { tenant_id: "t".into(), revision: 2, ..Default::default() };
@@ -124,15 +126,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_what_a_start_finds_and_only_the_owner_reads_it() {
+    fn a_start_reads_back_what_was_saved_and_only_the_owner_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let shared = Shared::default();
-        Store::new(shared.clone(), sealing(1)).apply(told());
+        Store::new(shared.clone(), sealing(1)).apply(update());
         let disk = LastKnownGood::new(dir.path(), sealing(1));
         assert!(disk.read().unwrap().is_none());
         disk.write(&disk.encode(&shared.load(), 42)).unwrap();
         let saved = disk.read().unwrap().unwrap();
-        assert_eq!((saved.heard_unix_ms, saved.update), (42, told()));
+        assert_eq!((saved.heard_unix_ms, saved.update), (42, update()));
         assert_eq!(std::fs::metadata(&disk.path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

@@ -1,22 +1,22 @@
-//! What readers see: one immutable view, replaced as a whole.
+//! The snapshot that readers see: immutable, and replaced as a whole.
 
+use crate::issuers::{Issuer, Trust};
 use crate::key::{Key, KeyId};
 use crate::routing::Routing;
-use crate::trust::{Issuer, Trust};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use std::sync::Arc;
 use tenon_contract as wire;
 use tenon_limits::TenantRules;
 
-/// Key ids come from our own records, so a fast hash is safe: a caller can look up, never insert.
+/// Key ids come from our own records, so a fast hash is safe: callers can look up, but never insert.
 pub(crate) type Shard = HashMap<KeyId, Arc<Key>, foldhash::fast::RandomState>;
 pub(crate) type Tenants = HashMap<Box<str>, Arc<Routing>, foldhash::fast::RandomState>;
 pub(crate) type Governances = HashMap<Box<str>, Arc<wire::Governance>, foldhash::fast::RandomState>;
 
 pub(crate) type Rules = HashMap<Box<str>, Arc<TenantRules>, foldhash::fast::RandomState>;
 
-/// Keys lie in shards so that one changed key copies one shard, not the whole map.
+/// Keys are kept in shards, so that one changed key copies one shard and not the whole map.
 pub(crate) const SHARDS: usize = 64;
 
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct Snapshot {
     pub(crate) keys: Box<[Arc<Shard>]>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) governance: Arc<Governances>,
-    /// `governance`, worked out. Keys and models hold what applies to them; this is for those that come later.
+    /// `governance`, compiled. Keys and models hold what applies to them; this is for those that come later.
     pub(crate) rules: Arc<Rules>,
     pub(crate) trust: Arc<Trust>,
 }
@@ -69,7 +69,7 @@ impl Snapshot {
         self.tenants.values()
     }
 
-    /// Whether no routing table changed between the two.
+    /// Whether no routing table differs between the two.
     #[must_use]
     pub fn has_routing_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.tenants, &other.tenants)
@@ -93,7 +93,7 @@ impl Snapshot {
         self.governance.values()
     }
 
-    /// Issuers and federated credentials.
+    /// The issuers that are trusted, and their federated credentials.
     #[must_use]
     pub fn trust(&self) -> &Arc<Trust> {
         &self.trust
@@ -102,10 +102,6 @@ impl Snapshot {
     #[must_use]
     pub fn issuer(&self, issuer_id: &str) -> Option<&Arc<Issuer>> {
         self.trust.issuer(issuer_id)
-    }
-
-    pub fn tables(&self) -> impl Iterator<Item = &Arc<Routing>> {
-        self.tenants.values()
     }
 }
 

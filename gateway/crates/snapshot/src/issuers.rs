@@ -1,4 +1,4 @@
-//! Issuers whose tokens are believed, and which credential a token's subject stands for.
+//! The issuers whose tokens are trusted, and which credential a token's subject stands for.
 
 use crate::key::{Key, KeyId};
 use foldhash::fast::RandomState;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tenon_contract as wire;
 use tenon_jose::Issuer as Verifier;
 
-/// An issuer's record and, unless it is disabled or cannot be read, what checks its tokens.
+/// An issuer's record and the verifier of its tokens. There is no verifier if the issuer is disabled or cannot be read.
 #[derive(Debug)]
 pub struct Issuer {
     pub record: wire::Issuer,
@@ -19,7 +19,7 @@ impl Issuer {
         let compile = || {
             let (leeway, lifetime) = (record.leeway_ms, record.lifetime_max_ms);
             Verifier::compile(&record.issuer, &record.audiences, &record.algorithm, &record.jwks, leeway, lifetime)
-                .inspect_err(|reason| tracing::error!(issuer_id = %record.issuer_id, "an issuer is not believed: {reason}"))
+                .inspect_err(|reason| tracing::error!(issuer_id = %record.issuer_id, "an issuer is not trusted: {reason}"))
                 .ok()
         };
         let verifier = if record.disabled { None } else { compile() };
@@ -31,11 +31,12 @@ impl Issuer {
     }
 }
 
-/// Changes with each issuer and each new federated credential; whoever remembers a verified token compares the pointer.
+/// Replaced with each changed issuer and each new federated credential. A cache of verified tokens compares the
+/// pointer.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     by_id: HashMap<Box<str>, Arc<Issuer>, RandomState>,
-    /// Issuers of different tenants may have one name.
+    /// Issuers of different tenants may have the same name.
     by_name: HashMap<Box<str>, Vec<Arc<Issuer>>, RandomState>,
     subjects: HashMap<(Box<str>, Box<str>), KeyId, RandomState>,
 }
@@ -55,13 +56,13 @@ impl Trust {
         self.by_id.values()
     }
 
-    /// Those with this `iss`.
+    /// The issuers with this `iss`.
     #[must_use]
     pub fn named(&self, name: &str) -> &[Arc<Issuer>] {
         self.by_name.get(name).map_or(&[], |issuers| issuers)
     }
 
-    /// The credential of an issuer's subject.
+    /// The credential that stands for an issuer's subject.
     #[must_use]
     pub fn credential(&self, issuer_id: &str, subject: &str) -> Option<&KeyId> {
         self.subjects.get(&(issuer_id, subject) as &dyn Pair)
@@ -71,8 +72,8 @@ impl Trust {
         self.issuers().filter(|issuer| issuer.is_unreadable()).count()
     }
 
-    /// Takes the issuer in if it is newer than what is held.
-    pub(crate) fn offer(&mut self, record: wire::Issuer) -> bool {
+    /// Inserts the issuer if it is newer than the one that is held.
+    pub(crate) fn insert_if_newer(&mut self, record: wire::Issuer) -> bool {
         if self.issuer(&record.issuer_id).is_some_and(|held| held.record.revision >= record.revision) {
             return false;
         }
@@ -86,22 +87,22 @@ impl Trust {
         true
     }
 
-    /// Whether the index must change for this key: a revoked credential never takes the place of another one.
-    pub(crate) fn misses(&self, key: &Key) -> bool {
+    /// Whether the index of subjects must change for this key. A revoked credential never replaces another one.
+    pub(crate) fn is_index_outdated(&self, key: &Key) -> bool {
         key.record.federation.as_ref().is_some_and(|federation| match self.credential(&federation.issuer_id, &federation.subject) {
             Some(held) => *held != key.id && !key.record.revoked,
             None => true,
         })
     }
 
-    pub(crate) fn note(&mut self, key: &Key) {
+    pub(crate) fn index_subject(&mut self, key: &Key) {
         if let Some(federation) = &key.record.federation {
             self.subjects.insert((federation.issuer_id.as_str().into(), federation.subject.as_str().into()), key.id);
         }
     }
 }
 
-/// Lets a pair of borrowed texts find a pair of owned ones, without making one.
+/// Lets a pair of borrowed texts look up a pair of owned ones without an allocation.
 trait Pair {
     fn pair(&self) -> (&str, &str);
 }

@@ -1,21 +1,22 @@
-//! What the control plane told, and what of it could not be taken in: the old stays in force then, or the part is left out.
+//! Counts which updates the control plane sent and which of them were rejected. Then the old data stays in force, or
+//! the part is left out.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Why something was not taken in as it was told.
+/// Why an update, or a part of it, was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// A message that cannot be read. All that was known stays.
+    /// A message that cannot be read. Everything known stays in force.
     Unreadable,
-    /// A full snapshot of the same history, older than what is served. All that was known stays.
+    /// A full snapshot of the same origin, older than what is served. Everything known stays in force.
     Older,
-    /// A kind of change that this version does not know. It is left out.
+    /// A type of change that this version does not know. It is left out.
     Unknown,
     /// A key's record. The key counts as revoked.
     Key,
     /// An endpoint. It is not used.
     Endpoint,
-    /// An issuer. Its tokens are not believed.
+    /// An issuer. Its tokens are not trusted.
     Issuer,
 }
 
@@ -25,7 +26,7 @@ pub const REJECTIONS: [&str; 6] = ["unreadable", "older", "unknown", "key", "end
 #[derive(Debug, Default)]
 pub struct Heard {
     pub rejected: [AtomicU64; REJECTIONS.len()],
-    /// The newest revision that was told, taken in or not.
+    /// The newest revision that was received, applied or not.
     pub revision: AtomicU64,
     /// The last full snapshot was refused, and none has come since.
     pub is_refusing: AtomicBool,
