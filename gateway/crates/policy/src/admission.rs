@@ -1,6 +1,6 @@
-//! May this key call this model, and on which endpoints.
+//! Decides whether a key may call a model, and on which endpoints.
 
-use crate::chosen::{Choice, Chosen, Waiting};
+use crate::chosen_route::{Choice, Chosen, Waiting};
 use crate::refusal::Refusal;
 use std::sync::Arc;
 use tenon_balance::{Ask as Wish, Charge, MEMBERS_MAX, Pick, Standing, Who, bits};
@@ -8,19 +8,19 @@ use tenon_contract::Operation;
 use tenon_limits::{Applies, Ask, Denied, Grant, Registry};
 use tenon_snapshot::{Endpoint, Key, Model, Snapshot};
 
-/// The proof that a call was admitted, and the routes it may take. Only [`admit`] makes one.
+/// The proof that a call was admitted, and the routes it may take. Only [`admit`] creates one.
 #[derive(Debug)]
 pub struct Admitted {
     key: Arc<Key>,
     model: Arc<Model>,
     /// One bit for each route that is cleared, usable and not tried yet.
     open: u64,
-    /// What it has taken of limits and hard budgets; `None` = none applies.
+    /// What it has reserved of limits and hard budgets; `None` = none applies.
     grant: Option<Box<Grant>>,
 }
 
-/// Where limits and leases are counted, and what the call wants of them. `ask` is told whether a hard budget applies: only then must the whole
-/// body be looked at.
+/// Where limits and leases are counted, and what the call needs of them. The argument of `ask` is whether a hard budget
+/// applies: only then must the whole body be scanned.
 #[derive(Clone, Copy)]
 pub struct Limiting<'a> {
     pub registry: &'a Arc<Registry>,
@@ -30,7 +30,7 @@ pub struct Limiting<'a> {
 #[derive(Debug)]
 pub enum NotAdmitted {
     Refused(Refusal),
-    /// A limit or a hard budget, with all that apply.
+    /// A limit or a hard budget refused the call. With all limits and budgets that apply.
     Limited(Applies, Denied),
 }
 
@@ -41,8 +41,8 @@ impl From<Refusal> for NotAdmitted {
 }
 
 /// # Errors
-/// In the order of what a caller may learn: model unknown, not allowed, no endpoint cleared, none that serves the operation, none usable, a
-/// limit reached, a budget spent.
+/// In the order of what a caller may learn: model unknown, not allowed, no endpoint cleared, none that serves the
+/// operation, none usable, a limit reached, a budget spent.
 pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str, operation: Operation, limiting: &Limiting<'_>) -> Result<Admitted, NotAdmitted> {
     if !key.may_call_models() {
         return Err(Refusal::MayNotCall.into());
@@ -56,20 +56,21 @@ pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str, operation: Operat
     if model.routes.is_empty() {
         return Err(Refusal::NoUsableEndpoint.into());
     }
-    let that = |wanted: &dyn Fn(&Endpoint) -> bool| routes().filter(|(_, r)| wanted(&r.endpoint)).fold(0, |bits, (i, _)| bits | 1 << i);
-    let cleared: u64 = that(&|endpoint| key.ceiling.is_subset_of(&endpoint.cleared));
-    let serving: u64 = cleared & that(&|endpoint| endpoint.operations & 1 << operation as u32 != 0);
-    let usable: u64 = serving & that(&|endpoint| endpoint.target.is_ok());
+    let routes_where = |matches: &dyn Fn(&Endpoint) -> bool| routes().filter(|(_, r)| matches(&r.endpoint)).fold(0, |bits, (i, _)| bits | 1 << i);
+    let cleared: u64 = routes_where(&|endpoint| key.ceiling.is_subset_of(&endpoint.cleared));
+    let serving: u64 = cleared & routes_where(&|endpoint| endpoint.operations & 1 << operation as u32 != 0);
+    let usable: u64 = serving & routes_where(&|endpoint| endpoint.target.is_ok());
     match (cleared, serving, usable) {
         (0, ..) => Err(Refusal::NoClearedEndpoint.into()),
         (_, 0, _) => Err(Refusal::OperationNotServed.into()),
         (_, _, 0) => Err(Refusal::NoUsableEndpoint.into()),
-        (_, _, open) => Ok(Admitted { key: key.clone(), model: model.clone(), open, grant: take(key, model, limiting)? }),
+        (_, _, open) => Ok(Admitted { key: key.clone(), model: model.clone(), open, grant: reserve(key, model, limiting)? }),
     }
 }
 
-/// Takes what the call needs of everything that limits it, last of all: a call that is refused for another reason counts nowhere.
-fn take(key: &Key, model: &Model, limiting: &Limiting<'_>) -> Result<Option<Box<Grant>>, NotAdmitted> {
+/// Reserves what the call needs of limits and budgets. This comes last, so that a call refused for another reason is
+/// counted nowhere.
+fn reserve(key: &Key, model: &Model, limiting: &Limiting<'_>) -> Result<Option<Box<Grant>>, NotAdmitted> {
     if key.rules.is_none() && model.rules.is_none() {
         return Ok(None);
     }
@@ -83,12 +84,12 @@ fn take(key: &Key, model: &Model, limiting: &Limiting<'_>) -> Result<Option<Box<
 }
 
 impl Admitted {
-    /// What was taken: it belongs to the call from its first attempt to its end.
+    /// Moves out what was reserved: it belongs to the call from its first attempt to its end.
     pub fn take_grant(&mut self) -> Option<Box<Grant>> {
         self.grant.take()
     }
 
-    /// What limits the call.
+    /// The limits and budgets that apply to the call.
     #[must_use]
     pub fn applies(&self) -> Applies {
         Applies { key: self.key.rules.clone(), model: self.model.rules.clone() }
@@ -110,7 +111,7 @@ impl Admitted {
         self.open
     }
 
-    /// Takes one of the routes not tried yet. What is taken is not offered again.
+    /// Takes one of the routes not tried yet. A route that was taken is not offered again.
     pub fn choose(&mut self, ask: &Wish) -> Choice {
         match self.model.group.pick(self.open, ask) {
             Pick::Taken { index, trial } => {
@@ -128,13 +129,14 @@ impl Admitted {
         Waiting::join(&self.model, routes & self.open, who)
     }
 
-    /// The route that waiting brought. `None` = it fell ill meanwhile and another is well: choose again.
+    /// The route that was granted after waiting. `None` = it became unhealthy meanwhile and another is usable: choose
+    /// again.
     pub fn granted(&mut self, waiting: Waiting, grant: (u32, Charge), now_ms: u64) -> Option<Chosen> {
         let own = 1 << grant.0;
         let members = self.model.group.members();
         let is_usable = |index: usize| matches!(members[index].state.standing(now_ms), Standing::Usable(_));
-        let elsewhere = bits(self.open & !own).any(is_usable);
-        let chosen = waiting.take(&self.model, grant, elsewhere, now_ms)?;
+        let has_alternative = bits(self.open & !own).any(is_usable);
+        let chosen = waiting.take(&self.model, grant, has_alternative, now_ms)?;
         self.open &= !own;
         Some(chosen)
     }

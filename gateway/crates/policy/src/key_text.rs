@@ -1,4 +1,4 @@
-//! `tnn_<env>_<kind>_<keyid: 10><secret: 43><crc: 6>`: what a key looks like, checked before anything is looked up.
+//! The text form of keys, `tnn_<env>_<kind>_<keyid: 10>_<secret: 43><crc: 6>`, checked before anything is looked up.
 
 use sha2::{Digest, Sha256};
 use tenon_snapshot::KeyId;
@@ -10,7 +10,7 @@ const HASH_PREFIX: &[u8] = b"tenon-api-key-v1:";
 const SECRET: usize = 43;
 const CRC: usize = 6;
 
-/// A text that has the form of a key and a right checksum. That says nothing about its being one.
+/// A text with the form of a key and a correct checksum. Whether such a key exists is another question.
 #[derive(Clone, Copy)]
 pub struct KeyText<'a> {
     text: &'a [u8],
@@ -18,7 +18,7 @@ pub struct KeyText<'a> {
 }
 
 impl<'a> KeyText<'a> {
-    /// `None` for anything that we never issued: a mistyped or truncated key costs no look-up.
+    /// `None` for anything that was never issued: a mistyped or truncated key costs no look-up.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         let rest = text.strip_prefix(b"tnn_")?;
@@ -27,12 +27,12 @@ impl<'a> KeyText<'a> {
         let (id, secret) = split(rest)?;
         let known = |list: &[&str], part: &[u8]| list.iter().any(|known| known.as_bytes() == part);
         let id = KeyId::try_from(id).ok()?;
-        let formed = known(&ENVIRONMENTS, environment)
+        let is_well_formed = known(&ENVIRONMENTS, environment)
             && known(&KINDS, kind)
             && secret.len() == SECRET + CRC
             && id.iter().all(u8::is_ascii_alphanumeric)
             && secret.iter().all(u8::is_ascii_alphanumeric);
-        if !formed {
+        if !is_well_formed {
             return None;
         }
         let (checked, crc) = text.split_at(text.len() - CRC);
@@ -45,7 +45,7 @@ impl<'a> KeyText<'a> {
     }
 }
 
-/// What the control plane stores of a key.
+/// The hash of a key that the control plane stores.
 #[must_use]
 pub fn hash(text: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(HASH_PREFIX).chain_update(text).finalize().into()
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_form_with_a_right_checksum_is_read() {
+    fn only_the_right_form_with_a_correct_checksum_is_parsed() {
         let secret = "s".repeat(SECRET);
         let good = key(&format!("tnn_live_svc_abcdefghij_{secret}"));
         assert_eq!(&KeyText::parse(good.as_bytes()).unwrap().id, b"abcdefghij");

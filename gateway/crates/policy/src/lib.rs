@@ -1,26 +1,34 @@
-//! Decisions: who is calling, and may they.
+//! Decisions: who is calling, and what they may do.
 //!
-//! Owns: the text form of keys, the rules of authentication and admission, the codes of refusal; tokens that were verified, and how often a
-//! source's tokens may fail.
-//! Promises: functions of a snapshot, what is remembered of tokens, and the time given; no I/O, no clocks of their own. [`Admitted`] is the proof of a yes, and only
-//! [`admit`] makes one: whatever calls an upstream must hold it.
-//! Needs: `limits`, whose grants an admission holds; `balance` to pick a route; `snapshot`, `jose` for callers' tokens.
+//! Owns: the text form of keys, the rules of authentication and admission, the codes of refusals, the cache of verified
+//! tokens, and the bound on invalid tokens of one source.
+//!
+//! Promises: decisions depend only on a snapshot, the token cache and the time that is passed in; there is no I/O and
+//! no clock. [`Admitted`] is the proof that a call was admitted, and only [`admit`] creates one: whatever calls an
+//! upstream must hold it.
+//!
+//! Needs: `snapshot`, `limits` (for what an admission reserves), `balance` (to pick a route), `jose` (for callers'
+//! tokens), `contract` (the operations).
 
-mod admission;
-mod authentication;
-mod chosen;
-mod forgeries;
 mod key_text;
 mod refusal;
-mod scopes;
-mod tokens;
+mod token_failures;
+
+mod key_authentication;
+mod scope;
+
+mod token_authentication;
+
+mod chosen_route;
+
+mod admission;
 
 pub use admission::{Admitted, Limiting, NotAdmitted, admit};
-pub use authentication::{Moment, Verdict, authenticate, recheck};
-pub use chosen::{Choice, Chosen, Waiting};
-pub use forgeries::{Forgeries, Source};
+pub use chosen_route::{Choice, Chosen, Waiting};
+pub use key_authentication::{Moment, Verdict, authenticate, recheck};
 pub use key_text::{KeyText, hash};
 pub use refusal::Refusal;
-pub use scopes::check_scope;
+pub use scope::check_scope;
 pub use tenon_jose::TokenError;
-pub use tokens::{VerifiedTokens, authenticate_token};
+pub use token_authentication::{VerifiedTokens, authenticate_token};
+pub use token_failures::{Forgeries, Source};

@@ -1,19 +1,20 @@
-//! How many tokens that fail their check one source may have checked: a signature costs up to milliseconds, and whoever has no credential pays nothing.
+//! Bounds how many invalid tokens of one source are checked: a signature check takes up to milliseconds, and sending
+//! forged tokens is free.
 //!
-//! Each source has a debt that its failures fill and time empties. There are no shared buckets: what one source does is never held against
-//! another. Where more sources fail at once than there is room for, the latest are not bounded.
+//! Each source has a debt that grows with its failures and shrinks with time. Sources share nothing, so one never
+//! affects another. If more sources fail at once than there is room for, the latest ones are not bounded.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::net::IpAddr;
 
-/// So many seconds' worth may come at once.
+/// This many seconds' worth may come at once.
 const BURST_SECONDS: u64 = 4;
 const SOURCES_MAX: usize = 4_096;
-/// Between two looks for sources whose debt is paid.
+/// Between two sweeps for sources whose debt is paid.
 const SWEEP_EVERY_MS: u64 = 1_000;
 
-/// An address, or of IPv6 the network of 64 bits that one caller has whole.
+/// An IPv4 address, or the IPv6 network of 64 bits, because one caller usually has all of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(u128);
 
@@ -26,7 +27,7 @@ impl From<IpAddr> for Source {
     }
 }
 
-/// In thousandths of a token, as of a moment.
+/// In thousandths of a token, at the time `at_ms`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Debt {
     milli: u64,
@@ -48,14 +49,14 @@ impl Forgeries {
         Self { per_second: per_second.into(), debts: HashMap::default(), swept_ms: 0 }
     }
 
-    /// Whether this source must wait before another of its tokens is checked. Times are of a clock that does not go back.
+    /// Whether this source must wait before another of its tokens is checked. Times come from a monotonic clock.
     #[must_use]
     pub fn is_spent(&self, source: Source, now_ms: u64) -> bool {
-        // Nobody failed: nothing is looked up.
+        // Without failures nothing is looked up.
         !self.debts.is_empty() && self.debts.get(&source).is_some_and(|debt| self.left(*debt, now_ms) >= self.per_second * BURST_SECONDS * 1_000)
     }
 
-    /// So many checks of this source's tokens came to nothing.
+    /// Counts checks of invalid tokens of this source.
     pub fn count(&mut self, source: Source, checks: u32, now_ms: u64) {
         if self.per_second == 0 || checks == 0 {
             return;
@@ -97,9 +98,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever others do: who has not failed may go on, and who fails has no more checked than its rate and one burst.
+        /// Whatever other sources do: a source without failures may go on, and a failing one gets no more checks than
+        /// its rate and one burst.
         #[test]
-        fn only_who_fails_is_held_to_its_rate(steps in prop::collection::vec((0_u32..6, 0_u64..400, 1_u32..4), 1..400)) {
+        fn only_a_failing_source_is_bounded(steps in prop::collection::vec((0_u32..6, 0_u64..400, 1_u32..4), 1..400)) {
             let (mut forgeries, mut now) = (Forgeries::new(PER_SECOND), 1);
             let mut checked = [0_u64; 6];
             for (who, pause, checks) in steps {

@@ -1,4 +1,4 @@
-//! A route that was picked, held until the call that took it is over.
+//! A route that was picked for a call, which holds a slot of its endpoint until the call is over.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,33 +9,33 @@ use tenon_snapshot::{Endpoint, Model, Target};
 #[derive(Debug)]
 pub enum Choice {
     Go(Chosen),
-    /// These could take the call (one bit each) when one of theirs ends.
+    /// These routes (one bit each) could take the call when one of their calls ends.
     Full(u64),
-    /// All were tried.
+    /// All routes were tried.
     Nowhere,
 }
 
-/// Dropped, it gives its place at the endpoint to the next.
+/// When dropped, it frees its slot for the next call.
 #[derive(Debug)]
 pub struct Chosen {
     pub model: Arc<Model>,
     pub index: usize,
-    trial: Cell<bool>,
-    held: Cell<bool>,
+    is_trial: Cell<bool>,
+    holds_slot: Cell<bool>,
     charge: Cell<Option<Charge>>,
     began_ms: u64,
 }
 
 impl Chosen {
     pub(crate) fn new(model: Arc<Model>, index: usize, trial: bool, now_ms: u64) -> Self {
-        Self { model, index, trial: Cell::new(trial), held: Cell::new(true), charge: Cell::new(None), began_ms: now_ms }
+        Self { model, index, is_trial: Cell::new(trial), holds_slot: Cell::new(true), charge: Cell::new(None), began_ms: now_ms }
     }
 
-    /// The same route, for those who must name it: it holds no place.
+    /// The same route without a slot, for code that only needs its name.
     #[must_use]
     pub fn unheld(&self) -> Self {
-        let (trial, held, charge) = (Cell::new(false), Cell::new(false), Cell::new(None));
-        Self { model: self.model.clone(), index: self.index, trial, held, charge, began_ms: self.began_ms }
+        let (is_trial, holds_slot, charge) = (Cell::new(false), Cell::new(false), Cell::new(None));
+        Self { model: self.model.clone(), index: self.index, is_trial, holds_slot, charge, began_ms: self.began_ms }
     }
 
     #[must_use]
@@ -48,24 +48,24 @@ impl Chosen {
         self.model.routes[self.index].upstream_model.as_deref()
     }
 
-    /// Only usable endpoints are chosen, so this is `Some` for what [`crate::Admitted::choose`] gave.
+    /// Only usable endpoints are chosen, so this is `Some` for a route from `Admitted::choose`.
     #[must_use]
     pub fn target(&self) -> Option<&Target> {
         self.endpoint().target.as_ref().ok()
     }
 
-    /// What the attempt says about its endpoint.
+    /// Records the outcome of the attempt at its endpoint.
     pub fn judge(&self, verdict: Verdict, now_ms: u64) {
         let state = &self.endpoint().state;
         state.judge(verdict, now_ms);
-        if self.trial.replace(false) {
+        if self.is_trial.replace(false) {
             state.end_trial(now_ms);
         }
     }
 
-    /// The call is over; `tokens` it used, as far as it is known. What comes first counts.
+    /// The call is over and has used `tokens`, if that is known. Only the first call of this method counts.
     pub fn release(&self, tokens: Option<u64>) {
-        if !self.held.replace(false) {
+        if !self.holds_slot.replace(false) {
             return;
         }
         let state = &self.endpoint().state;
@@ -78,14 +78,14 @@ impl Chosen {
 
 impl Drop for Chosen {
     fn drop(&mut self) {
-        if self.trial.get() {
+        if self.is_trial.get() {
             self.endpoint().state.end_trial(self.began_ms);
         }
         self.release(None);
     }
 }
 
-/// A place in the queues of saturated endpoints.
+/// A call in the queues of saturated endpoints.
 #[derive(Debug)]
 pub struct Waiting(Queued);
 
@@ -103,15 +103,16 @@ impl Waiting {
         self.0.poll(context)
     }
 
-    /// Its place was entered by whoever granted it. With nowhere else to go even an ill endpoint is taken.
-    pub(crate) fn take(self, model: &Arc<Model>, grant: (u32, Charge), elsewhere: bool, now_ms: u64) -> Option<Chosen> {
+    /// The granting call has already entered the slot. If no other route is usable, even an unhealthy endpoint is
+    /// taken.
+    pub(crate) fn take(self, model: &Arc<Model>, grant: (u32, Charge), has_alternative: bool, now_ms: u64) -> Option<Chosen> {
         let (route, charge) = grant;
         let index = route as usize;
         let state = &model.group.members()[index].state;
         let trial = state.trial(now_ms);
         let chosen = Chosen::new(model.clone(), index, trial == Some(true), now_ms);
         chosen.charge.set(Some(charge));
-        if trial.is_none() && elsewhere {
+        if trial.is_none() && has_alternative {
             chosen.release(Some(0));
             return None;
         }

@@ -1,11 +1,12 @@
-//! From where, with what certificate and for what a key may be used.
+//! Checks from where, with which certificate and for which operations a key may be used.
 
 use crate::refusal::Refusal;
 use std::net::IpAddr;
 use tenon_contract::Operation;
 use tenon_snapshot::Key;
 
-/// `operation` is `Unspecified` for what every key may do (list its models). The caller's address is asked for only where a network is set.
+/// `operation` is `Unspecified` for what every key may do (list its models). `caller` is evaluated only if the key is
+/// bound to networks.
 ///
 /// # Errors
 /// `certificate_required`, `network_not_allowed`, `operation_not_allowed`, in this order.
@@ -14,7 +15,7 @@ pub fn check_scope(key: &Key, operation: Operation, certificate_sha256: Option<&
     if scope.is_open() {
         return Ok(());
     }
-    if scope.certificate_sha256().is_some_and(|wanted| certificate_sha256 != Some(wanted)) {
+    if scope.certificate_sha256().is_some_and(|required| certificate_sha256 != Some(required)) {
         return Err(Refusal::CertificateRequired);
     }
     if !scope.networks().is_empty() {

@@ -1,4 +1,4 @@
-//! Who is calling.
+//! Authenticates callers by their API key.
 
 use crate::key_text::KeyText;
 use crate::refusal::Refusal;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tenon_snapshot::{Freshness, Key, Snapshot};
 
-/// How long a strict key lives without a word from the control plane.
+/// How long a strict key stays valid without contact to the control plane.
 const STRICT_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// The time, as far as decisions need it.
+/// The time of a decision, and of the last contact with the control plane.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     pub unix_ms: i64,
-    /// Since the control plane was heard by this process; `None` = never.
+    /// Time since the last contact of this process with the control plane; `None` = never.
     pub heard_age: Option<Duration>,
-    /// When it was last heard by any process on this data directory.
+    /// The last contact of any process on this data directory.
     pub heard_unix_ms: i64,
     pub staleness_max: Duration,
 }
@@ -27,8 +27,8 @@ impl Moment {
         Self { unix_ms, heard_age: freshness.age(), heard_unix_ms: freshness.heard_unix_ms(), staleness_max }
     }
 
-    /// By the monotonic clock where there is one: setting the wall clock back must not lengthen anything.
-    fn too_old(&self) -> bool {
+    /// Uses the monotonic clock if it can, so that setting the wall clock back lengthens nothing.
+    fn is_too_old(&self) -> bool {
         let by_wall = self.unix_ms.saturating_sub(self.heard_unix_ms);
         self.heard_age.map_or(i128::from(by_wall) > self.staleness_max.as_millis() as i128, |age| age > self.staleness_max)
     }
@@ -37,7 +37,7 @@ impl Moment {
 #[derive(Debug)]
 pub enum Verdict {
     Known(Arc<Key>),
-    /// Not held: the control plane may know it.
+    /// Not known here; the control plane may know it.
     Unknown,
     Refused(Refusal),
 }
@@ -47,50 +47,53 @@ pub fn authenticate(snapshot: &Snapshot, text: &KeyText<'_>, now: &Moment) -> Ve
     let Some(key) = snapshot.key(&text.id) else {
         return Verdict::Unknown;
     };
-    // The secret first: only its holder learns that a key was revoked or has expired.
+    // The secret is checked first: only its holder may learn that a key was revoked or has expired.
     if !key.secret_sha256.is_some_and(|secret| bool::from(text.hash().ct_eq(&secret))) {
         return Verdict::Refused(Refusal::InvalidKey);
     }
-    match standing(key, now) {
+    match check_validity(key, now) {
         Ok(()) => Verdict::Known(key.clone()),
         Err(refusal) => Verdict::Refused(refusal),
     }
 }
 
-/// For calls that run: does the key they were admitted with still stand?
+/// For running calls: whether the key that they were admitted with is still valid.
 ///
 /// # Errors
-/// What it would be refused for now.
+/// Why it would be refused now.
 pub fn recheck(snapshot: &Snapshot, admitted: &Key, now: &Moment) -> Result<(), Refusal> {
     let key = snapshot.key(&admitted.id).ok_or(Refusal::Revoked)?;
     if std::ptr::eq(&raw const **key, admitted) {
-        return standing(key, now);
+        return check_validity(key, now);
     }
-    let (held, told) = (&key.record, &admitted.record);
-    if held.tenant_id != told.tenant_id || key.secret_sha256 != admitted.secret_sha256 || held.federation != told.federation {
+    let (current, admitted_record) = (&key.record, &admitted.record);
+    if current.tenant_id != admitted_record.tenant_id
+        || key.secret_sha256 != admitted.secret_sha256
+        || current.federation != admitted_record.federation
+    {
         return Err(Refusal::Revoked);
     }
     if !key.may_call_models() {
         return Err(Refusal::MayNotCall);
     }
-    if told.federation.as_ref().is_some_and(|by| snapshot.issuer(&by.issuer_id).is_none_or(|issuer| issuer.verifier.is_none())) {
+    if admitted_record.federation.as_ref().is_some_and(|by| snapshot.issuer(&by.issuer_id).is_none_or(|issuer| issuer.verifier.is_none())) {
         return Err(Refusal::Revoked);
     }
-    // A token's own end, where the key came by one.
+    // If the caller came with a token, its expiry.
     if admitted.expires_unix_ms <= now.unix_ms {
         return Err(Refusal::Expired);
     }
-    standing(key, now)
+    check_validity(key, now)
 }
 
-pub(crate) fn standing(key: &Key, now: &Moment) -> Result<(), Refusal> {
+pub(crate) fn check_validity(key: &Key, now: &Moment) -> Result<(), Refusal> {
     if key.record.revoked {
         Err(Refusal::Revoked)
     } else if key.expires_unix_ms <= now.unix_ms {
         Err(Refusal::Expired)
     } else if key.record.strict && now.heard_age.is_none_or(|age| age > STRICT_AGE_MAX) {
         Err(Refusal::NotFresh)
-    } else if now.too_old() {
+    } else if now.is_too_old() {
         Err(Refusal::TooOld)
     } else {
         Ok(())
