@@ -1,19 +1,22 @@
-//! What the log holds, as bytes. Fixed numbers first, little endian, then texts with a length of one byte (longer ones are cut: they are names).
+//! The records of the log, as bytes. Fixed numbers come first, little endian, then texts with a length of one byte.
+//! Longer texts are cut, because all of them are names.
 //!
-//! open   = id (16) · trace id (16) · started µs (8) · operation · streamed · attempt · texts: tenant, project, principal, key, session,
-//!          endpoint, model, upstream model · where hard budgets apply: price id (text), number of leases used, each lease id (text) and what
-//!          was reserved of it (8)
-//! settle = id (16) · 5 token counts (8 each) · first token µs (8) · duration µs (8) · http status (2) · outcome · source · audio tokens (8) ·
-//!          images (4) · for each lease of the open record, what it was charged (8)
+//! ```text
+//! open    id (16) · trace id (16) · started µs (8) · operation · streamed · attempt
+//!         texts: tenant, project, principal, key, session, endpoint, model, upstream model
+//!         if hard budgets apply: price id (text) · number of leases · for each: lease id (text), what was reserved (8)
+//! settle  id (16) · 5 token counts (8 each) · first token µs (8) · duration µs (8) · HTTP status (2) · outcome · source
+//!         audio tokens (8) · images (4) · for each lease of the open record: what it was charged (8)
+//! ```
 //!
-//! What is new stands at the end, so that a log which an earlier version left can be read.
+//! New fields are added at the end, so that a log which an earlier version left can be read.
 
 use crate::record_id::RecordId;
 use tenon_contract::{Operation, Outcome, UsageSource};
 
 pub(crate) const OPEN_HEAD: usize = 43;
 pub(crate) const SETTLE_BYTES: usize = 88;
-/// Of one call. More are not reserved (`tenon-limits`).
+/// Of one call. `limits` reserves no more.
 pub(crate) const USES_MAX: usize = 16;
 pub(crate) const LEASE_ID_MAX: usize = 64;
 pub(crate) const OPEN_MAX: usize = OPEN_HEAD + 9 * 256 + 1 + USES_MAX * (1 + LEASE_ID_MAX + 8);
@@ -23,7 +26,7 @@ pub(crate) const fn settle_bytes(uses: usize) -> usize {
     SETTLE_BYTES + 8 * uses
 }
 
-/// Who calls what: written before the upstream is called.
+/// Who calls what. Written before the upstream is called.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened<'a> {
     pub id: RecordId,
@@ -38,7 +41,7 @@ pub struct Opened<'a> {
     pub endpoint_id: &'a str,
     pub model: &'a str,
     pub upstream_model: &'a str,
-    /// The version by which `uses` were reckoned.
+    /// The price version by which `uses` were computed.
     pub price_id: &'a str,
     /// What was reserved of leases on hard budgets. Those after the 16th are not kept.
     pub uses: &'a [Use<'a>],
@@ -51,7 +54,7 @@ pub struct Use<'a> {
     pub nano: i64,
 }
 
-/// How it ended: written before the end of the answer is given away.
+/// How the call ended. Written before the end of the response is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Settled {
     pub outcome: Outcome,
@@ -64,7 +67,7 @@ pub struct Settled {
     pub reasoning: u64,
     /// A part of input and output.
     pub audio: u64,
-    /// Made.
+    /// Generated images.
     pub images: u32,
     pub first_token_us: u64,
     pub duration_us: u64,
@@ -85,15 +88,15 @@ impl Writer<'_> {
         self.text_within(text, 255);
     }
 
-    fn text_within(&mut self, text: &str, most: usize) {
-        let text = &text.as_bytes()[..text.floor_char_boundary(most)];
+    fn text_within(&mut self, text: &str, bytes_max: usize) {
+        let text = &text.as_bytes()[..text.floor_char_boundary(bytes_max)];
         self.put(&[u8::try_from(text.len()).unwrap_or(u8::MAX)]);
         self.put(text);
     }
 }
 
 impl Opened<'_> {
-    /// Writes itself and says how long it is. `to` holds [`OPEN_MAX`] bytes.
+    /// Writes itself into `to`, which holds [`OPEN_MAX`] bytes, and returns its length.
     pub(crate) fn encode(&self, to: &mut [u8]) -> usize {
         let mut writer = Writer { to, at: 0 };
         writer.put(&self.id.0);
@@ -116,7 +119,8 @@ impl Opened<'_> {
 }
 
 impl Settled {
-    /// Into bytes, and how many: `uses` of the open record are charged `charges`; one that is not told counts as zero.
+    /// Returns the bytes and their number. The leases of the open record are charged `charges`; a missing charge counts
+    /// as zero.
     pub(crate) fn encode(&self, id: RecordId, uses: usize, charges: &[i64]) -> ([u8; SETTLE_MAX], usize) {
         let mut bytes = [0; SETTLE_MAX];
         let mut writer = Writer { to: &mut bytes, at: 0 };
@@ -156,9 +160,11 @@ pub(crate) fn id_of(payload: &[u8]) -> Option<RecordId> {
     Reader(payload).array().map(RecordId)
 }
 
-/// Appends the `UsageRecord` message: what the open says, plus how it ended, or that nobody knows (`settle` = `None`).
+/// Appends the `UsageRecord` message: the open record plus how the call ended, or that this is unknown (`settle` =
+/// `None`).
 ///
-/// Straight from the log's bytes to the wire's: by way of the generated type, with its twelve strings, it took three times as long.
+/// Copies straight from the log's bytes to the wire's: with the generated type and its twelve strings it took three
+/// times as long.
 pub(crate) fn append_wire(open: &[u8], settle: Option<&[u8]>, gateway_id: &str, process_id: RecordId, out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader(open);
     let id = RecordId(reader.array()?);
@@ -203,7 +209,7 @@ fn append_settle(settle: &[u8], uses: Reader<'_>, out: &mut Vec<u8>) -> Option<(
     let [outcome, source] = reader.array()?;
     wire::number(15, u64::from(outcome), out);
     wire::number(17, u64::from(source), out);
-    // A log that an earlier version left ends here.
+    // A record of an earlier version ends here.
     if let Some(audio) = reader.array() {
         wire::number(29, u64::from_le_bytes(audio), out);
         wire::number(30, u64::from(u32::from_le_bytes(reader.array()?)), out);
@@ -212,7 +218,7 @@ fn append_settle(settle: &[u8], uses: Reader<'_>, out: &mut Vec<u8>) -> Option<(
     Some(())
 }
 
-/// What leases were charged, or (without `charges`) what was reserved of them. Gives whether there are any.
+/// Appends what leases were charged or, without `charges`, what was reserved of them. Returns whether there are any.
 fn append_uses(mut uses: Reader<'_>, mut charges: Option<Reader<'_>>, out: &mut Vec<u8>) -> Option<bool> {
     // A call without hard budgets ends here.
     let Some(price_id) = uses.text() else {
@@ -235,7 +241,8 @@ fn append_uses(mut uses: Reader<'_>, mut charges: Option<Reader<'_>>, out: &mut 
     Some(count > 0)
 }
 
-/// The little of protobuf's encoding that is needed (protobuf.dev/programming-guides/encoding). Zero and empty are left out, as in proto3.
+/// The part of protobuf's encoding that is needed (protobuf.dev/programming-guides/encoding). Zero and empty are left
+/// out, as in proto3.
 pub(crate) mod wire {
     pub fn varint(mut value: u64, out: &mut Vec<u8>) {
         while value >= 0x80 {

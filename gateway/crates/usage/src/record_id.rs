@@ -1,11 +1,11 @@
-//! UUIDv7 (RFC 9562): the metering id, minted here and never by a caller.
+//! The metering id, a UUIDv7 (RFC 9562). It is minted here and never by a caller.
 
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use std::cell::RefCell;
 
 thread_local! {
-    // 256 bits of state, seeded by the system for each thread: ids are unique, not secret.
+    // 256 bits of state, seeded by the system for each thread: ids are unique, but not secret.
     static RANDOM: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng());
 }
 

@@ -1,9 +1,15 @@
 //! One mapped, preallocated file of records.
 //!
-//! Header, 128 bytes: magic (8) · sequence (8) · gateway id (length byte, text of at most 95) · process id (16; not in version 1).
-//! Record, aligned to 8: one word · payload · padding. The word holds CRC32C of kind, length and payload (bits 0–31), length (32–47), kind
-//! (48–55), a mark that makes it non-zero (56–62) and whether its call was acknowledged (63). The payload is stored first, the word last
-//! with Release: who sees the word sees the payload. A zero word ends the scan.
+//! ```text
+//! header  128 bytes: magic (8) · sequence (8) · gateway id (length byte, text of at most 95)
+//!         process id (16; not in version 1)
+//! record  aligned to 8: one word · payload · padding
+//! word    bits 0–31 CRC32C of kind, length and payload · 32–47 length · 48–55 kind
+//!         56–62 a mark that makes it non-zero · 63 whether its call was acknowledged
+//! ```
+//!
+//! The payload is stored first and the word last with Release, so a reader that sees the word also sees the payload.
+//! A zero word ends the scan.
 
 #![allow(unsafe_code)] // the map is read and written through raw pointers; every offset is checked against the file's length first
 
@@ -18,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 pub(crate) const HEADER: usize = 128;
 const MAGIC: &[u8; 8] = b"TNWAL02\n";
-/// Of logs whose headers have no process id.
+/// The magic of logs whose headers have no process id.
 const MAGIC_1: &[u8; 8] = b"TNWAL01\n";
 const PROCESS_AT: usize = HEADER - 16;
 /// A multiple of every system's page.
@@ -27,7 +33,7 @@ const MARK: u64 = 0x5a << 56;
 const ACKNOWLEDGED: u64 = 1 << 63;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum RecordKind {
     Open = 1,
     Settle = 2,
 }
@@ -38,22 +44,22 @@ pub(crate) struct Segment {
     pub path: PathBuf,
     pub sequence: u64,
     pub gateway_id: String,
-    /// The run of the gateway that wrote it; zero = not known.
+    /// The run of the gateway that wrote it; zero = unknown.
     pub process_id: RecordId,
-    /// Bytes the writer has used; the sync looks whether it moved.
+    /// Bytes the writer has used; the sync checks whether it moved.
     pub written: AtomicUsize,
     pub synced: AtomicUsize,
     /// The writer went on to the next one.
     pub sealed: AtomicBool,
-    /// A sync failed: what it holds may not reach the disk, so the writer leaves it.
+    /// A sync failed: its contents may not reach the disk, so the writer moves on to another segment.
     pub failed: AtomicBool,
-    /// Records the queue has read whose call is not acknowledged yet.
+    /// Records that the shipper has read and whose call is not acknowledged yet.
     pub pending: AtomicU32,
 }
 
-/// A record as the reader finds it.
-pub(crate) struct Found<'a> {
-    pub kind: Kind,
+/// A record as the reader sees it.
+pub(crate) struct StoredRecord<'a> {
+    pub kind: RecordKind,
     pub payload: &'a [u8],
     pub acknowledged: bool,
     pub next: usize,
@@ -64,12 +70,13 @@ pub(crate) fn size_of_record(payload: usize) -> usize {
 }
 
 impl Segment {
-    /// Makes a file of `size` bytes, allocated on disk, so that a full disk shows here and not as a signal in the middle of a store.
+    /// Creates a file of `size` bytes, allocated on disk, so that a full disk shows here and not as a signal during a
+    /// store.
     pub fn create(dir: &Path, sequence: u64, size: usize, (gateway_id, process_id): (&str, RecordId), disk: &Disk) -> io::Result<Self> {
         let path = dir.join(format!("{sequence:012}.wal"));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let made = (disk.allocate)(&file, size).and_then(|()| MmapOptions::new().len(size).populate().map_raw(&file));
-        let map = made.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        let mapped = (disk.allocate)(&file, size).and_then(|()| MmapOptions::new().len(size).populate().map_raw(&file));
+        let map = mapped.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         let mut segment = Self::new(map, file, path, sequence, gateway_id.to_owned());
         segment.process_id = process_id;
         let mut header = [0; HEADER];
@@ -80,12 +87,12 @@ impl Segment {
         header[17..17 + name.len()].copy_from_slice(name);
         header[PROCESS_AT..].copy_from_slice(&process_id.0);
         segment.store(0, &header);
-        // Its name must outlive a power failure as well as its bytes.
+        // Its name must survive a power failure as well as its bytes.
         File::open(dir).and_then(|dir| dir.sync_all()).inspect_err(|_| drop(std::fs::remove_file(&segment.path)))?;
         Ok(segment)
     }
 
-    /// One of an earlier process. `None` when it is not ours or was never finished being made.
+    /// Opens one of an earlier process. `None` = it is not ours, or its creation was never finished.
     pub fn adopt(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let size = usize::try_from(file.metadata()?.len()).unwrap_or(0);
@@ -96,14 +103,14 @@ impl Segment {
         let mut segment = Self::new(map, file, path.to_owned(), 0, String::new());
         let header = segment.load(0, HEADER).to_vec();
         let name = header.get(17..17 + usize::from(header[16])).unwrap_or_default();
-        let ours = header[..8] == *MAGIC || header[..8] == *MAGIC_1;
+        let is_ours = header[..8] == *MAGIC || header[..8] == *MAGIC_1;
         if header[..8] == *MAGIC {
             segment.process_id = RecordId(header[PROCESS_AT..].try_into().unwrap_or_default());
         }
         segment.sequence = header[8..16].try_into().map_or(0, u64::from_le_bytes);
         segment.gateway_id = String::from_utf8_lossy(name).into_owned();
         segment.sealed = AtomicBool::new(true);
-        Ok(ours.then_some(segment))
+        Ok(is_ours.then_some(segment))
     }
 
     fn new(map: MmapRaw, file: File, path: PathBuf, sequence: u64, gateway_id: String) -> Self {
@@ -116,8 +123,8 @@ impl Segment {
         self.map.len()
     }
 
-    /// Writes one record at `at` and gives the position after it. Only the lane's own thread calls this.
-    pub fn append(&self, at: usize, kind: Kind, payload: &[u8]) -> usize {
+    /// Writes one record at `at` and returns the position after it. Only the lane's own thread calls this.
+    pub fn append(&self, at: usize, kind: RecordKind, payload: &[u8]) -> usize {
         let next = at + size_of_record(payload.len());
         self.store(at + 8, payload);
         let checksum = u64::from(checksum(kind as u8, payload));
@@ -127,16 +134,16 @@ impl Segment {
         next
     }
 
-    /// The record at `at`; `None` where the log ends, or where a power failure tore it.
-    pub fn read(&self, at: usize) -> Option<Found<'_>> {
+    /// The record at `at`. `None` = the log ends there, or a power failure tore the record.
+    pub fn read(&self, at: usize) -> Option<StoredRecord<'_>> {
         if at + 8 > self.size() {
             return None;
         }
         let word = self.word(at).load(Ordering::Acquire);
         let length = usize::try_from(word >> 32 & 0xffff).ok()?;
         let kind = match word >> 48 & 0xff {
-            1 => Kind::Open,
-            2 => Kind::Settle,
+            1 => RecordKind::Open,
+            2 => RecordKind::Settle,
             _ => return None,
         };
         let next = at + size_of_record(length);
@@ -145,7 +152,7 @@ impl Segment {
         }
         let payload = self.load(at + 8, length);
         let whole = u64::from(checksum(kind as u8, payload)) == word & 0xffff_ffff;
-        whole.then_some(Found { kind, payload, acknowledged: word & ACKNOWLEDGED != 0, next })
+        whole.then_some(StoredRecord { kind, payload, acknowledged: word & ACKNOWLEDGED != 0, next })
     }
 
     /// The payload of a record that was read before, its checksum with it.
@@ -154,13 +161,13 @@ impl Segment {
         self.load(at + 8, length)
     }
 
-    /// Remembers in the log itself that the record's call was acknowledged: a restart does not ship it again.
+    /// Marks in the log itself that the record's call was acknowledged, so that a restart does not ship it again.
     pub fn acknowledge(&self, at: usize) {
         self.word(at).fetch_or(ACKNOWLEDGED, Ordering::AcqRel);
     }
 
-    /// Brings what was written so far to the disk. A segment that failed once is never asked again: the system reports a lost page only to the
-    /// first who asks, so a later success would mean nothing.
+    /// Brings what was written so far to the disk. A segment that failed once is never synced again: the system reports
+    /// a lost page only once, so a later success would mean nothing.
     pub fn sync(&self, disk: &Disk) -> io::Result<()> {
         let written = self.written.load(Ordering::Acquire);
         if self.synced.load(Ordering::Relaxed) == written || self.failed.load(Ordering::Relaxed) {
@@ -172,12 +179,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Takes whole blocks that were written since the last sync out of this process's page tables, the file keeps them: the sync would do it page by
-    /// page, each with an interrupt to every processor that runs one of our threads.
+    /// Removes the blocks written since the last sync from this process's page tables; the file keeps them. Otherwise
+    /// the sync would do this page by page, each with an interrupt to every processor that runs one of our threads.
     fn release(&self, from: usize, to: usize) {
         let (from, to) = (from / BLOCK * BLOCK, to / BLOCK * BLOCK);
         if from < to {
-            // SAFETY: the map is shared and of a file, so the bytes stay; whoever reads or writes them next maps the same page again.
+            // SAFETY: the map is shared and of a file, so the bytes stay; whoever reads or writes them next maps the
+            // same page again.
             let _only_slower = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, from, to - from) };
         }
     }
@@ -185,7 +193,8 @@ impl Segment {
     fn store(&self, at: usize, bytes: &[u8]) {
         debug_assert!(at + bytes.len() <= self.size());
         if at + bytes.len() <= self.size() {
-            // SAFETY: in bounds (checked above); the lane's thread is the only writer, and readers wait for the word that follows.
+            // SAFETY: in bounds (checked above); the lane's thread is the only writer, and readers wait for the word
+            // that follows.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(at), bytes.len()) };
         }
     }
@@ -209,7 +218,7 @@ fn checksum(kind: u8, payload: &[u8]) -> u32 {
     crc32c::crc32c_append(u32::from(kind) ^ u32::try_from(payload.len()).unwrap_or(0) << 8, payload)
 }
 
-/// The two calls a disk can refuse. Tests put others in their place.
+/// The two calls that a disk can refuse. Tests replace them.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk {
     pub allocate: fn(&File, usize) -> io::Result<()>,

@@ -1,4 +1,4 @@
-//! What calls took of leases on hard budgets, through the log and onto the wire; which earlier processes are at rest.
+//! What calls used of leases on hard budgets, from the log to the wire, and which earlier processes have shipped everything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -13,12 +13,12 @@ fn uses(record: &tenon_contract::UsageRecord) -> Vec<(&str, i64)> {
 }
 
 #[test]
-fn a_settled_call_ships_its_charges_and_one_found_open_what_was_reserved() {
+fn a_settled_call_ships_its_charges_and_one_left_open_what_was_reserved() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut queue) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     let (done, ticket) = open_using(&lane, &USES).unwrap();
-    let (found_open, left) = open_using(&lane, &USES).unwrap();
+    let (left_open, left) = open_using(&lane, &USES).unwrap();
     let (plain, without) = open_call(&lane).unwrap();
     lane.settle_charged(ticket, &settled(), &[123, 0]);
     lane.settle(without, &settled());
@@ -39,7 +39,7 @@ fn a_settled_call_ships_its_charges_and_one_found_open_what_was_reserved() {
     let (log, mut queue) = support::restart(dir.path());
     assert!(queue.take_shipped_processes().is_empty(), "its records are not acknowledged");
     let batch = queue.next_batch(10).unwrap();
-    let record = find(found_open, &records(&batch));
+    let record = find(left_open, &records(&batch));
     assert_eq!(
         (uses(&record), record.outcome(), record.usage_source()),
         (vec![("lease-a", 500), ("lease-b", 7)], Outcome::Unknown, UsageSource::Reserved)
@@ -47,9 +47,9 @@ fn a_settled_call_ships_its_charges_and_one_found_open_what_was_reserved() {
     assert_eq!(record.process_id, &*earlier.text());
     queue.acknowledge(&batch.id);
     assert_eq!(queue.take_shipped_processes(), [earlier]);
-    assert!(queue.take_shipped_processes().is_empty(), "told once");
+    assert!(queue.take_shipped_processes().is_empty(), "reported once");
     assert_ne!(log.process_id(), earlier);
-    // Nobody heard of it before this process died too: the next one says so again, and of this one.
+    // This process died too before it was reported, so the next one reports both.
     let second = log.process_id();
     drop(queue);
     log.stop();
@@ -58,12 +58,12 @@ fn a_settled_call_ships_its_charges_and_one_found_open_what_was_reserved() {
     while let Some(batch) = queue.next_batch(10) {
         queue.acknowledge(&batch.id);
     }
-    let mut told = queue.take_shipped_processes();
-    told.sort_by_key(|id| id.0);
+    let mut reported = queue.take_shipped_processes();
+    reported.sort_by_key(|id| id.0);
     let mut both = [earlier, second];
     both.sort_by_key(|id| id.0);
-    assert_eq!(told, both);
-    told.iter().for_each(|id| queue.forget_process(&id.text()));
+    assert_eq!(reported, both);
+    reported.iter().for_each(|id| queue.forget_process(&id.text()));
     let third = log.process_id();
     drop(queue);
     log.stop();
@@ -84,7 +84,7 @@ fn as_many_leases_as_a_call_may_use_fit_into_its_record() {
     let uses: Vec<_> = (0..16).map(|n| Use { lease_id: &long, nano: i64::MAX - n }).collect();
     for _ in 0..200 {
         let Ok((_, ticket)) = open_using(&lane, &uses) else {
-            // The keeper has not made the next segment yet.
+            // The next segment is not created yet.
             std::thread::sleep(std::time::Duration::from_millis(1));
             continue;
         };

@@ -1,4 +1,4 @@
-//! The log: what is opened ships exactly once, through full disks and restarts.
+//! Every opened call ships exactly once, also after full disks and restarts.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -39,7 +39,7 @@ fn many_segments_ship_once_and_are_deleted() {
     let lane = log.lane();
     let (held_id, held) = open_call(&lane).unwrap(); // a long stream, open over many segments
     let mut shipped = Vec::new();
-    let mut made = Vec::new();
+    let mut opened = Vec::new();
     for _ in 0..2000 {
         let (id, ticket) = loop {
             match open_call(&lane) {
@@ -51,15 +51,15 @@ fn many_segments_ship_once_and_are_deleted() {
             }
         };
         lane.settle(ticket, &settled());
-        made.push(id.0.to_vec());
+        opened.push(id.0.to_vec());
     }
     lane.settle(held, &settled());
-    made.push(held_id.0.to_vec());
+    opened.push(held_id.0.to_vec());
     shipped.extend(ship(&mut queue));
     let mut ids: Vec<_> = shipped.into_iter().map(|r| r.record_id).collect();
     ids.sort();
-    made.sort();
-    assert!(ids == made, "each once");
+    opened.sort();
+    assert!(ids == opened, "each once");
     assert!(queue.is_shipped());
     assert!(files(&log) < 6, "{} segments left", files(&log));
     log.stop();
@@ -71,12 +71,12 @@ fn a_full_log_refuses_and_still_settles() {
     let (log, mut queue) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     let mut tickets = Vec::new();
-    let mut patience = 0;
-    while patience < 50 {
+    let mut refusals = 0;
+    while refusals < 50 {
         match open_call(&lane) {
             Ok((_, ticket)) => tickets.push(ticket),
             Err(Full) => {
-                patience += 1;
+                refusals += 1;
                 std::thread::yield_now();
             }
         }
@@ -88,7 +88,7 @@ fn a_full_log_refuses_and_still_settles() {
     log.stop();
 }
 
-/// The process is gone: another one finds its files (copied, because this process still holds the lock).
+/// The process is gone and another one reads its files, which are copied because this process still holds the lock.
 fn copy_files(from: &Path, to: &Path) {
     std::fs::create_dir_all(to.join("wal/0")).unwrap();
     for entry in std::fs::read_dir(from.join("wal/0")).unwrap().flatten() {
@@ -104,7 +104,7 @@ fn what_a_segment_does_not_know_yet_is_shipped_again_as_it_was_and_nothing_becom
     let lane = log.lane();
     let (whole_id, whole) = open_call(&lane).unwrap();
     lane.settle(whole, &settled());
-    // One whose records lie in two segments, of which the later is given up before the earlier: that holds an open call.
+    // A call with records in two segments. The later one is deleted first, because the earlier one holds an open call.
     let (_, long) = open_call(&lane).unwrap();
     let (_, _open) = open_call(&lane).unwrap();
     let (mut long, mut shipped) = (Some(long), 0);
@@ -126,11 +126,11 @@ fn what_a_segment_does_not_know_yet_is_shipped_again_as_it_was_and_nothing_becom
     copy_files(dir.path(), copy.path());
     let (_, mut killed) = Log::start(patient(copy.path())).unwrap();
     let again = ship(&mut killed);
-    assert!(again.iter().any(|record| record.record_id == whole_id.0), "it was acknowledged, and its segment does not know");
+    assert!(again.iter().any(|record| record.record_id == whole_id.0), "it was acknowledged, but its segment does not know yet");
     let unknown = again.iter().filter(|record| record.outcome() == Outcome::Unknown).count();
-    assert_eq!(unknown, 1, "the open call alone");
+    assert_eq!(unknown, 1, "only the open call");
     assert!(again.len() < 200, "segments without open calls are gone: {}", again.len());
-    // Who leaves in order tells the segments.
+    // A process that stops in order marks the segments.
     log.stop();
     drop((queue, lane));
     unlock(log);
@@ -157,9 +157,9 @@ fn a_restart_ships_what_was_not_acknowledged_and_settles_open_calls_as_unknown()
     for round in 0..2 {
         let (log, mut queue) = Log::start(options(copy.path())).unwrap();
         let batch = queue.next_batch(9).unwrap();
-        let found: Vec<_> = records(&batch).iter().map(|r| (r.record_id.clone(), r.outcome())).collect();
-        assert_eq!(found.len(), 2, "round {round}");
-        assert!(found.contains(&(second_id.0.to_vec(), Outcome::Completed)) && found.contains(&(third_id.0.to_vec(), Outcome::Unknown)));
+        let shipped: Vec<_> = records(&batch).iter().map(|r| (r.record_id.clone(), r.outcome())).collect();
+        assert_eq!(shipped.len(), 2, "round {round}");
+        assert!(shipped.contains(&(second_id.0.to_vec(), Outcome::Completed)) && shipped.contains(&(third_id.0.to_vec(), Outcome::Unknown)));
         if round == 1 {
             queue.acknowledge(&batch.id);
             assert!(queue.is_shipped());
@@ -182,7 +182,7 @@ fn a_running_process_keeps_its_directory() {
 }
 
 #[test]
-fn what_breaks_off_is_sent_again() {
+fn a_batch_of_a_broken_connection_is_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut queue) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();

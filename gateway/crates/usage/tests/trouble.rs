@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::{open_call, options, records, settled, ship, unlock, wait_for};
 use tenon_usage::{Disk, Full, Lane, Log, NotSynced, Outcome, Queue};
 
-/// Ended calls until the log refuses for a while; how many there were.
+/// Ends calls until the log keeps refusing, and returns their number.
 fn fill(lane: &Lane) -> usize {
     let (mut ended, mut refused) = (0, 0);
     while refused < 50 {
@@ -43,7 +43,7 @@ fn a_log_that_is_full_at_start_refuses_ships_and_serves_again() {
     let (log, mut queue) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     assert!(log.stats.is_full.load(Ordering::Relaxed));
-    assert!(matches!(open_call(&lane), Err(Full)), "nothing is half done: no room, no call");
+    assert!(matches!(open_call(&lane), Err(Full)), "without room there is no call");
     let shipped = ship(&mut queue);
     assert_eq!(shipped.len(), left);
     assert!(shipped.iter().all(|record| record.outcome() == Outcome::Completed));
@@ -55,11 +55,11 @@ fn a_log_that_is_full_at_start_refuses_ships_and_serves_again() {
 }
 
 #[test]
-fn segments_without_records_give_way_at_once() {
+fn segments_without_records_are_deleted_at_once() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..40 {
         let (log, queue) = Log::start(options(dir.path())).unwrap();
-        assert!(!log.stats.is_full.load(Ordering::Relaxed), "spares of earlier lives took the room");
+        assert!(!log.stats.is_full.load(Ordering::Relaxed), "spares of earlier processes took the room");
         log.stop();
         drop(queue);
         unlock(log);
@@ -70,7 +70,7 @@ static DISK_FULL: AtomicBool = AtomicBool::new(true);
 
 fn allocate_unless_full(file: &File, size: usize) -> io::Result<()> {
     if DISK_FULL.load(Ordering::SeqCst) {
-        // As a real one does it: part of the file is there, then no more.
+        // Like a real disk: a part of the file is written, then no more.
         file.set_len(size as u64 / 2)?;
         return Err(io::ErrorKind::StorageFull.into());
     }
@@ -78,7 +78,7 @@ fn allocate_unless_full(file: &File, size: usize) -> io::Result<()> {
 }
 
 #[test]
-fn a_full_disk_is_no_reason_not_to_start() {
+fn a_full_disk_does_not_prevent_a_start() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path());
     options.disk.allocate = allocate_unless_full;
@@ -89,7 +89,11 @@ fn a_full_disk_is_no_reason_not_to_start() {
         assert!(queue.next_batch(9).is_none());
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert_eq!(std::fs::read_dir(dir.path().join("wal/0")).unwrap().flatten().filter(|e| e.path().extension().is_some()).count(), 0, "no halves");
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("wal/0")).unwrap().flatten().filter(|e| e.path().extension().is_some()).count(),
+        0,
+        "no partial files"
+    );
     DISK_FULL.store(false, Ordering::SeqCst);
     wait_for("room", || {
         open_call(&lane).is_ok_and(|(_, ticket)| {
@@ -97,7 +101,7 @@ fn a_full_disk_is_no_reason_not_to_start() {
             true
         })
     });
-    // Full again, later: what has room goes on, what has none is refused, and it passes again.
+    // Full again, later: calls with room go on, others are refused, and the log recovers again.
     DISK_FULL.store(true, Ordering::SeqCst);
     assert!(fill(&lane) > 0);
     DISK_FULL.store(false, Ordering::SeqCst);
@@ -117,7 +121,7 @@ static SYNCS: Mutex<u32> = Mutex::new(0);
 fn sync_unless_broken(file: &File) -> io::Result<()> {
     *SYNCS.lock().unwrap() += 1;
     if DISK_BROKEN.swap(false, Ordering::SeqCst) {
-        return Err(io::Error::from_raw_os_error(5)); // EIO, and like the real one it is told once
+        return Err(io::Error::from_raw_os_error(5)); // EIO, reported once like a real one
     }
     file.sync_data()
 }
@@ -148,10 +152,10 @@ fn ended_call(lane: &Lane) {
 }
 
 #[test]
-fn who_waits_for_the_disk_is_served_at_once_and_told_when_it_fails() {
+fn a_call_that_waits_for_the_disk_is_served_at_once_and_gets_its_errors() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path());
-    options.sync_every = Duration::from_secs(3600); // only asking makes it sync
+    options.sync_every = Duration::from_secs(3600); // so that only a waiting call triggers a sync
     options.disk.sync = sync_unless_broken;
     let (log, mut queue) = Log::start(options).unwrap();
     let lane = log.lane();
@@ -161,14 +165,14 @@ fn who_waits_for_the_disk_is_served_at_once_and_told_when_it_fails() {
     assert!(begun.elapsed() < Duration::from_secs(5));
     let syncs = *SYNCS.lock().unwrap();
     assert_eq!(wait_synced(&lane), Ok(()));
-    assert_eq!(*SYNCS.lock().unwrap(), syncs, "what is on the disk is not brought there again");
+    assert_eq!(*SYNCS.lock().unwrap(), syncs, "what is on the disk is not synced again");
 
     ended_call(&lane);
     DISK_BROKEN.store(true, Ordering::SeqCst);
     assert_eq!(wait_synced(&lane), Err(NotSynced));
     assert_eq!(wait_synced(&lane), Err(NotSynced), "a later success of the system's call means nothing");
     assert_eq!(log.stats.sync_errors.load(Ordering::Relaxed), 1);
-    // The next call goes to another segment, and nothing that was written is lost to the queue.
+    // The next call goes to another segment, and nothing that was written is lost.
     ended_call(&lane);
     assert_eq!(wait_synced(&lane), Ok(()));
     assert_eq!(ship(&mut queue).len(), 3);
@@ -185,7 +189,7 @@ fn overlapping_processes_settle_what_is_theirs_and_inherit_what_is_left() {
     let (new, mut new_queue) = Log::start(options(dir.path())).unwrap();
     let new_lane = new.lane();
     let (own_id, own) = open_call(&new_lane).unwrap();
-    // Longer than the look-out for abandoned directories: the old process still holds its own.
+    // Longer than the interval of adoption: the old process still holds its directory.
     std::thread::sleep(Duration::from_millis(1300));
     assert!(new_queue.next_batch(9).is_none(), "the old process's open calls are its own");
     old_lane.settle(long, &settled());
@@ -206,35 +210,35 @@ fn overlapping_processes_settle_what_is_theirs_and_inherit_what_is_left() {
 }
 
 fn wait_for_batch(queue: &mut Queue) -> Vec<(Vec<u8>, Outcome)> {
-    let mut found = Vec::new();
+    let mut shipped = Vec::new();
     wait_for("a batch", || {
-        found = ship(queue).iter().map(|record| (record.record_id.clone(), record.outcome())).collect();
-        !found.is_empty()
+        shipped = ship(queue).iter().map(|record| (record.record_id.clone(), record.outcome())).collect();
+        !shipped.is_empty()
     });
-    found
+    shipped
 }
 
 static SYNCING: AtomicBool = AtomicBool::new(false);
 static SYNCED: AtomicBool = AtomicBool::new(false);
 
-fn sync_once_for_ages(_file: &File) -> io::Result<()> {
+fn block_first_sync(_file: &File) -> io::Result<()> {
     if !SYNCING.swap(true, Ordering::SeqCst) {
-        wait_for("the test's word", || SYNCED.load(Ordering::SeqCst));
+        wait_for("the test to let it go on", || SYNCED.load(Ordering::SeqCst));
     }
     Ok(())
 }
 
 #[test]
-fn a_disk_that_takes_seconds_for_a_sync_keeps_nobody_from_a_segment() {
+fn a_sync_that_takes_seconds_does_not_delay_new_segments() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path());
     options.bytes_max = 16 << 20;
-    options.disk.sync = sync_once_for_ages;
+    options.disk.sync = block_first_sync;
     let (log, _queue) = Log::start(options).unwrap();
     let lane = log.lane();
     lane.settle(open_call(&lane).unwrap().1, &settled());
     wait_for("the sync that takes seconds", || SYNCING.load(Ordering::SeqCst));
-    // Thirty segments' worth: what is made for them is made while the disk is busy.
+    // Thirty segments' worth, all created while the disk is busy.
     for _ in 0..1_500 {
         let mut opened = None;
         wait_for("a segment", || {

@@ -1,4 +1,4 @@
-//! One call, one lane, one queue.
+//! Helpers: one call, one lane, one shipper.
 #![allow(dead_code, clippy::disallowed_methods)]
 
 use prost::Message;
@@ -61,7 +61,7 @@ pub fn settled() -> Settled {
     }
 }
 
-/// Read back with the generated type: what is encoded by hand is what the contract says.
+/// Decoded with the generated type, which proves that the hand-written encoding follows the contract.
 pub fn records(batch: &tenon_usage::Batch) -> Vec<tenon_contract::UsageRecord> {
     let message = tenon_contract::UsageBatch::decode(&batch.message[..]).unwrap();
     assert_eq!(message.batch_id, batch.id);
@@ -81,7 +81,7 @@ pub fn files(log: &Arc<Log>) -> u64 {
     log.stats.segments.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-/// The keeper's threads hold the log too; the lock goes with the last of them.
+/// The log's threads hold it too; the last of them releases the lock.
 pub fn unlock(mut log: Arc<Log>) {
     while let Err(shared) = Arc::try_unwrap(log) {
         log = shared;
@@ -89,7 +89,7 @@ pub fn unlock(mut log: Arc<Log>) {
     }
 }
 
-/// The log again, once the one before has let go of its directory.
+/// Starts the log again, once the one before has released its directory.
 pub fn restart(root: &Path) -> (Arc<Log>, Queue) {
     let held = root.join("wal/0/lock");
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
@@ -103,7 +103,7 @@ pub fn restart(root: &Path) -> (Arc<Log>, Queue) {
 pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while !ready() {
-        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
+        assert!(std::time::Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,4 +1,5 @@
-//! `<data>/wal/<n>/`: one directory for each process that runs at a time, held by a lock that the kernel drops with the process.
+//! `<data>/wal/<n>/`: one directory for each running process, held by a lock that the kernel releases when the process
+//! ends.
 
 use crate::segment::Segment;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -10,42 +11,42 @@ use std::path::{Path, PathBuf};
 pub enum LogError {
     #[error("the usage log cannot use {0}: {1}")]
     Io(PathBuf, io::Error),
-    #[error("the usage log has no room: a segment of {0} bytes could not be made in {1}: {2}")]
+    #[error("the usage log has no room: a segment of {0} bytes could not be created in {1}: {2}")]
     NoRoom(usize, PathBuf, io::Error),
 }
 
 impl LogError {
-    /// Waiting may help: a disk that is full is emptied by shipping, or by somebody.
-    pub(crate) fn is_for_room(&self) -> bool {
+    /// Waiting may help: shipping, or an operator, makes room on a full disk.
+    pub(crate) fn is_out_of_space(&self) -> bool {
         let (Self::Io(_, error) | Self::NoRoom(_, _, error)) = self;
         matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
-/// A directory this process holds.
-pub(crate) struct Held {
+/// A directory that this process has locked.
+pub(crate) struct LockedDirectory {
     pub path: PathBuf,
-    /// Dropped last: the lock goes with it.
+    /// Closing the file releases the lock.
     pub _lock: File,
 }
 
-/// Takes every directory nobody holds, beside those this process has already.
-pub(crate) fn claim(root: &Path, already: &[Held]) -> Result<Vec<Held>, LogError> {
+/// Locks every directory that no process holds. `owned` are those that this process has already.
+pub(crate) fn lock_unowned(root: &Path, owned: &[LockedDirectory]) -> Result<Vec<LockedDirectory>, LogError> {
     let fail = |e| LogError::Io(root.to_owned(), e);
     DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(fail)?;
-    let mut held = Vec::new();
+    let mut locked = Vec::new();
     for number in numbers(root).map_err(fail)? {
         let path = root.join(number.to_string());
-        // The lock belongs to the open file: a second look at one's own directory would be refused too, but costs an open.
-        if already.iter().all(|own| own.path != path) {
-            held.extend(try_hold(path).map_err(fail)?);
+        // The lock belongs to the open file: locking one's own directory again would be refused too, but costs an open.
+        if owned.iter().all(|own| own.path != path) {
+            locked.extend(try_lock(path).map_err(fail)?);
         }
     }
-    Ok(held)
+    Ok(locked)
 }
 
-/// A new directory, when every other one is held by somebody.
-pub(crate) fn make(root: &Path) -> Result<Held, LogError> {
+/// Creates and locks a directory, when other processes hold all there are.
+pub(crate) fn create(root: &Path) -> Result<LockedDirectory, LogError> {
     let fail = |e| LogError::Io(root.to_owned(), e);
     let mut next = numbers(root).map_err(fail)?.last().map_or(0, |last| last + 1);
     loop {
@@ -53,8 +54,8 @@ pub(crate) fn make(root: &Path) -> Result<Held, LogError> {
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(fail(e)),
             _ => {
-                if let Some(held) = try_hold(path).map_err(fail)? {
-                    return Ok(held);
+                if let Some(locked) = try_lock(path).map_err(fail)? {
+                    return Ok(locked);
                 }
             }
         }
@@ -68,17 +69,17 @@ fn numbers(root: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn try_hold(path: PathBuf) -> io::Result<Option<Held>> {
+fn try_lock(path: PathBuf) -> io::Result<Option<LockedDirectory>> {
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"))?;
     match lock.try_lock() {
-        Ok(()) => Ok(Some(Held { path, _lock: lock })),
+        Ok(()) => Ok(Some(LockedDirectory { path, _lock: lock })),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(e)) => Err(e),
     }
 }
 
-/// The segments an earlier process left, in the order they were written.
-pub(crate) fn left_behind(dir: &Path) -> Result<Vec<Segment>, LogError> {
+/// The segments that earlier processes left, in the order they were written.
+pub(crate) fn read_segments(dir: &Path) -> Result<Vec<Segment>, LogError> {
     let fail = |e| LogError::Io(dir.to_owned(), e);
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(fail)?.flatten() {
@@ -88,7 +89,7 @@ pub(crate) fn left_behind(dir: &Path) -> Result<Vec<Segment>, LogError> {
         }
         match Segment::adopt(&path).map_err(fail)? {
             Some(segment) => segments.push(segment),
-            // Killed while making it: it never held a record.
+            // Its process was killed while creating it: it never held a record.
             None => drop(std::fs::remove_file(&path)),
         }
     }

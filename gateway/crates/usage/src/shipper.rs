@@ -1,10 +1,10 @@
-//! What still has to be shipped. It reads the log behind the writers, joins each settle with its open, and remembers batches until they are
-//! acknowledged. Whatever is not shipped lies on disk, not in memory.
+//! Reads the log behind the writers, joins each settle with its open, and remembers batches until they are
+//! acknowledged. Records that are not yet shipped stay on disk, not in memory.
 
-use crate::keeper::Log;
+use crate::log::Log;
 use crate::record::{append_wire, id_of, wire};
 use crate::record_id::RecordId;
-use crate::segment::{HEADER, Kind, Segment};
+use crate::segment::{HEADER, RecordKind, Segment};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,19 +12,20 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 #[derive(Clone)]
-struct Place {
+struct Position {
     segment: Arc<Segment>,
     at: usize,
 }
 
-/// A call that has ended, by where its records lie. Without settle: its process died, nobody knows.
-struct Terminal {
-    opens: Vec<Place>,
-    settle: Option<Place>,
+/// A call that has ended, by the positions of its records. Without a settle its process died, and its end is unknown.
+struct EndedCall {
+    opens: Vec<Position>,
+    settle: Option<Position>,
 }
 
-/// Acknowledged calls of a segment that does not know it yet. Who is killed before it does ships them again, under the same record ids.
-struct Unmarked {
+/// Acknowledged calls whose segment does not know it yet. If the process is killed before that, they ship again under
+/// the same record ids.
+struct UnmarkedCalls {
     segment: Arc<Segment>,
     since: Instant,
     at: Vec<usize>,
@@ -35,7 +36,7 @@ struct Cursor {
     at: usize,
 }
 
-/// To be sent: a `UsageBatch` message, already encoded.
+/// A `UsageBatch` message to be sent, already encoded.
 pub struct Batch {
     pub id: String,
     pub message: Vec<u8>,
@@ -43,14 +44,14 @@ pub struct Batch {
 
 pub struct Queue {
     log: Arc<Log>,
-    /// Being read, oldest first. A lane's segments stand in its order.
+    /// Being read, oldest first. The segments of a lane are in the order it wrote them.
     reading: VecDeque<Cursor>,
     /// Read to the end, waiting for acknowledgements.
     read: Vec<Arc<Segment>>,
-    open: HashMap<RecordId, Vec<Place>, foldhash::fast::RandomState>,
-    ready: VecDeque<Terminal>,
-    sent: HashMap<String, Vec<Terminal>, foldhash::fast::RandomState>,
-    unmarked: Vec<Unmarked>,
+    open: HashMap<RecordId, Vec<Position>, foldhash::fast::RandomState>,
+    ready: VecDeque<EndedCall>,
+    sent: HashMap<String, Vec<EndedCall>, foldhash::fast::RandomState>,
+    unmarked: Vec<UnmarkedCalls>,
     batches: u64,
     process: RecordId,
 }
@@ -64,36 +65,37 @@ impl Queue {
         queue
     }
 
-    /// Reads all that processes which are gone left. Calls found open settle as unknown; a second crash before the acknowledgement finds them
-    /// again, under the same record id, so nothing need be written. What this process has open itself is kept apart meanwhile.
+    /// Reads everything that ended processes left. Calls still open there end as unknown. After a second crash before
+    /// the acknowledgement they are read again under the same record id, so nothing need be written. The open calls of
+    /// this process are kept apart meanwhile.
     fn recover(&mut self, old: Vec<Arc<Segment>>) {
         if old.is_empty() {
             return;
         }
-        let already = self.ready.len();
+        let ready_before = self.ready.len();
         let cursors = old.into_iter().map(|segment| Cursor { segment, at: HEADER }).collect();
         let (reading, open) = (std::mem::replace(&mut self.reading, cursors), std::mem::take(&mut self.open));
-        self.read_on(usize::MAX);
+        self.read_until(usize::MAX);
         self.reading = reading;
         for (_, opens) in std::mem::replace(&mut self.open, open) {
-            self.ready.push_back(Terminal { opens, settle: None });
+            self.ready.push_back(EndedCall { opens, settle: None });
         }
-        self.log.stats.ended.fetch_add((self.ready.len() - already) as u64, Ordering::Relaxed);
+        self.log.stats.ended.fetch_add((self.ready.len() - ready_before) as u64, Ordering::Relaxed);
         self.sweep();
     }
 
-    /// Segments this process began meanwhile, and those of processes that ended meanwhile.
+    /// Takes over the segments that this process began meanwhile, and those of processes that ended meanwhile.
     fn take_new(&mut self) {
-        let (fresh, abandoned) = self.log.take_new();
+        let (new, abandoned) = self.log.take_new();
         self.recover(abandoned);
-        self.reading.extend(fresh.into_iter().map(|segment| Cursor { segment, at: HEADER }));
+        self.reading.extend(new.into_iter().map(|segment| Cursor { segment, at: HEADER }));
     }
 
     /// Up to `max` ended calls that were not sent yet.
     pub fn next_batch(&mut self, max: usize) -> Option<Batch> {
         self.take_new();
         if self.ready.len() < max {
-            self.read_on(max);
+            self.read_until(max);
         }
         let calls: Vec<_> = self.ready.drain(..self.ready.len().min(max)).collect();
         self.sweep();
@@ -115,31 +117,32 @@ impl Queue {
         self.log.stats.shipped.fetch_add(calls.len() as u64, Ordering::Relaxed);
         for call in &calls {
             self.mark(call);
-            for place in call.places() {
-                place.segment.pending.fetch_sub(1, Ordering::Relaxed);
+            for position in call.positions() {
+                position.segment.pending.fetch_sub(1, Ordering::Relaxed);
             }
         }
         self.sweep();
     }
 
-    /// Later, if its records lie in one segment of this process. Otherwise at once: an open record whose settle's segment is given up would look like a
-    /// call that never ended, and a process that is killed again and again must get on with what the ones before it left.
-    fn mark(&mut self, call: &Terminal) {
+    /// Marks the records of an acknowledged call: later, if they lie in one segment of this process, otherwise at once.
+    /// An open record whose settle's segment is deleted would look like a call that never ended. And a process that is
+    /// killed again and again must make progress with what the ones before it left.
+    fn mark(&mut self, call: &EndedCall) {
         let Some(first) = call.opens.first() else {
             return;
         };
         let is_own = first.segment.process_id == self.process;
-        if !is_own || !call.places().all(|place| Arc::ptr_eq(&place.segment, &first.segment)) {
-            return call.places().for_each(|place| place.segment.acknowledge(place.at));
+        if !is_own || !call.positions().all(|position| Arc::ptr_eq(&position.segment, &first.segment)) {
+            return call.positions().for_each(|position| position.segment.acknowledge(position.at));
         }
-        let at = call.places().map(|place| place.at);
+        let at = call.positions().map(|position| position.at);
         match self.unmarked.iter_mut().find(|unmarked| Arc::ptr_eq(&unmarked.segment, &first.segment)) {
             Some(unmarked) => unmarked.at.extend(at),
-            None => self.unmarked.push(Unmarked { segment: first.segment.clone(), since: Instant::now(), at: at.collect() }),
+            None => self.unmarked.push(UnmarkedCalls { segment: first.segment.clone(), since: Instant::now(), at: at.collect() }),
         }
     }
 
-    /// The connection broke: what was sent on it goes out again.
+    /// The connection broke: what was sent on it is sent again.
     pub fn resend(&mut self) {
         for (_, calls) in std::mem::take(&mut self.sent) {
             self.ready.extend(calls);
@@ -151,18 +154,19 @@ impl Queue {
         self.sent.len()
     }
 
-    /// This run.
+    /// The id of this run.
     #[must_use]
     pub fn process_id(&self) -> RecordId {
         self.process
     }
 
-    /// Earlier processes whose records are all acknowledged, told once. Call [`Self::forget_process`] when the control plane knows.
+    /// Earlier processes whose records are all acknowledged, each returned once. Call [`Self::forget_process`] when the
+    /// control plane knows.
     pub fn take_shipped_processes(&mut self) -> Vec<RecordId> {
         self.log.take_shipped_processes()
     }
 
-    /// Nobody need hear of this process any more.
+    /// The control plane knows that this process has shipped everything.
     pub fn forget_process(&mut self, process_id: &str) {
         self.log.forget_process(process_id);
     }
@@ -170,20 +174,20 @@ impl Queue {
     /// Whether everything that ended was acknowledged.
     pub fn is_shipped(&mut self) -> bool {
         self.take_new();
-        self.read_on(1);
+        self.read_until(1);
         self.sent.is_empty() && self.ready.is_empty()
     }
 
-    /// Reads until `max` calls are ready. Segments of other lanes are read as they stand; a lane's own order is kept.
-    fn read_on(&mut self, max: usize) {
+    /// Reads until `max` calls are ready. Between lanes the order does not matter; within a lane it is kept.
+    fn read_until(&mut self, max: usize) {
         let mut index = 0;
         while index < self.reading.len() && self.ready.len() < max {
-            // Looked at before reading: a segment sealed after that may have got a last record.
+            // Loaded before reading: a segment sealed after that may have got a last record.
             let sealed = self.reading[index].segment.sealed.load(Ordering::Acquire);
             self.read_segment(index, max);
             let cursor = &self.reading[index];
-            let ended = sealed && self.ready.len() < max;
-            if ended {
+            let is_read = sealed && self.ready.len() < max;
+            if is_read {
                 self.read.push(cursor.segment.clone());
                 self.reading.remove(index);
             } else {
@@ -195,24 +199,24 @@ impl Queue {
     fn read_segment(&mut self, index: usize, max: usize) {
         let (segment, mut at) = (self.reading[index].segment.clone(), self.reading[index].at);
         while self.ready.len() < max {
-            let Some(found) = segment.read(at) else {
+            let Some(record) = segment.read(at) else {
                 break;
             };
-            let place = Place { segment: segment.clone(), at };
-            at = found.next;
-            let (Some(id), false) = (id_of(found.payload), found.acknowledged) else {
+            let position = Position { segment: segment.clone(), at };
+            at = record.next;
+            let (Some(id), false) = (id_of(record.payload), record.acknowledged) else {
                 continue;
             };
-            match found.kind {
-                Kind::Open => {
+            match record.kind {
+                RecordKind::Open => {
                     segment.pending.fetch_add(1, Ordering::Relaxed);
-                    self.open.entry(id).or_default().push(place);
+                    self.open.entry(id).or_default().push(position);
                 }
-                // Without an open it was acknowledged: the open's segment is already gone.
-                Kind::Settle => {
+                // Without an open the call was acknowledged: the open's segment is already deleted.
+                RecordKind::Settle => {
                     if let Some(opens) = self.open.remove(&id) {
                         segment.pending.fetch_add(1, Ordering::Relaxed);
-                        self.ready.push_back(Terminal { opens, settle: Some(place) });
+                        self.ready.push_back(EndedCall { opens, settle: Some(position) });
                     }
                 }
             }
@@ -220,7 +224,7 @@ impl Queue {
         self.reading[index].at = at;
     }
 
-    /// Deletes segments in which nothing waits any more.
+    /// Deletes segments in which no record waits for an acknowledgement, and marks calls that have waited long enough.
     fn sweep(&mut self) {
         let (log, unmarked) = (&self.log, &mut self.unmarked);
         self.read.retain(|segment| {
@@ -241,7 +245,7 @@ impl Queue {
     }
 }
 
-impl Unmarked {
+impl UnmarkedCalls {
     fn mark(&self) {
         self.at.iter().for_each(|at| self.segment.acknowledge(*at));
     }
@@ -249,23 +253,23 @@ impl Unmarked {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.unmarked.iter().for_each(Unmarked::mark);
+        self.unmarked.iter().for_each(UnmarkedCalls::mark);
     }
 }
 
-impl Terminal {
-    fn places(&self) -> impl Iterator<Item = &Place> {
+impl EndedCall {
+    fn positions(&self) -> impl Iterator<Item = &Position> {
         self.opens.iter().chain(&self.settle)
     }
 
     fn append_wire(&self, out: &mut Vec<u8>) -> Option<()> {
         let open = self.opens.last()?;
-        let settle = self.settle.as_ref().map(|place| place.segment.payload(place.at));
+        let settle = self.settle.as_ref().map(|position| position.segment.payload(position.at));
         append_wire(open.segment.payload(open.at), settle, &open.segment.gateway_id, open.segment.process_id, out)
     }
 }
 
-fn encode(id: &str, calls: &[Terminal]) -> Vec<u8> {
+fn encode(id: &str, calls: &[EndedCall]) -> Vec<u8> {
     let mut message = Vec::with_capacity(calls.len() * 448 + 64);
     wire::bytes(1, id.as_bytes(), &mut message);
     let mut record = Vec::with_capacity(1024);
