@@ -153,16 +153,18 @@ def test_a_gateway_with_its_certificate_syncs_serves_and_ships(
     finally:
         gateway.close()
     refused = control.gateway(stack, tmp_path / "stale-gateway", identity=stale)
-    _is_refused(refused, f"it asked for a certificate, was shown {stale.certificate}, and hung up")
+    _is_refused(refused, f"the server requested a certificate, got {stale.certificate}, and closed the connection")
 
 
-@pytest.mark.parametrize(("shown", "why"), [("none", "shown none"), ("foreign", "cert.pem")])
+@pytest.mark.parametrize(("shown", "why"), [("none", "got none"), ("foreign", "cert.pem")])
 def test_a_gateway_without_the_right_certificate_is_refused_and_says_why(
     stack: Stack, control: ControlPlane, tmp_path: Path, shown: str, why: str
 ) -> None:
     foreign = Files(tmp_path / "identity").put(Authority("strangers").issue("gateway-1"), control.own)
     _is_refused(
-        control.gateway(stack, tmp_path / "gateway", identity=foreign if shown == "foreign" else None), "it asked for a certificate", why
+        control.gateway(stack, tmp_path / "gateway", identity=foreign if shown == "foreign" else None),
+        "the server requested a certificate",
+        why,
     )
 
 

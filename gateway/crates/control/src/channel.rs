@@ -1,6 +1,6 @@
-//! The connection: who we say we are, keep-alive, pauses between attempts.
+//! The connection to the control plane: its address, the identity that this gateway presents, and keep-alive.
 
-use crate::tls::{Dialler, TlsError, TlsFiles};
+use crate::tls::{TlsDialer, TlsError, TlsFiles};
 use std::error::Error;
 use std::time::Duration;
 use tenon_contract::gateway_control_client::GatewayControlClient;
@@ -11,11 +11,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-/// A snapshot of a large installation; tonic's own limit is 4 MB.
+/// Enough for the snapshot of a large installation; the default of tonic is 4 MB.
 const MESSAGE_MAX: usize = 512 << 20;
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// For leases: calls are refused until there is one.
-const PAUSE_MAX_LEASES: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -23,13 +20,13 @@ pub enum ControlError {
     Url(String, tonic::transport::Error),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("the gateway id and the enrolment token may hold visible ASCII characters only")]
+    #[error("the gateway id and the enrolment token may contain only visible ASCII characters")]
     Identity,
     #[error("the control thread could not be started: {0}")]
     Thread(std::io::Error),
 }
 
-/// Whom to talk to, and as whom.
+/// Where the control plane is, and the identity that this gateway presents to it.
 #[derive(Clone)]
 pub struct Peer {
     pub url: String,
@@ -40,7 +37,7 @@ pub struct Peer {
 }
 
 pub(crate) type Client = GatewayControlClient<InterceptedService<Channel, Identity>>;
-pub(crate) type Shipping = Grpc<InterceptedService<Channel, Identity>>;
+pub(crate) type UsageClient = Grpc<InterceptedService<Channel, Identity>>;
 
 #[derive(Clone)]
 pub(crate) struct Identity {
@@ -57,25 +54,25 @@ impl Interceptor for Identity {
 }
 
 impl Peer {
-    /// Whether it could be called like this; nobody is called.
+    /// Checks the configuration without opening a connection.
     ///
     /// # Errors
     /// When the address, a certificate or the identity cannot be used.
     pub fn check(&self) -> Result<(), ControlError> {
-        self.route().and_then(|_| self.identity()).map(drop)
+        self.transport().and_then(|_| self.identity()).map(drop)
     }
 
-    pub(crate) fn route(&self) -> Result<Route, ControlError> {
-        let wrong = |e| ControlError::Url(self.url.clone(), e);
-        let endpoint = |url: String| Endpoint::from_shared(url).map_err(wrong);
+    pub(crate) fn transport(&self) -> Result<Transport, ControlError> {
+        let unusable = |e| ControlError::Url(self.url.clone(), e);
+        let endpoint = |url: String| Endpoint::from_shared(url).map_err(unusable);
         let Some(rest) = self.url.strip_prefix("https:") else {
-            return Ok(Route { endpoint: patient(endpoint(self.url.clone())?), dialler: None });
+            return Ok(Transport { endpoint: with_keep_alive(endpoint(self.url.clone())?), dialer: None });
         };
         let origin = endpoint(self.url.clone())?.uri().clone();
         let port = if origin.port().is_some() { "" } else { ":443" };
-        // TLS is the dialler's: tonic's own reads its certificates once.
+        // TLS is left to the dialer: tonic reads certificates only once.
         let plain = endpoint(format!("http:{}{port}", rest.trim_end_matches('/')))?.origin(origin);
-        Ok(Route { endpoint: patient(plain), dialler: Some(Dialler::open(self.tls.clone())?) })
+        Ok(Transport { endpoint: with_keep_alive(plain), dialer: Some(TlsDialer::open(self.tls.clone())?) })
     }
 
     pub(crate) fn identity(&self) -> Result<Identity, ControlError> {
@@ -86,94 +83,45 @@ impl Peer {
     }
 }
 
-/// Where the control plane is, and how it is reached.
-pub(crate) struct Route {
+/// The address of the control plane, and how to connect to it.
+pub(crate) struct Transport {
     endpoint: Endpoint,
-    /// With TLS.
-    dialler: Option<Dialler>,
+    /// `None` = without TLS.
+    dialer: Option<TlsDialer>,
 }
 
-fn patient(endpoint: Endpoint) -> Endpoint {
+fn with_keep_alive(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
-        // Rare, because gRPC servers in C count pings without data as abuse; silence is noticed by the missing heartbeats.
+        // Seldom, because gRPC servers in C count pings without data as abuse. Missing heartbeats reveal a silent
+        // connection.
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true)
 }
 
-/// A status with what lies beneath it: a refused certificate is a cause of a cause.
-pub(crate) fn told(status: &tonic::Status) -> String {
-    let mut said = vec![format!("{:?}: {}", status.code(), status.message())];
+/// A status with its chain of causes: a refused certificate is the cause of a cause.
+pub(crate) fn describe(status: &Status) -> String {
+    let mut parts = vec![format!("{:?}: {}", status.code(), status.message())];
     let mut cause = status.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if !said.iter().any(|earlier| earlier.contains(&text)) {
-            said.push(text);
+        if !parts.iter().any(|earlier| earlier.contains(&text)) {
+            parts.push(text);
         }
         cause = error.source();
     }
-    said.join(": ")
+    parts.join(": ")
 }
 
-/// Both ways to call, over one connection: the generated client, and the bare one for what is already encoded.
-pub(crate) fn clients(route: Route, identity: Identity) -> (Client, Shipping) {
-    let channel = match route.dialler {
-        Some(dialler) => route.endpoint.connect_with_connector_lazy(dialler),
-        None => route.endpoint.connect_lazy(),
+/// Two clients over one connection: the generated one, and a bare one for usage batches, which are already encoded.
+pub(crate) fn clients(transport: Transport, identity: Identity) -> (Client, UsageClient) {
+    let channel = match transport.dialer {
+        Some(dialer) => transport.endpoint.connect_with_connector_lazy(dialer),
+        None => transport.endpoint.connect_lazy(),
     };
     let channel = InterceptedService::new(channel, identity);
     let client = GatewayControlClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
     (client, Grpc::new(channel))
-}
-
-/// Pauses between attempts: doubling, with jitter so that a fleet does not come back at once.
-pub(crate) struct Backoff {
-    failures: u32,
-    longest: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { failures: 0, longest: PAUSE_MAX }
-    }
-}
-
-impl Backoff {
-    pub fn of_leases() -> Self {
-        Self { failures: 0, longest: PAUSE_MAX_LEASES }
-    }
-
-    pub fn succeeded(&mut self) {
-        self.failures = 0;
-    }
-
-    pub async fn pause(&mut self) {
-        tokio::time::sleep(self.next()).await;
-    }
-
-    fn next(&mut self) -> Duration {
-        let longest = self.longest.min(Duration::from_millis(100) * 2_u32.pow(self.failures.min(6)));
-        self.failures = self.failures.saturating_add(1);
-        let jitter = u32::try_from(tenon_usage::random() % 512).unwrap_or(0);
-        longest * (512 + jitter) / 1024
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_their_bound_and_leases_have_a_shorter_one() {
-        let ms = Duration::from_millis;
-        for (mut backoff, longest) in [(Backoff::default(), ms(5_000)), (Backoff::of_leases(), ms(1_000))] {
-            let pauses: Vec<_> = (0..40).map(|_| backoff.next()).collect();
-            assert!(pauses[0] <= ms(100) && pauses[1] <= ms(200));
-            assert!(pauses[8..].iter().all(|pause| (longest / 2..=longest).contains(pause)), "{pauses:?}");
-            backoff.succeeded();
-            assert!(backoff.next() <= ms(100));
-        }
-    }
 }

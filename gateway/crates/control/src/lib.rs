@@ -1,26 +1,38 @@
-//! The gateway's side of `contracts/gateway.proto`, on its own thread with its own runtime, away from the reactors.
+//! The gateway's client of the control plane (`contracts/gateway.proto`), on its own thread and runtime, away from the
+//! reactors.
 //!
-//! Owns: the connection to the control plane, the order in which updates reach the snapshot, questions about unknown keys, shipping, the talk
-//! about shares of limits and leases on budgets.
-//! Promises: reactors never wait for it, except for a key nobody knows yet; when the control plane is away it tries again for ever, with
-//! growing pauses; what it applied is on disk within a second.
-//! Needs: `snapshot` (it is the one writer), `usage` (the queue it empties), `limits` (what to ask for, what answers mean).
+//! Owns: the connection to the control plane and the order in which updates reach the snapshot. Requests for unknown
+//! keys, the shipping of usage, and the exchange of limit shares and budget leases run over it.
+//!
+//! Promises: reactors never wait for it, except for a key that this gateway does not know yet. While the control plane
+//! is away it keeps retrying, with growing pauses. Every change that it applied is on disk within a second.
+//!
+//! Needs: `snapshot` (this crate is its one writer), `usage` (whose log it ships), `limits` (what to request and what
+//! responses mean).
 
-mod ask;
-mod channel;
-mod codec;
-mod delay;
-mod lease;
-mod negative;
-mod refusal;
-mod save;
-mod ship;
-mod subscribe;
-mod thread;
+mod backoff;
+mod certificate_refusal;
+mod delays;
 mod tls;
+mod token_bucket;
+mod unknown_keys;
+mod usage_codec;
 
-pub use ask::{Asker, Resolution};
+mod channel;
+mod snapshot_writer;
+mod status;
+
+mod key_resolver;
+mod lease_stream;
+mod saving;
+mod subscription;
+mod usage_stream;
+
+mod control_thread;
+
 pub use channel::{ControlError, Peer};
-pub use delay::{DELAY_BUCKETS, Delays};
-pub use thread::{Control, Parts, Status};
+pub use control_thread::{Control, Parts};
+pub use delays::{DELAY_BUCKETS, Delays};
+pub use key_resolver::{Asker, Resolution};
+pub use status::Status;
 pub use tls::{TlsError, TlsFiles};

@@ -1,7 +1,7 @@
-//! TLS towards the control plane. Authorities, certificate and key come from files and are read again for each connection, so that renewed
-//! ones need no restart; files that cannot be used leave what was read before in force.
+//! TLS to the control plane. Authorities, certificate and key are read from their files again for each connection, so
+//! that renewing them needs no restart. If a file cannot be used, the last good configuration stays in force.
 
-use crate::refusal::{Hearing, Noting};
+use crate::certificate_refusal::{RecordingResolver, RefusalDetector};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -18,12 +18,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::codegen::Service;
 
-/// What TLS towards the control plane is made of, all PEM.
+/// The files for TLS to the control plane, all PEM.
 #[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
-    /// Authorities to trust beside the public ones.
+    /// Authorities to trust in addition to the public ones.
     pub authorities: Option<PathBuf>,
-    /// A certificate to show (the leaf first), and its key.
+    /// The client certificate (the leaf first) and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -60,26 +60,26 @@ impl TlsFiles {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let found = found.map_err(|e| unusable(path, &e))?;
-    if found.is_empty() {
-        return Err(unusable(path, &"it holds no certificate"));
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let certificates = read.map_err(|e| unusable(path, &e))?;
+    if certificates.is_empty() {
+        return Err(unusable(path, &"it contains no certificate"));
     }
-    Ok(found)
+    Ok(certificates)
 }
 
-fn unusable(path: &Path, why: &dyn std::fmt::Display) -> TlsError {
-    TlsError::File(path.to_owned(), why.to_string())
+fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File(path.to_owned(), reason.to_string())
 }
 
-/// Connects with what the files hold now.
+/// Connects with the current contents of the files.
 #[derive(Clone)]
-pub(crate) struct Dialler {
+pub(crate) struct TlsDialer {
     files: TlsFiles,
     last: Arc<Mutex<Arc<ClientConfig>>>,
 }
 
-impl Dialler {
+impl TlsDialer {
     pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
         let first = Arc::new(files.read()?);
         Ok(Self { files, last: Arc::new(Mutex::new(first)) })
@@ -89,14 +89,14 @@ impl Dialler {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match self.files.read() {
             Ok(config) => *last = Arc::new(config),
-            Err(error) => tracing::error!("what was read before stays in force for the control plane: {error}"),
+            Err(error) => tracing::error!("the last good TLS configuration for the control plane stays in force: {error}"),
         }
         last.clone()
     }
 }
 
-impl Service<Uri> for Dialler {
-    type Response = TokioIo<Hearing>;
+impl Service<Uri> for TlsDialer {
+    type Response = TokioIo<RefusalDetector>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -106,17 +106,18 @@ impl Service<Uri> for Dialler {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let mut config = (*self.config()).clone();
-        let asked = Arc::new(AtomicBool::default());
-        config.client_auth_cert_resolver = Arc::new(Noting { inner: config.client_auth_cert_resolver, asked: asked.clone() });
+        let was_requested = Arc::new(AtomicBool::default());
+        config.client_auth_cert_resolver =
+            Arc::new(RecordingResolver { inner: config.client_auth_cert_resolver, was_requested: was_requested.clone() });
         let connector = TlsConnector::from(Arc::new(config));
-        let shown = self.files.identity.as_ref().map(|(certificate, _)| certificate.display().to_string());
+        let presented = self.files.identity.as_ref().map(|(certificate, _)| certificate.display().to_string());
         Box::pin(async move {
             let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
             let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
             let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
             stream.set_nodelay(true)?;
             let stream = connector.connect(name, stream).await?;
-            Ok(TokioIo::new(Hearing { stream, asked, shown, heard: false }))
+            Ok(TokioIo::new(RefusalDetector { stream, was_requested, presented, has_received: false }))
         })
     }
 }

@@ -1,5 +1,6 @@
-//! Why a control plane hung up. A server in C closes the connection without an alert when it will not have a gateway's certificate, and in
-//! TLS 1.3 the gateway has finished its handshake by then. So it is remembered whether a certificate was asked for.
+//! Detects that the control plane refused this gateway's certificate. A gRPC server in C then closes the connection
+//! without an alert, and in TLS 1.3 the gateway has finished its handshake by that time. So this module records whether
+//! a certificate was requested.
 
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
@@ -13,16 +14,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// Shows what it is given, and notes that it was asked.
+/// Presents the certificate of `inner`, and records that the server requested one.
 #[derive(Debug)]
-pub(crate) struct Noting {
+pub(crate) struct RecordingResolver {
     pub inner: Arc<dyn ResolvesClientCert>,
-    pub asked: Arc<AtomicBool>,
+    pub was_requested: Arc<AtomicBool>,
 }
 
-impl ResolvesClientCert for Noting {
+impl ResolvesClientCert for RecordingResolver {
     fn resolve(&self, authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.asked.store(true, Relaxed);
+        self.was_requested.store(true, Relaxed);
         self.inner.resolve(authorities, schemes)
     }
 
@@ -31,23 +32,24 @@ impl ResolvesClientCert for Noting {
     }
 }
 
-/// A connection whose end before a first word is told as what it most likely is.
-pub(crate) struct Hearing {
+/// A connection that ends before the first byte is reported as the refusal that it most likely is.
+pub(crate) struct RefusalDetector {
     pub stream: TlsStream<TcpStream>,
-    pub asked: Arc<AtomicBool>,
-    /// What was shown when a certificate was asked for.
-    pub shown: Option<String>,
-    pub heard: bool,
+    pub was_requested: Arc<AtomicBool>,
+    /// The file of the certificate that was presented, if any.
+    pub presented: Option<String>,
+    pub has_received: bool,
 }
 
-impl Hearing {
+impl RefusalDetector {
     fn refusal(&self) -> io::Error {
-        let shown = self.shown.as_deref().map_or("shown none".to_owned(), |shown| format!("shown {shown}"));
-        io::Error::new(io::ErrorKind::ConnectionAborted, format!("it asked for a certificate, was {shown}, and hung up"))
+        let presented = self.presented.as_deref().unwrap_or("none");
+        let message = format!("the server requested a certificate, got {presented}, and closed the connection");
+        io::Error::new(io::ErrorKind::ConnectionAborted, message)
     }
 }
 
-impl AsyncRead for Hearing {
+impl AsyncRead for RefusalDetector {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
@@ -56,15 +58,15 @@ impl AsyncRead for Hearing {
             Ok(()) => buffer.filled().len() == before,
             Err(error) => matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
         };
-        if ended && !this.heard && this.asked.load(Relaxed) {
+        if ended && !this.has_received && this.was_requested.load(Relaxed) {
             return Poll::Ready(Err(this.refusal()));
         }
-        this.heard |= read.is_ok();
+        this.has_received |= read.is_ok();
         Poll::Ready(read)
     }
 }
 
-impl AsyncWrite for Hearing {
+impl AsyncWrite for RefusalDetector {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }

@@ -1,11 +1,11 @@
-//! How long changes take from their commit to being in force here.
+//! How long changes take from their commit in the control plane until they are in force here.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Upper bounds in seconds; the last bucket is everything.
+/// Upper bounds in seconds; one more bucket counts everything above.
 pub const DELAY_BUCKETS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// One writer: the control thread.
+/// Written by the control thread only.
 #[derive(Debug, Default)]
 pub struct Delays {
     pub buckets: [AtomicU64; DELAY_BUCKETS.len() + 1],
@@ -13,7 +13,8 @@ pub struct Delays {
 }
 
 impl Delays {
-    /// Two clocks are compared, so a difference between them is in it; a commit "in the future" counts as no delay.
+    /// Compares the clocks of two machines, so it includes their difference. A commit "in the future" counts as no
+    /// delay.
     pub(crate) fn observe(&self, committed_at_unix_ms: i64, now_unix_ms: i64) {
         let ms = u64::try_from(now_unix_ms.saturating_sub(committed_at_unix_ms)).unwrap_or(0);
         #[allow(clippy::cast_precision_loss)] // milliseconds of a few years at most

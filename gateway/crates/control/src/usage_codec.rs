@@ -1,4 +1,5 @@
-//! The codec of `ShipUsage`: batches come encoded out of the log and go up as they are; acknowledgements are decoded as usual.
+//! The codec of `ShipUsage`: batches come out of the log already encoded and are sent as they are; acknowledgements are
+//! decoded as usual.
 
 use bytes::BufMut;
 use prost::Message;
@@ -7,9 +8,9 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 #[derive(Default)]
-pub(crate) struct Encoded;
+pub(crate) struct UsageCodec;
 
-impl Codec for Encoded {
+impl Codec for UsageCodec {
     type Encode = Vec<u8>;
     type Decode = UsageAck;
     type Encoder = Self;
@@ -24,7 +25,7 @@ impl Codec for Encoded {
     }
 }
 
-impl Encoder for Encoded {
+impl Encoder for UsageCodec {
     type Item = Vec<u8>;
     type Error = Status;
 
@@ -34,7 +35,7 @@ impl Encoder for Encoded {
     }
 }
 
-impl Decoder for Encoded {
+impl Decoder for UsageCodec {
     type Item = UsageAck;
     type Error = Status;
 
