@@ -8,7 +8,7 @@
 //! the other, so no call is forgotten. A freed slot is granted directly to the next call in the queue; newcomers cannot
 //! take it.
 
-use crate::fair_queue::{Charge, FairQueue, FlowId, Place, Turn};
+use crate::fair_queue::{FairQueue, FlowId, QueuePosition, TokenCharge, Turn};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -55,7 +55,7 @@ enum WaiterState {
     Parked(Waker),
     Granted {
         route: u32,
-        charge: Charge,
+        charge: TokenCharge,
     },
     Evicted,
     Gone,
@@ -158,29 +158,29 @@ impl Capacity {
         }
     }
 
-    fn join(&self, who: Who, entry: QueueEntry) -> Option<Place> {
+    fn join(&self, request: QueueRequest, entry: QueueEntry) -> Option<QueuePosition> {
         let mut queue = self.lock();
         // A call that ends from here on sees this, and then waits for the mutex.
         self.waiting.fetch_add(1, SeqCst);
-        let joined = queue.fair.join(who.band, who.flow, who.tokens, entry);
+        let joined = queue.fair.join(request.band, request.flow, request.tokens, entry);
         self.waiting.store(u32::try_from(queue.fair.len()).unwrap_or(u32::MAX), SeqCst);
         drop(queue);
-        let (place, evicted) = joined.ok()?;
+        let (position, evicted) = joined.ok()?;
         if let Some(evicted) = evicted {
             evicted.waiter.resolve(WaiterState::Evicted);
         }
         self.hand_out(false);
-        Some(place)
+        Some(position)
     }
 
-    fn leave_queue(&self, place: Place) {
+    fn leave_queue(&self, position: QueuePosition) {
         let mut queue = self.lock();
-        queue.fair.leave(place);
+        queue.fair.leave(position);
         self.waiting.store(u32::try_from(queue.fair.len()).unwrap_or(u32::MAX), SeqCst);
     }
 
     /// The call that was charged used this many tokens.
-    pub fn correct(&self, charge: Charge, tokens: u64) {
+    pub fn correct(&self, charge: TokenCharge, tokens: u64) {
         self.lock().fair.correct(charge, tokens);
     }
 
@@ -205,7 +205,7 @@ impl Queue {
 
 /// The call that waits, and how much it will use.
 #[derive(Clone, Copy, Debug)]
-pub struct Who {
+pub struct QueueRequest {
     /// 0 comes first.
     pub band: usize,
     pub flow: FlowId,
@@ -215,44 +215,44 @@ pub struct Who {
 
 /// A call in the queues of all endpoints that may take it. When dropped, it leaves all of them.
 #[derive(Debug)]
-pub struct Queued {
+pub struct QueuedCall {
     waiter: Arc<Waiter>,
-    places: Vec<(Arc<Capacity>, Place, u32)>,
+    positions: Vec<(Arc<Capacity>, QueuePosition, u32)>,
     taken: bool,
 }
 
 /// How the wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grant {
+pub enum QueueResult {
     /// The call has entered the slot: leave it when the call is over.
-    Route { route: u32, charge: Charge },
+    Route { route: u32, charge: TokenCharge },
     /// The queue was full, and another call needed the room.
     Evicted,
 }
 
-impl Queued {
+impl QueuedCall {
     /// Joins the queues of `candidates` (route, its capacity, its maximum). `None` = every queue is full.
     #[must_use]
-    pub fn join(who: Who, candidates: impl Iterator<Item = (u32, Arc<Capacity>, u32)>) -> Option<Self> {
+    pub fn join(request: QueueRequest, candidates: impl Iterator<Item = (u32, Arc<Capacity>, u32)>) -> Option<Self> {
         let waiter = Arc::new(Waiter::default());
-        let mut queued = Self { waiter, places: Vec::new(), taken: false };
+        let mut queued = Self { waiter, positions: Vec::new(), taken: false };
         for (route, capacity, running_max) in candidates {
             let entry = QueueEntry { waiter: queued.waiter.clone(), route, running_max };
-            if let Some(place) = capacity.join(who, entry) {
-                queued.places.push((capacity, place, route));
+            if let Some(position) = capacity.join(request, entry) {
+                queued.positions.push((capacity, position, route));
             }
         }
-        (!queued.places.is_empty()).then_some(queued)
+        (!queued.positions.is_empty()).then_some(queued)
     }
 
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Grant> {
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<QueueResult> {
         let mut state = self.waiter.lock();
         match &mut *state {
             WaiterState::Granted { route, charge } => {
                 self.taken = true;
-                Poll::Ready(Grant::Route { route: *route, charge: *charge })
+                Poll::Ready(QueueResult::Route { route: *route, charge: *charge })
             }
-            WaiterState::Evicted | WaiterState::Gone => Poll::Ready(Grant::Evicted),
+            WaiterState::Evicted | WaiterState::Gone => Poll::Ready(QueueResult::Evicted),
             WaiterState::Parked(waker) if waker.will_wake(context.waker()) => Poll::Pending,
             WaiterState::New | WaiterState::Parked(_) => {
                 *state = WaiterState::Parked(context.waker().clone());
@@ -262,15 +262,15 @@ impl Queued {
     }
 }
 
-impl Drop for Queued {
+impl Drop for QueuedCall {
     fn drop(&mut self) {
         let state = std::mem::replace(&mut *self.waiter.lock(), WaiterState::Gone);
-        self.places.iter().for_each(|(capacity, place, _)| capacity.leave_queue(*place));
+        self.positions.iter().for_each(|(capacity, position, _)| capacity.leave_queue(*position));
         let WaiterState::Granted { route, charge } = state else {
             return;
         };
         // The slot was granted just when the caller left.
-        if let Some((capacity, ..)) = self.places.iter().find(|(_, _, own)| *own == route && !self.taken) {
+        if let Some((capacity, ..)) = self.positions.iter().find(|(_, _, own)| *own == route && !self.taken) {
             capacity.correct(charge, 0);
             capacity.leave();
         }
@@ -281,13 +281,13 @@ impl Drop for Queued {
 mod tests {
     use super::*;
 
-    const WHO: Who = Who { band: 1, flow: 1, tokens: 10 };
+    const REQUEST: QueueRequest = QueueRequest { band: 1, flow: 1, tokens: 10 };
 
-    fn wait(capacity: &Arc<Capacity>, who: Who) -> Option<Queued> {
-        Queued::join(who, std::iter::once((0, capacity.clone(), 1)))
+    fn wait(capacity: &Arc<Capacity>, request: QueueRequest) -> Option<QueuedCall> {
+        QueuedCall::join(request, std::iter::once((0, capacity.clone(), 1)))
     }
 
-    fn poll(queued: &mut Queued) -> Option<Grant> {
+    fn poll(queued: &mut QueuedCall) -> Option<QueueResult> {
         match queued.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(grant) => Some(grant),
             Poll::Pending => None,
@@ -298,11 +298,11 @@ mod tests {
     fn a_freed_slot_goes_to_the_next_and_not_to_a_newcomer() {
         let capacity = Arc::new(Capacity::default());
         assert!(capacity.enter(1) && !capacity.enter(1));
-        let mut first = wait(&capacity, WHO).unwrap();
-        let mut second = wait(&capacity, WHO).unwrap();
+        let mut first = wait(&capacity, REQUEST).unwrap();
+        let mut second = wait(&capacity, REQUEST).unwrap();
         assert_eq!((poll(&mut first), poll(&mut second), capacity.waiting()), (None, None, 2));
         capacity.leave();
-        assert!(matches!(poll(&mut first), Some(Grant::Route { route: 0, .. })));
+        assert!(matches!(poll(&mut first), Some(QueueResult::Route { route: 0, .. })));
         assert_eq!((poll(&mut second), capacity.running(), capacity.waiting()), (None, 1, 1));
         assert!(!capacity.has_room(2) && !capacity.enter(2), "another call waits already");
         assert!(capacity.enter(0), "but a call without a maximum never waits");
@@ -317,12 +317,12 @@ mod tests {
     fn a_call_that_leaves_frees_every_queue_and_a_slot_just_granted() {
         let (one, two) = (Arc::new(Capacity::default()), Arc::new(Capacity::default()));
         assert!(one.enter(1) && two.enter(1));
-        let both = |who| Queued::join(who, [(0, one.clone(), 1), (1, two.clone(), 1)].into_iter()).unwrap();
-        let (left, mut stays) = (both(WHO), both(WHO));
+        let both = |request| QueuedCall::join(request, [(0, one.clone(), 1), (1, two.clone(), 1)].into_iter()).unwrap();
+        let (left, mut stays) = (both(REQUEST), both(REQUEST));
         assert_eq!((one.waiting(), two.waiting()), (2, 2));
         one.leave();
         drop(left);
-        assert!(matches!(poll(&mut stays), Some(Grant::Route { route: 0, .. })), "what the one was given went on to the other");
+        assert!(matches!(poll(&mut stays), Some(QueueResult::Route { route: 0, .. })), "what the one was given went on to the other");
         drop(stays);
         assert_eq!((one.running(), one.waiting(), two.running(), two.waiting()), (1, 0, 1, 0));
     }
@@ -331,10 +331,10 @@ mod tests {
     fn a_full_queue_evicts_the_hog() {
         let capacity = Arc::new(Capacity::with_queue(2));
         assert!(capacity.enter(1));
-        let mut hog: Vec<_> = (0..2).map(|_| wait(&capacity, WHO).unwrap()).collect();
-        assert!(wait(&capacity, WHO).is_none());
-        let _small = wait(&capacity, Who { flow: 2, ..WHO }).unwrap();
-        assert_eq!(poll(&mut hog[1]), Some(Grant::Evicted));
+        let mut hog: Vec<_> = (0..2).map(|_| wait(&capacity, REQUEST).unwrap()).collect();
+        assert!(wait(&capacity, REQUEST).is_none());
+        let _small = wait(&capacity, QueueRequest { flow: 2, ..REQUEST }).unwrap();
+        assert_eq!(poll(&mut hog[1]), Some(QueueResult::Evicted));
         assert_eq!(poll(&mut hog[0]), None);
     }
 
@@ -344,7 +344,7 @@ mod tests {
         let peak = AtomicU32::new(0);
         let call = |flow| {
             if !capacity.enter(3) {
-                let mut queued = Queued::join(Who { flow, ..WHO }, std::iter::once((0, capacity.clone(), 3))).unwrap();
+                let mut queued = QueuedCall::join(QueueRequest { flow, ..REQUEST }, std::iter::once((0, capacity.clone(), 3))).unwrap();
                 while poll(&mut queued).is_none() {
                     std::thread::yield_now();
                 }

@@ -1,10 +1,10 @@
 //! The state of one endpoint at run time. It outlives the routing tables that name it.
 
 use crate::capacity::Capacity;
-use crate::engine::{Figures, Reading};
-use crate::health::{Health, Standing, State};
+use crate::engine::{EngineLoad, Reading};
+use crate::health::{Availability, Health, HealthState};
 use crate::latency::PeakEwma;
-use crate::outcome::Verdict;
+use crate::outcome::AttemptOutcome;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct EndpointState {
 
 /// The result of starting a call at an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum StartResult {
     /// The call may go there. A trial call needs its outcome.
     Yes {
         trial: bool,
@@ -36,7 +36,7 @@ impl EndpointState {
     pub fn new(id: &str, capacity: Arc<Capacity>) -> Self {
         Self {
             id: id.into(),
-            hash: crate::hash::of_text(id.as_bytes()),
+            hash: crate::hash::hash_text(id.as_bytes()),
             capacity,
             health: Health::default(),
             latency: PeakEwma::default(),
@@ -45,42 +45,42 @@ impl EndpointState {
     }
 
     #[must_use]
-    pub fn standing(&self, now_ms: u64) -> Standing {
-        self.health.standing(now_ms)
+    pub fn availability(&self, now_ms: u64) -> Availability {
+        self.health.availability(now_ms)
     }
 
     #[must_use]
-    pub fn state(&self, now_ms: u64) -> State {
-        self.health.state(now_ms)
+    pub fn health_state(&self, now_ms: u64) -> HealthState {
+        self.health.health_state(now_ms)
     }
 
     #[must_use]
-    pub fn begin(&self, running_max: u32, now_ms: u64) -> Begun {
+    pub fn start(&self, running_max: u32, now_ms: u64) -> StartResult {
         if !self.capacity.enter(running_max) {
-            return Begun::Full;
+            return StartResult::Full;
         }
         let Some(trial) = self.trial(now_ms) else {
             self.capacity.leave();
-            return Begun::Out;
+            return StartResult::Out;
         };
-        Begun::Yes { trial }
+        StartResult::Yes { trial }
     }
 
     /// For a call that has already entered the capacity: whether it is a trial. `None` = it should not go there.
     #[must_use]
     pub fn trial(&self, now_ms: u64) -> Option<bool> {
-        self.health.begin(now_ms)
+        self.health.start(now_ms)
     }
 
     pub fn end_trial(&self, now_ms: u64) {
         self.health.end_trial(now_ms);
     }
 
-    pub fn judge(&self, verdict: Verdict, now_ms: u64) {
-        self.health.judge(verdict, now_ms);
+    pub fn record_outcome(&self, outcome: AttemptOutcome, now_ms: u64) {
+        self.health.record_outcome(outcome, now_ms);
     }
 
-    pub fn first_token(&self, us: u64, now_ms: u64) {
+    pub fn record_first_token(&self, us: u64, now_ms: u64) {
         self.latency.observe(us, now_ms);
     }
 
@@ -90,21 +90,21 @@ impl EndpointState {
         self.latency.mean_us(now_ms)
     }
 
-    pub fn checked(&self, healthy: Option<bool>, now_ms: u64) {
-        self.health.checked(healthy, now_ms);
+    pub fn record_check(&self, healthy: Option<bool>, now_ms: u64) {
+        self.health.record_check(healthy, now_ms);
     }
 
-    pub fn told(&self, figures: Figures, now_ms: u64) {
-        self.reading.set(figures, self.capacity.running(), now_ms);
+    pub fn set_engine_load(&self, load: EngineLoad, now_ms: u64) {
+        self.reading.set(load, self.capacity.running(), now_ms);
     }
 
     /// Its figures are not polled any more.
-    pub fn forget_figures(&self) {
+    pub fn clear_engine_load(&self) {
         self.reading.clear();
     }
 
     #[must_use]
-    pub fn figures(&self, now_ms: u64) -> Option<Figures> {
+    pub fn engine_load(&self, now_ms: u64) -> Option<EngineLoad> {
         self.reading.fresh(now_ms)
     }
 

@@ -1,8 +1,8 @@
-//! Run-time state that outlives a routing table: endpoints, capacities and retry budgets, by name.
+//! Run-time state that outlives a routing table: endpoints, capacities and retry retry_budgets, by name.
 
 use crate::capacity::{Capacity, QUEUE_LEN_MAX};
 use crate::endpoint::EndpointState;
-use crate::retry_budget::Budget;
+use crate::retry_budget::RetryBudget;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,7 +13,7 @@ pub type CapacityKey = [u8; 32];
 
 /// The control thread requests the state of what a new table names, and the tables keep it alive.
 #[derive(Debug)]
-pub struct Registry {
+pub struct EndpointRegistry {
     epoch: Instant,
     /// Calls that may wait for one server.
     queue_len_max: usize,
@@ -24,7 +24,7 @@ pub struct Registry {
 struct Held {
     endpoints: WeakMap<Box<str>, EndpointState>,
     capacities: WeakMap<CapacityKey, Capacity>,
-    budgets: WeakMap<(Box<str>, Box<str>), Budget>,
+    retry_budgets: WeakMap<(Box<str>, Box<str>), RetryBudget>,
 }
 
 #[derive(Debug)]
@@ -55,13 +55,13 @@ impl<K: Hash + Eq, V> WeakMap<K, V> {
     }
 }
 
-impl Default for Registry {
+impl Default for EndpointRegistry {
     fn default() -> Self {
         Self::with_queues(QUEUE_LEN_MAX)
     }
 }
 
-impl Registry {
+impl EndpointRegistry {
     /// `queue_len_max` calls may wait for each server; 0 = none.
     #[must_use]
     pub fn with_queues(queue_len_max: usize) -> Self {
@@ -88,8 +88,8 @@ impl Registry {
     }
 
     #[must_use]
-    pub fn budget(&self, tenant_id: &str, model: &str) -> Arc<Budget> {
-        self.lock().budgets.get_or_insert((tenant_id.into(), model.into()), |_| true, Budget::default)
+    pub fn retry_budget(&self, tenant_id: &str, model: &str) -> Arc<RetryBudget> {
+        self.lock().retry_budgets.get_or_insert((tenant_id.into(), model.into()), |_| true, RetryBudget::default)
     }
 
     /// All endpoints that a table names, by id.
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn state_lives_as_long_as_a_table_names_it() {
-        let registry = Registry::default();
+        let registry = EndpointRegistry::default();
         let one = registry.endpoint("one", [1; 32]);
         let twin = registry.endpoint("twin", [1; 32]);
         assert!(Arc::ptr_eq(&one, &registry.endpoint("one", [1; 32])));

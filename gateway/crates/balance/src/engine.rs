@@ -11,7 +11,7 @@ const DOUBT: f64 = 2.0;
 
 /// One reading. Not every engine reports all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
+pub struct EngineLoad {
     pub running: u32,
     pub waiting: u32,
     /// Share of the KV cache in use, in thousandths; `None` = not reported.
@@ -31,7 +31,7 @@ const FIELD: u64 = (1 << 24) - 1;
 const UNKNOWN: u64 = (1 << 15) - 1;
 
 impl Reading {
-    pub fn set(&self, figures: Figures, outstanding: u32, now_ms: u64) {
+    pub fn set(&self, figures: EngineLoad, outstanding: u32, now_ms: u64) {
         let kv = figures.kv_permille.map_or(UNKNOWN, |kv| u64::from(kv.min(1_000)));
         let word = u64::from(figures.running).min(FIELD) | u64::from(figures.waiting).min(FIELD) << 24 | kv << 48 | 1 << 63;
         self.outstanding.store(u64::from(outstanding), Relaxed);
@@ -44,7 +44,7 @@ impl Reading {
     }
 
     /// The figures, unless they are stale.
-    pub fn fresh(&self, now_ms: u64) -> Option<Figures> {
+    pub fn fresh(&self, now_ms: u64) -> Option<EngineLoad> {
         self.last(now_ms).filter(|last| last.age_ms <= STALE_AFTER_MS).map(|last| last.figures)
     }
 
@@ -56,7 +56,7 @@ impl Reading {
         }
         let kv = word >> 48 & UNKNOWN;
         let kv_permille = (kv != UNKNOWN).then_some(kv as u16);
-        let figures = Figures { running: (word & FIELD) as u32, waiting: (word >> 24 & FIELD) as u32, kv_permille };
+        let figures = EngineLoad { running: (word & FIELD) as u32, waiting: (word >> 24 & FIELD) as u32, kv_permille };
         Some(Last { figures, outstanding: self.outstanding.load(Relaxed) as u32, age_ms })
     }
 
@@ -75,7 +75,7 @@ impl Reading {
 
 /// What an engine reported last, and how many of our calls ran then.
 struct Last {
-    figures: Figures,
+    figures: EngineLoad,
     outstanding: u32,
     age_ms: u64,
 }
@@ -91,7 +91,7 @@ mod tests {
 
     fn reading(running: u32, waiting: u32, kv_permille: Option<u16>, outstanding: u32) -> Reading {
         let reading = Reading::default();
-        reading.set(Figures { running, waiting, kv_permille }, outstanding, 1_000);
+        reading.set(EngineLoad { running, waiting, kv_permille }, outstanding, 1_000);
         reading
     }
 
@@ -99,9 +99,9 @@ mod tests {
     fn figures_are_read_back_until_they_are_stale() {
         assert_eq!(Reading::default().fresh(0), None);
         let reported = reading(12, 3, Some(421), 7);
-        assert_eq!(reported.fresh(1_500), Some(Figures { running: 12, waiting: 3, kv_permille: Some(421) }));
+        assert_eq!(reported.fresh(1_500), Some(EngineLoad { running: 12, waiting: 3, kv_permille: Some(421) }));
         assert_eq!(reported.fresh(1_001 + STALE_AFTER_MS), None);
-        assert_eq!(reading(12, 3, None, 7).fresh(1_000), Some(Figures { running: 12, waiting: 3, kv_permille: None }));
+        assert_eq!(reading(12, 3, None, 7).fresh(1_000), Some(EngineLoad { running: 12, waiting: 3, kv_permille: None }));
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
     fn an_engine_that_stops_reporting_is_not_taken_for_an_idle_one() {
         let (silent, reporting) = (reading(8, 0, None, 0), reading(8, 0, None, 0));
         let later = 1_001 + STALE_AFTER_MS;
-        reporting.set(Figures { running: 8, waiting: 0, kv_permille: None }, 0, later);
+        reporting.set(EngineLoad { running: 8, waiting: 0, kv_permille: None }, 0, later);
         assert!(reporting.load(0, later) < silent.load(0, later));
         let idle = reading(0, 0, None, 0);
         assert!(idle.load(0, later) < reporting.load(0, later), "one that was idle is still worth a try");

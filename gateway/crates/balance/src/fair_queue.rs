@@ -16,7 +16,7 @@ pub type FlowId = u64;
 
 /// The position of a waiting call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct QueuePosition {
     pub band: usize,
     pub flow: FlowId,
     number: u64,
@@ -24,7 +24,7 @@ pub struct Place {
 
 /// The estimate that was charged to a flow, to be corrected when the usage is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Charge {
+pub struct TokenCharge {
     pub band: usize,
     pub flow: FlowId,
     pub tokens: u64,
@@ -89,20 +89,20 @@ impl<T> FairQueue<T> {
     ///
     /// # Errors
     /// Returns `item` if there is no room for it.
-    pub fn join(&mut self, band: usize, flow: FlowId, tokens: u64, item: T) -> Result<(Place, Option<T>), T> {
+    pub fn join(&mut self, band: usize, flow: FlowId, tokens: u64, item: T) -> Result<(QueuePosition, Option<T>), T> {
         let band = band.min(BANDS - 1);
         let mut evicted = None;
         if self.len >= self.len_max {
-            let Some(place) = self.eviction_candidate(band, flow) else {
+            let Some(position) = self.eviction_candidate(band, flow) else {
                 return Err(item);
             };
-            evicted = self.leave(place);
+            evicted = self.leave(position);
         }
         let number = self.next;
         self.next += 1;
         self.band(band).join(flow, number, Waiting { tokens, item });
         self.len += 1;
-        Ok((Place { band, flow, number }, evicted))
+        Ok((QueuePosition { band, flow, number }, evicted))
     }
 
     fn band(&mut self, band: usize) -> &mut Band<T> {
@@ -111,39 +111,39 @@ impl<T> FairQueue<T> {
 
     /// The last of the longest flow, starting with the least urgent band. Only flows that are longer than the
     /// newcomer's, or less urgent, count.
-    fn eviction_candidate(&self, band: usize, flow: FlowId) -> Option<Place> {
+    fn eviction_candidate(&self, band: usize, flow: FlowId) -> Option<QueuePosition> {
         let own = self.bands[band].flows.get(&flow).map_or(0, |flow| flow.waiting.len());
         (band..BANDS).rev().find_map(|other| {
             let least = if other == band { own + 1 } else { 0 };
             let flows = self.bands[other].flows.iter().filter(|(_, flow)| flow.waiting.len() > least);
             let (longest, flow) = flows.max_by_key(|(_, flow)| flow.waiting.len())?;
             let number = *flow.waiting.last_key_value()?.0;
-            Some(Place { band: other, flow: *longest, number })
+            Some(QueuePosition { band: other, flow: *longest, number })
         })
     }
 
     /// Leaves the queue; `None` = it has left or was served already.
-    pub fn leave(&mut self, place: Place) -> Option<T> {
-        let flow = self.bands[place.band].flows.get_mut(&place.flow)?;
-        let left = flow.waiting.remove(&place.number)?;
+    pub fn leave(&mut self, position: QueuePosition) -> Option<T> {
+        let flow = self.bands[position.band].flows.get_mut(&position.flow)?;
+        let left = flow.waiting.remove(&position.number)?;
         self.len -= 1;
         Some(left.item)
     }
 
     /// Removes the first waiting call that takes its turn. `None` = no call does.
-    pub fn next(&mut self, mut turn: impl FnMut(&T) -> Turn) -> Option<(Charge, T)> {
+    pub fn next(&mut self, mut turn: impl FnMut(&T) -> Turn) -> Option<(TokenCharge, T)> {
         for band in 0..BANDS {
             let (taken, left) = self.bands[band].next(&mut turn);
             self.len -= left + usize::from(taken.is_some());
             if let Some((flow, waiting)) = taken {
-                return Some((Charge { band, flow, tokens: waiting.tokens }, waiting.item));
+                return Some((TokenCharge { band, flow, tokens: waiting.tokens }, waiting.item));
             }
         }
         None
     }
 
     /// Replaces the estimate by what the call really used.
-    pub fn correct(&mut self, charge: Charge, tokens: u64) {
+    pub fn correct(&mut self, charge: TokenCharge, tokens: u64) {
         let band = &mut self.bands[charge.band];
         let level = band.level;
         let flow = band.flows.entry(charge.flow).or_insert_with(|| Flow { served: level, waiting: BTreeMap::new() });
@@ -252,10 +252,10 @@ mod tests {
     fn who_left_is_passed_over_and_who_cannot_waits_on() {
         let mut queue = FairQueue::new(9);
         queue.join(1, 1, 10, "gone").unwrap();
-        let place = queue.join(1, 1, 10, "left").unwrap().0;
+        let position = queue.join(1, 1, 10, "left").unwrap().0;
         queue.join(1, 1, 10, "here").unwrap();
         queue.join(1, 2, 10, "small").unwrap();
-        assert_eq!(queue.leave(place), Some("left"));
+        assert_eq!(queue.leave(position), Some("left"));
         let turn = |item: &&str| match *item {
             "gone" => Turn::Left,
             "here" => Turn::Passes,

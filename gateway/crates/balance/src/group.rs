@@ -1,16 +1,16 @@
 //! The routes of one model, and which of them a call takes.
 
-use crate::endpoint::Begun;
-use crate::health::Standing;
-use crate::member::{Ask, MEMBERS_MAX, Member, bits};
-use crate::retry_budget::Budget;
+use crate::endpoint::StartResult;
+use crate::health::Availability;
+use crate::member::{MEMBERS_MAX, Member, RouteQuery, bits};
+use crate::retry_budget::RetryBudget;
 use crate::strategy::{Candidates, Strategy, choose};
 use std::sync::Arc;
 
 #[derive(Debug)]
 pub struct Group {
     pub strategy: Strategy,
-    pub budget: Arc<Budget>,
+    pub retry_budget: Arc<RetryBudget>,
     members: Box<[Member]>,
     /// Bits of the members of each tier, lowest first.
     tiers: Box<[u64]>,
@@ -28,7 +28,7 @@ pub enum Pick {
 
 impl Group {
     #[must_use]
-    pub fn new(strategy: Strategy, budget: Arc<Budget>, members: Vec<Member>) -> Self {
+    pub fn new(strategy: Strategy, retry_budget: Arc<RetryBudget>, members: Vec<Member>) -> Self {
         let mut members = members;
         members.truncate(MEMBERS_MAX);
         let mut numbers: Vec<u32> = members.iter().map(|member| member.tier).collect();
@@ -36,7 +36,7 @@ impl Group {
         numbers.dedup();
         let of_tier = |tier: &u32| members.iter().enumerate().filter(|(_, m)| m.tier == *tier).fold(0, |set, (i, _)| set | 1 << i);
         let tiers = numbers.iter().map(of_tier).collect();
-        Self { strategy, budget, members: members.into(), tiers }
+        Self { strategy, retry_budget, members: members.into(), tiers }
     }
 
     #[must_use]
@@ -52,7 +52,7 @@ impl Group {
     /// Takes one of the `open` routes, from the lowest tier that has one with room. If all are unhealthy, takes the one
     /// that recovers first.
     #[must_use]
-    pub fn pick(&self, open: u64, query: &Ask) -> Pick {
+    pub fn pick(&self, open: u64, query: &RouteQuery) -> Pick {
         let mut full = 0;
         for tier in &self.tiers {
             match self.pick_from_tier(open & tier, query) {
@@ -64,14 +64,14 @@ impl Group {
         if full != 0 { Pick::Full(full) } else { self.first_to_recover(open, query.now_ms) }
     }
 
-    fn pick_from_tier(&self, open: u64, query: &Ask) -> Pick {
+    fn pick_from_tier(&self, open: u64, query: &RouteQuery) -> Pick {
         let (mut ready, mut full) = (0_u64, 0_u64);
         for index in bits(open) {
             let member = &self.members[index];
-            match member.state.standing(query.now_ms) {
-                Standing::Out(_) => {}
-                Standing::Usable(_) if member.state.capacity.has_room(member.running_max) => ready |= 1 << index,
-                Standing::Usable(_) => full |= 1 << index,
+            match member.state.availability(query.now_ms) {
+                Availability::Out(_) => {}
+                Availability::Usable(_) if member.state.capacity.has_room(member.running_max) => ready |= 1 << index,
+                Availability::Usable(_) => full |= 1 << index,
             }
         }
         while ready != 0 {
@@ -81,10 +81,10 @@ impl Group {
                 choose(self.strategy, &Candidates { members: &self.members, ready, query })
             };
             let member = &self.members[index];
-            match member.state.begin(member.running_max, query.now_ms) {
-                Begun::Yes { trial } => return Pick::Taken { index, trial },
-                Begun::Full => full |= 1 << index,
-                Begun::Out => {}
+            match member.state.start(member.running_max, query.now_ms) {
+                StartResult::Yes { trial } => return Pick::Taken { index, trial },
+                StartResult::Full => full |= 1 << index,
+                StartResult::Out => {}
             }
             // Another thread was faster.
             ready &= !(1 << index);
@@ -94,9 +94,9 @@ impl Group {
 
     /// Breakers that opened on all routes would turn a fault into an outage, so one is tried all the same.
     fn first_to_recover(&self, open: u64, now_ms: u64) -> Pick {
-        let until = |index: &usize| match self.members[*index].state.standing(now_ms) {
-            Standing::Out(until) => until,
-            Standing::Usable(_) => 0,
+        let until = |index: &usize| match self.members[*index].state.availability(now_ms) {
+            Availability::Out(until) => until,
+            Availability::Usable(_) => 0,
         };
         let Some(index) = bits(open & self.tiers.iter().fold(0, |all, tier| all | tier)).min_by_key(until) else {
             return Pick::None;

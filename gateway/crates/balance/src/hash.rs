@@ -15,7 +15,7 @@ pub(crate) const fn mix(value: u64) -> u64 {
 
 /// Not for tables that callers fill, because they can cause collisions. Here a caller can only choose its own endpoint.
 #[must_use]
-pub fn of_text(text: &[u8]) -> u64 {
+pub fn hash_text(text: &[u8]) -> u64 {
     let (words, rest) = text.as_chunks::<8>();
     let hash = words.iter().fold(K ^ text.len() as u64, |hash, word| (hash ^ u64::from_le_bytes(*word)).wrapping_mul(K).rotate_left(29));
     let mut last = [0; 8];
@@ -26,10 +26,10 @@ pub fn of_text(text: &[u8]) -> u64 {
 /// Hashes the head of a prompt: the system prompt if it is separate, then `messages`, `prompt` or `input` as they are
 /// in the body.
 #[must_use]
-pub fn of_heads(system: &[u8], prompt: &[u8]) -> u64 {
+pub fn hash_prompt(system: &[u8], prompt: &[u8]) -> u64 {
     let system = &system[..system.len().min(HEAD_BYTES)];
-    let prompt = of_text(&prompt[..prompt.len().min(HEAD_BYTES - system.len())]);
-    if system.is_empty() { prompt } else { mix(of_text(system) ^ prompt.rotate_left(17)) }
+    let prompt = hash_text(&prompt[..prompt.len().min(HEAD_BYTES - system.len())]);
+    if system.is_empty() { prompt } else { mix(hash_text(system) ^ prompt.rotate_left(17)) }
 }
 
 #[cfg(test)]
@@ -41,15 +41,15 @@ mod tests {
         let long = vec![b'a'; 4_000];
         let mut tail = long.clone();
         tail[HEAD_BYTES] = b'b';
-        assert_eq!(of_heads(b"", &long), of_heads(b"", &tail));
+        assert_eq!(hash_prompt(b"", &long), hash_prompt(b"", &tail));
         for at in [0, 7, 8, 500, HEAD_BYTES - 1] {
             let mut other = long.clone();
             other[at] = b'b';
-            assert_ne!(of_heads(b"", &long), of_heads(b"", &other), "{at}");
+            assert_ne!(hash_prompt(b"", &long), hash_prompt(b"", &other), "{at}");
         }
-        assert_eq!(of_heads(&long, b"x"), of_heads(&long, b"y"), "a long system prompt is the head");
-        assert_ne!(of_heads(b"s", b"x"), of_heads(b"s", b"y"));
-        assert_ne!(of_text(b"a"), of_text(b"a\0"));
-        assert_eq!(of_text(b"session-1"), 13_451_682_130_250_546_869, "the same in every release");
+        assert_eq!(hash_prompt(&long, b"x"), hash_prompt(&long, b"y"), "a long system prompt is the head");
+        assert_ne!(hash_prompt(b"s", b"x"), hash_prompt(b"s", b"y"));
+        assert_ne!(hash_text(b"a"), hash_text(b"a\0"));
+        assert_eq!(hash_text(b"session-1"), 13_451_682_130_250_546_869, "the same in every release");
     }
 }

@@ -4,7 +4,7 @@
 //! Readers load one word, which is zero for a healthy endpoint. Changes are rare and go through a mutex.
 
 use crate::failure_window::FailureWindow;
-use crate::outcome::Verdict;
+use crate::outcome::AttemptOutcome;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -29,7 +29,7 @@ pub(crate) const WHOLE: u64 = 1_024;
 const PROBING: u64 = WHOLE / 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Availability {
     /// With the part of its weight, of 1024, that counts.
     Usable(u64),
     /// Until then (milliseconds), as far as that is known.
@@ -38,7 +38,7 @@ pub enum Standing {
 
 /// As metrics report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum HealthState {
     Closed,
     HalfOpen,
     Open,
@@ -149,15 +149,15 @@ impl Health {
         value
     }
 
-    pub fn standing(&self, now: u64) -> Standing {
+    pub fn availability(&self, now: u64) -> Availability {
         match self.word.load(Relaxed) {
-            0 => Standing::Usable(WHOLE),
-            word => self.slow_standing(word, now),
+            0 => Availability::Usable(WHOLE),
+            word => self.slow_availability(word, now),
         }
     }
 
     #[cold]
-    fn slow_standing(&self, word: u64, now: u64) -> Standing {
+    fn slow_availability(&self, word: u64, now: u64) -> Availability {
         let (code, time) = (word & 3, word >> 2);
         if (code == OUT || code == RAMP) && time <= now {
             self.change(now, |_| ());
@@ -165,18 +165,18 @@ impl Health {
         let word = self.word.load(Relaxed);
         let (code, time) = (word & 3, word >> 2);
         match code {
-            OUT => Standing::Out(time),
-            HALF => Standing::Usable(PROBING),
+            OUT => Availability::Out(time),
+            HALF => Availability::Usable(PROBING),
             RAMP => {
                 let passed = RAMP_MS.saturating_sub(time.saturating_sub(now));
-                Standing::Usable((WHOLE * passed / RAMP_MS).clamp(PROBING, WHOLE))
+                Availability::Usable((WHOLE * passed / RAMP_MS).clamp(PROBING, WHOLE))
             }
-            _ => Standing::Usable(WHOLE),
+            _ => Availability::Usable(WHOLE),
         }
     }
 
     /// Starts a call and returns whether it is a trial. `None` = the endpoint is out, or has enough trial calls.
-    pub fn begin(&self, now: u64) -> Option<bool> {
+    pub fn start(&self, now: u64) -> Option<bool> {
         if matches!(self.word.load(Relaxed) & 3, 0 | RAMP) {
             return Some(false);
         }
@@ -199,22 +199,22 @@ impl Health {
         });
     }
 
-    pub fn judge(&self, verdict: Verdict, now: u64) {
-        match verdict {
-            Verdict::Answered => self.answered(now),
-            Verdict::Nothing => {}
-            Verdict::Unreachable => {
+    pub fn record_outcome(&self, outcome: AttemptOutcome, now: u64) {
+        match outcome {
+            AttemptOutcome::Answered => self.answered(now),
+            AttemptOutcome::Nothing => {}
+            AttemptOutcome::Unreachable => {
                 let row = self.rows.fetch_add(1, Relaxed) & 0xFFFF;
                 self.failed(now, row + 1 >= UNREACHABLE_IN_ROW_MAX);
             }
-            Verdict::Failed => self.failed(now, false),
-            Verdict::BrokeOff => {
+            AttemptOutcome::Failed => self.failed(now, false),
+            AttemptOutcome::BrokeOff => {
                 self.window.turn_into_failure(now);
                 self.open_if_failing(now, false);
             }
-            Verdict::Busy(ms) => self.pause(now, ms.min(PAUSE_MS_MAX)),
-            Verdict::Unauthorised => self.pause(now, CREDENTIAL_PAUSE_MS),
-            Verdict::Forbidden => {
+            AttemptOutcome::Busy(ms) => self.pause(now, ms.min(PAUSE_MS_MAX)),
+            AttemptOutcome::Unauthorised => self.pause(now, CREDENTIAL_PAUSE_MS),
+            AttemptOutcome::Forbidden => {
                 if (self.rows.fetch_add(1 << 16, Relaxed) >> 16) + 1 >= FORBIDDEN_IN_ROW_MAX {
                     self.pause(now, CREDENTIAL_PAUSE_MS);
                 }
@@ -265,7 +265,7 @@ impl Health {
     }
 
     /// The result of an active health check. `None` = the endpoint is not checked any more.
-    pub fn checked(&self, healthy: Option<bool>, now: u64) {
+    pub fn record_check(&self, healthy: Option<bool>, now: u64) {
         self.change(now, |condition| match healthy {
             None => (condition.down, condition.checks_bad, condition.checks_good) = (false, 0, 0),
             Some(true) => {
@@ -282,13 +282,13 @@ impl Health {
         });
     }
 
-    pub fn state(&self, now: u64) -> State {
+    pub fn health_state(&self, now: u64) -> HealthState {
         self.change(now, |condition| match condition.breaker {
-            _ if condition.down => State::Down,
-            Breaker::Open { .. } => State::Open,
-            _ if condition.paused_until > now => State::Paused,
-            Breaker::HalfOpen { .. } => State::HalfOpen,
-            Breaker::Closed => State::Closed,
+            _ if condition.down => HealthState::Down,
+            Breaker::Open { .. } => HealthState::Open,
+            _ if condition.paused_until > now => HealthState::Paused,
+            Breaker::HalfOpen { .. } => HealthState::HalfOpen,
+            Breaker::Closed => HealthState::Closed,
         })
     }
 }
@@ -298,43 +298,43 @@ mod tests {
     use super::*;
 
     fn is_out(health: &Health, now: u64) -> bool {
-        matches!(health.standing(now), Standing::Out(_))
+        matches!(health.availability(now), Availability::Out(_))
     }
 
     #[test]
     fn three_failed_connects_open_it_and_trials_close_it_slowly() {
         let health = Health::default();
-        health.judge(Verdict::Unreachable, 10);
-        health.judge(Verdict::Answered, 20);
-        (0..2).for_each(|i| health.judge(Verdict::Unreachable, 30 + i));
-        assert_eq!(health.standing(40), Standing::Usable(WHOLE), "a row was broken by an answer");
-        health.judge(Verdict::Unreachable, 50);
+        health.record_outcome(AttemptOutcome::Unreachable, 10);
+        health.record_outcome(AttemptOutcome::Answered, 20);
+        (0..2).for_each(|i| health.record_outcome(AttemptOutcome::Unreachable, 30 + i));
+        assert_eq!(health.availability(40), Availability::Usable(WHOLE), "a row was broken by an answer");
+        health.record_outcome(AttemptOutcome::Unreachable, 50);
         assert!(is_out(&health, 60) && is_out(&health, 5_000));
         let later = 50 + OPEN_MS * 5 / 4;
-        assert_eq!(health.standing(later), Standing::Usable(PROBING));
-        assert_eq!(health.state(later), State::HalfOpen);
-        let trials: Vec<_> = (0..5).map(|_| health.begin(later)).collect();
+        assert_eq!(health.availability(later), Availability::Usable(PROBING));
+        assert_eq!(health.health_state(later), HealthState::HalfOpen);
+        let trials: Vec<_> = (0..5).map(|_| health.start(later)).collect();
         assert_eq!(trials, [Some(true), Some(true), Some(true), None, None], "only a few try it");
         assert!(is_out(&health, later));
-        health.judge(Verdict::Answered, later);
+        health.record_outcome(AttemptOutcome::Answered, later);
         health.end_trial(later);
-        assert_eq!(health.begin(later), Some(true), "a trial that ended makes room");
-        health.judge(Verdict::Answered, later);
-        assert_eq!(health.state(later), State::Closed);
-        assert_eq!(health.standing(later), Standing::Usable(PROBING), "slow start");
-        assert_eq!(health.standing(later + RAMP_MS / 2), Standing::Usable(WHOLE / 2));
-        assert_eq!(health.standing(later + RAMP_MS), Standing::Usable(WHOLE));
+        assert_eq!(health.start(later), Some(true), "a trial that ended makes room");
+        health.record_outcome(AttemptOutcome::Answered, later);
+        assert_eq!(health.health_state(later), HealthState::Closed);
+        assert_eq!(health.availability(later), Availability::Usable(PROBING), "slow start");
+        assert_eq!(health.availability(later + RAMP_MS / 2), Availability::Usable(WHOLE / 2));
+        assert_eq!(health.availability(later + RAMP_MS), Availability::Usable(WHOLE));
         assert_eq!(health.word.load(Relaxed), 0, "and the fast path is back");
     }
 
     #[test]
     fn a_failed_trial_opens_it_for_longer() {
         let health = Health::default();
-        (0..3).for_each(|_| health.judge(Verdict::Unreachable, 0));
+        (0..3).for_each(|_| health.record_outcome(AttemptOutcome::Unreachable, 0));
         let first = OPEN_MS * 5 / 4;
-        assert_eq!(health.begin(OPEN_MS - 1), None);
-        assert_eq!(health.begin(first), Some(true));
-        health.judge(Verdict::Failed, first);
+        assert_eq!(health.start(OPEN_MS - 1), None);
+        assert_eq!(health.start(first), Some(true));
+        health.record_outcome(AttemptOutcome::Failed, first);
         assert!(is_out(&health, first + 2 * OPEN_MS - 1));
         assert!(!is_out(&health, first + 2 * OPEN_MS * 5 / 4));
     }
@@ -342,56 +342,56 @@ mod tests {
     #[test]
     fn a_rate_needs_volume() {
         let health = Health::default();
-        (0..9).for_each(|_| health.judge(Verdict::Failed, 0));
+        (0..9).for_each(|_| health.record_outcome(AttemptOutcome::Failed, 0));
         assert!(!is_out(&health, 0));
-        health.judge(Verdict::Failed, 0);
+        health.record_outcome(AttemptOutcome::Failed, 0);
         assert!(is_out(&health, 0));
         let healthy = Health::default();
-        (0..1_000).for_each(|i| healthy.judge(if i % 3 == 0 { Verdict::Failed } else { Verdict::Answered }, 0));
+        (0..1_000).for_each(|i| healthy.record_outcome(if i % 3 == 0 { AttemptOutcome::Failed } else { AttemptOutcome::Answered }, 0));
         assert!(!is_out(&healthy, 0), "a third is bad, but most calls succeed");
     }
 
     #[test]
     fn pauses_end_and_are_bounded() {
         let health = Health::default();
-        health.judge(Verdict::of_status(429, Some(2)), 0);
-        assert_eq!(health.standing(1_999), Standing::Out(2_000));
-        assert_eq!(health.state(1_999), State::Paused);
-        assert_eq!(health.standing(2_000), Standing::Usable(WHOLE), "a pause is not a failure, so there is no slow start");
-        health.judge(Verdict::of_status(503, Some(u64::MAX)), 2_000);
-        assert_eq!(health.standing(2_000), Standing::Out(2_000 + PAUSE_MS_MAX));
+        health.record_outcome(AttemptOutcome::of_status(429, Some(2)), 0);
+        assert_eq!(health.availability(1_999), Availability::Out(2_000));
+        assert_eq!(health.health_state(1_999), HealthState::Paused);
+        assert_eq!(health.availability(2_000), Availability::Usable(WHOLE), "a pause is not a failure, so there is no slow start");
+        health.record_outcome(AttemptOutcome::of_status(503, Some(u64::MAX)), 2_000);
+        assert_eq!(health.availability(2_000), Availability::Out(2_000 + PAUSE_MS_MAX));
         let refused = Health::default();
-        (0..2).for_each(|_| refused.judge(Verdict::Forbidden, 0));
+        (0..2).for_each(|_| refused.record_outcome(AttemptOutcome::Forbidden, 0));
         assert!(!is_out(&refused, 0));
-        refused.judge(Verdict::Forbidden, 0);
+        refused.record_outcome(AttemptOutcome::Forbidden, 0);
         assert!(is_out(&refused, 0) && !is_out(&refused, CREDENTIAL_PAUSE_MS));
     }
 
     #[test]
     fn the_active_check_takes_out_and_brings_back() {
         let health = Health::default();
-        (0..2).for_each(|_| health.checked(Some(false), 0));
+        (0..2).for_each(|_| health.record_check(Some(false), 0));
         assert!(!is_out(&health, 0));
-        health.checked(Some(false), 0);
+        health.record_check(Some(false), 0);
         assert!(is_out(&health, 1 << 40), "time does not heal it");
-        health.checked(Some(true), 10);
+        health.record_check(Some(true), 10);
         assert!(is_out(&health, 10));
-        health.checked(Some(true), 20);
+        health.record_check(Some(true), 20);
         assert!(!is_out(&health, 20));
-        (0..3).for_each(|_| health.checked(Some(false), 30));
-        health.checked(None, 40);
+        (0..3).for_each(|_| health.record_check(Some(false), 30));
+        health.record_check(None, 40);
         assert!(!is_out(&health, 40), "without checks it is not down");
     }
 
     #[test]
     fn statuses_are_classified_by_whose_fault_they_are() {
         for status in [200, 201, 301, 400, 404, 408, 409, 413, 422, 499] {
-            assert_eq!(Verdict::of_status(status, None), Verdict::Answered, "{status}");
+            assert_eq!(AttemptOutcome::of_status(status, None), AttemptOutcome::Answered, "{status}");
         }
         for status in [500, 502, 503, 504, 529] {
-            assert_eq!(Verdict::of_status(status, None), Verdict::Failed, "{status}");
+            assert_eq!(AttemptOutcome::of_status(status, None), AttemptOutcome::Failed, "{status}");
         }
-        assert_eq!(Verdict::of_status(429, None), Verdict::Nothing);
-        assert_eq!(Verdict::of_status(401, None), Verdict::Unauthorised);
+        assert_eq!(AttemptOutcome::of_status(429, None), AttemptOutcome::Nothing);
+        assert_eq!(AttemptOutcome::of_status(401, None), AttemptOutcome::Unauthorised);
     }
 }

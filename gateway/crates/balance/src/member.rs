@@ -20,7 +20,7 @@ pub struct Member {
 
 /// What is known of the call that needs a route.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ask {
+pub struct RouteQuery {
     pub now_ms: u64,
     pub random: u64,
     /// Hash of the session or of the prompt's head, where the strategy needs one.

@@ -1,7 +1,7 @@
 //! The outcome of an attempt, as far as it says something about the endpoint.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AttemptOutcome {
     /// It answered, possibly with an error that is the caller's fault.
     Answered,
     /// No connection, or reset before anything was written.
@@ -20,7 +20,7 @@ pub enum Verdict {
     Nothing,
 }
 
-impl Verdict {
+impl AttemptOutcome {
     /// From the status of a response and its `Retry-After` in seconds.
     #[must_use]
     pub fn of_status(status: u16, retry_after_seconds: Option<u64>) -> Self {
@@ -39,18 +39,18 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::{Health, Standing};
+    use crate::health::{Availability, Health};
 
     #[test]
     fn answers_that_break_off_count_as_failures_not_as_attempts() {
         let health = Health::default();
         for i in 1..=10 {
-            assert!(!matches!(health.standing(0), Standing::Out(_)), "after {i}");
-            health.judge(Verdict::Answered, 0);
+            assert!(!matches!(health.availability(0), Availability::Out(_)), "after {i}");
+            health.record_outcome(AttemptOutcome::Answered, 0);
             if i % 2 == 0 {
-                health.judge(Verdict::BrokeOff, 0);
+                health.record_outcome(AttemptOutcome::BrokeOff, 0);
             }
         }
-        assert!(matches!(health.standing(0), Standing::Out(_)), "half of ten");
+        assert!(matches!(health.availability(0), Availability::Out(_)), "half of ten");
     }
 }

@@ -13,18 +13,18 @@ const FLOOR_PER_SECOND: i64 = RETRY;
 const SAVED_MAX: i64 = 100 * RETRY;
 
 #[derive(Debug)]
-pub struct Budget {
+pub struct RetryBudget {
     balance: AtomicI64,
     refilled_ms: AtomicU64,
 }
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
         Self { balance: AtomicI64::new(FLOOR), refilled_ms: AtomicU64::new(0) }
     }
 }
 
-impl Budget {
+impl RetryBudget {
     /// Call it with each first attempt.
     pub fn earn(&self) {
         if self.balance.load(Relaxed) < SAVED_MAX {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn an_outage_costs_a_fifth_more_calls_and_the_floor() {
-        let budget = Budget::default();
+        let budget = RetryBudget::default();
         let retries = (0..1_000).filter(|_| {
             budget.earn();
             budget.spend(0)

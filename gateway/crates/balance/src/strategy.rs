@@ -2,8 +2,8 @@
 //! are at least two.
 
 use crate::hash::mix;
-use crate::health::{Standing, WHOLE};
-use crate::member::{Ask, Member, bits};
+use crate::health::{Availability, WHOLE};
+use crate::member::{Member, RouteQuery, bits};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
@@ -20,7 +20,7 @@ pub enum Strategy {
 pub(crate) struct Candidates<'a> {
     pub members: &'a [Member],
     pub ready: u64,
-    pub query: &'a Ask,
+    pub query: &'a RouteQuery,
 }
 
 /// The index of the route to take.
@@ -46,9 +46,9 @@ impl Candidates<'_> {
     }
 
     fn part(&self, member: &Member) -> u64 {
-        match member.state.standing(self.query.now_ms) {
-            Standing::Usable(part) => part,
-            Standing::Out(_) => 1,
+        match member.state.availability(self.query.now_ms) {
+            Availability::Usable(part) => part,
+            Availability::Out(_) => 1,
         }
     }
 
@@ -126,7 +126,7 @@ fn cost(candidates: &Candidates<'_>) -> usize {
 }
 
 /// In millionths of the price's nano-units.
-fn price(query: &Ask, member: &Member) -> u128 {
+fn price(query: &RouteQuery, member: &Member) -> u128 {
     u128::from(member.input_cost) * u128::from(query.input_tokens.max(1)) + u128::from(member.output_cost) * u128::from(query.output_tokens.max(1))
 }
 

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tenon_balance::{
-    Ask, BOUND, Budget, Capacity, EndpointState, Figures, Group, Look, Member, Pick, Standing, Strategy as By, Verdict, bits, of_text,
+    AttemptOutcome, Availability, BOUND, Capacity, EndpointState, EngineLoad, Group, Member, Pick, RetryBudget, RouteQuery, RouteState,
+    Strategy as By, bits, hash_text,
 };
 
 const ALL: [By; 7] = [By::Weighted, By::LeastOutstanding, By::Latency, By::Cost, By::Session, By::Prefix, By::Engine];
@@ -16,16 +17,16 @@ fn member(index: usize, weight: u32, tier: u32, running_max: u32) -> Member {
 }
 
 fn group(by: By, members: Vec<Member>) -> Group {
-    Group::new(by, Arc::new(Budget::default()), members)
+    Group::new(by, Arc::new(RetryBudget::default()), members)
 }
 
 fn plain(by: By, count: usize) -> Group {
     group(by, (0..count).map(|index| member(index, 1, 0, 0)).collect())
 }
 
-fn query(random: u64) -> Ask {
-    let random = of_text(&random.to_le_bytes());
-    Ask { now_ms: 1_000_000, random, affinity: Some(of_text(&random.to_be_bytes())), input_tokens: 100, output_tokens: 100 }
+fn query(random: u64) -> RouteQuery {
+    let random = hash_text(&random.to_le_bytes());
+    RouteQuery { now_ms: 1_000_000, random, affinity: Some(hash_text(&random.to_be_bytes())), input_tokens: 100, output_tokens: 100 }
 }
 
 fn taken(pick: Pick) -> usize {
@@ -41,7 +42,7 @@ enum Event {
     Leave(usize),
     Judge(usize, u8),
     Check(usize, bool),
-    Figures(usize, u32),
+    EngineLoad(usize, u32),
     Pass(u64),
 }
 
@@ -51,31 +52,38 @@ fn event() -> impl Strategy<Value = Event> {
         4 => any::<usize>().prop_map(Event::Leave),
         4 => (any::<usize>(), 0..7_u8).prop_map(|(index, verdict)| Event::Judge(index, verdict)),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(index, good)| Event::Check(index, good)),
-        1 => (any::<usize>(), 0..50_u32).prop_map(|(index, running)| Event::Figures(index, running)),
+        1 => (any::<usize>(), 0..50_u32).prop_map(|(index, running)| Event::EngineLoad(index, running)),
         2 => (1..9_000_u64).prop_map(Event::Pass),
     ]
 }
 
-fn verdict(number: u8) -> Verdict {
-    [Verdict::Answered, Verdict::Unreachable, Verdict::Failed, Verdict::Busy(3_000), Verdict::Unauthorised, Verdict::Forbidden, Verdict::Nothing]
-        [usize::from(number)]
+fn verdict(number: u8) -> AttemptOutcome {
+    [
+        AttemptOutcome::Answered,
+        AttemptOutcome::Unreachable,
+        AttemptOutcome::Failed,
+        AttemptOutcome::Busy(3_000),
+        AttemptOutcome::Unauthorised,
+        AttemptOutcome::Forbidden,
+        AttemptOutcome::Nothing,
+    ][usize::from(number)]
 }
 
 /// The reported states explain the pick.
-fn check_explanation(group: &Group, looks: &[Look], taken: usize) -> Result<(), TestCaseError> {
-    let own = looks[taken];
-    if own.rests || !own.has_room {
+fn check_explanation(group: &Group, states: &[RouteState], taken: usize) -> Result<(), TestCaseError> {
+    let own = states[taken];
+    if own.is_out || !own.has_room {
         return Ok(()); // all are unhealthy
     }
     let of_tier = |index: &usize| group.members()[*index].tier == group.members()[taken].tier;
-    let rivals = || (0..looks.len()).filter(of_tier).map(|index| looks[index]).filter(|look| look.score.is_some() && !look.is_over_bound);
-    let scores: Vec<f64> = rivals().filter_map(|look| look.score).collect();
+    let rivals = || (0..states.len()).filter(of_tier).map(|index| states[index]).filter(|state| state.score.is_some() && !state.is_over_bound);
+    let scores: Vec<f64> = rivals().filter_map(|state| state.score).collect();
     let lowest = scores.iter().copied().fold(f64::INFINITY, f64::min);
     match group.strategy {
         By::Weighted => prop_assert!(own.score.is_some_and(|share| share > 0.0) && (scores.iter().sum::<f64>() - 1.0).abs() < 1e-9),
         // Two are drawn by chance; without measurements there is no score.
         By::Latency => prop_assert!(scores.is_empty() || scores.len() < 3 || own.score.is_none_or(|own| scores.iter().any(|other| own <= *other))),
-        _ => prop_assert!(!own.is_over_bound && own.score == Some(lowest), "{taken}: {looks:?}"),
+        _ => prop_assert!(!own.is_over_bound && own.score == Some(lowest), "{taken}: {states:?}"),
     }
     Ok(())
 }
@@ -96,16 +104,16 @@ proptest! {
             let nth = |index: usize| &group.members()[index % group.members().len()];
             match event {
                 Event::Pick(random) => {
-                    let is_usable = |i: &usize| matches!(group.members()[*i].state.standing(now), Standing::Usable(_));
+                    let is_usable = |i: &usize| matches!(group.members()[*i].state.availability(now), Availability::Usable(_));
                     let has_room = |i: &usize| group.members()[*i].state.capacity.has_room(group.members()[*i].running_max);
                     let known = open & ((1 << group.members().len()) - 1);
                     let usable: Vec<usize> = bits(known).filter(is_usable).collect();
                     let ready: Vec<usize> = usable.iter().copied().filter(has_room).collect();
-                    let query = Ask { now_ms: now, ..query(random) };
-                    let looks = group.look(open, &query);
+                    let query = RouteQuery { now_ms: now, ..query(random) };
+                    let states = group.route_states(open, &query);
                     match group.pick(open, &query) {
                         Pick::Taken { index, trial } => {
-                            check_explanation(&group, &looks, index)?;
+                            check_explanation(&group, &states, index)?;
                             prop_assert!(known & 1 << index != 0, "an excluded route was taken");
                             if usable.is_empty() {
                                 prop_assert!(!trial);
@@ -131,10 +139,10 @@ proptest! {
                     state.capacity.leave();
                 }
                 Event::Leave(_) => {}
-                Event::Judge(index, number) => nth(index).state.judge(verdict(number), now),
-                Event::Check(index, good) => nth(index).state.checked(Some(good), now),
-                Event::Figures(index, count) => {
-                    nth(index).state.told(Figures { running: count, waiting: count / 3, kv_permille: Some(500) }, now);
+                Event::Judge(index, number) => nth(index).state.record_outcome(verdict(number), now),
+                Event::Check(index, good) => nth(index).state.record_check(Some(good), now),
+                Event::EngineLoad(index, count) => {
+                    nth(index).state.set_engine_load(EngineLoad { running: count, waiting: count / 3, kv_permille: Some(500) }, now);
                 }
                 Event::Pass(ms) => now += ms,
             }
@@ -147,8 +155,8 @@ proptest! {
     fn callers_faults_never_open_a_breaker(statuses in prop::collection::vec(400..500_u16, 1..500)) {
         let state = EndpointState::new("e", Arc::new(Capacity::default()));
         for status in statuses.into_iter().filter(|status| ![401, 403, 407].contains(status)) {
-            state.judge(Verdict::of_status(status, None), 1_000);
-            prop_assert_eq!(state.standing(1_000), Standing::Usable(1_024));
+            state.record_outcome(AttemptOutcome::of_status(status, None), 1_000);
+            prop_assert_eq!(state.availability(1_000), Availability::Usable(1_024));
         }
     }
 
@@ -156,7 +164,7 @@ proptest! {
     fn no_endpoint_holds_more_than_its_bounded_share(heads in prop::collection::vec(0..3_u64, 1..200), count in 2..8_usize) {
         let group = plain(By::Prefix, count);
         for (done, head) in heads.iter().enumerate() {
-            let index = taken(group.pick(u64::MAX, &Ask { affinity: Some(of_text(&head.to_le_bytes())), ..query(done as u64) }));
+            let index = taken(group.pick(u64::MAX, &RouteQuery { affinity: Some(hash_text(&head.to_le_bytes())), ..query(done as u64) }));
             let bound = (BOUND * (done + 1) as f64 / count as f64).ceil();
             prop_assert!(f64::from(group.members()[index].state.capacity.running()) <= bound);
         }
@@ -184,7 +192,7 @@ fn least_outstanding_fills_by_weight() {
 fn latency_avoids_the_slow_one_until_the_fast_ones_are_busy() {
     let group = plain(By::Latency, 3);
     for (member, us) in group.members().iter().zip([10_000, 10_000, 500_000]) {
-        member.state.first_token(us, 1_000_000);
+        member.state.record_first_token(us, 1_000_000);
     }
     let of_slow = (0..300).filter(|i| taken(group.pick(u64::MAX, &query(*i))) == 2).count();
     assert!((1..30).contains(&of_slow), "{of_slow}");
@@ -196,8 +204,8 @@ fn cost_takes_the_cheapest_for_this_call_and_spills_when_it_is_full() {
     (members[0].input_cost, members[0].output_cost) = (1_000, 9_000);
     (members[1].input_cost, members[1].output_cost) = (5_000, 5_000);
     let group = group(By::Cost, members);
-    let long_answer = Ask { input_tokens: 10, output_tokens: 1_000, ..query(1) };
-    let long_prompt = Ask { input_tokens: 1_000, output_tokens: 10, ..query(1) };
+    let long_answer = RouteQuery { input_tokens: 10, output_tokens: 1_000, ..query(1) };
+    let long_prompt = RouteQuery { input_tokens: 1_000, output_tokens: 10, ..query(1) };
     assert_eq!(taken(group.pick(u64::MAX, &long_answer)), 1);
     let picks: Vec<_> = (0..3).map(|_| taken(group.pick(u64::MAX, &long_prompt))).collect();
     assert_eq!(picks, [0, 0, 1]);
@@ -213,7 +221,7 @@ fn sessions_stay_and_only_those_of_the_lost_endpoint_move() {
         let share = before.values().filter(|own| **own == index).count();
         assert!((60..140).contains(&share), "{share}");
     }
-    (0..3).for_each(|_| group.members()[2].state.judge(Verdict::Unreachable, 1_000_000));
+    (0..3).for_each(|_| group.members()[2].state.record_outcome(AttemptOutcome::Unreachable, 1_000_000));
     let after = home(u64::MAX);
     for (session, index) in &before {
         assert!(after[session] == *index || *index == 2, "a session moved without need");
@@ -224,13 +232,13 @@ fn sessions_stay_and_only_those_of_the_lost_endpoint_move() {
 #[test]
 fn engines_that_queue_are_avoided_and_old_figures_are_ignored_in_the_end() {
     let group = plain(By::Engine, 2);
-    let figures = |running, waiting| Figures { running, waiting, kv_permille: Some(300) };
-    group.members()[0].state.told(figures(2, 8), 1_000_000);
-    group.members()[1].state.told(figures(6, 0), 1_000_000);
+    let figures = |running, waiting| EngineLoad { running, waiting, kv_permille: Some(300) };
+    group.members()[0].state.set_engine_load(figures(2, 8), 1_000_000);
+    group.members()[1].state.set_engine_load(figures(6, 0), 1_000_000);
     assert!((0..10).all(|i| taken(group.pick(u64::MAX, &query(i))) == 1));
-    let silent = Ask { now_ms: 1_000_000 + 30_000, ..query(1) };
+    let silent = RouteQuery { now_ms: 1_000_000 + 30_000, ..query(1) };
     assert_eq!(taken(group.pick(u64::MAX, &silent)), 1, "an engine that stops reporting with a queue most likely still has it");
-    let later = Ask { now_ms: 1_000_000 + 61_000, ..query(1) };
+    let later = RouteQuery { now_ms: 1_000_000 + 61_000, ..query(1) };
     assert_eq!(taken(group.pick(u64::MAX, &later)), 0, "without figures our own calls count: eleven against none");
 }
 
@@ -239,18 +247,18 @@ fn when_all_are_unhealthy_they_take_turns() {
     let group = plain(By::Weighted, 3);
     let now = 1_000_000;
     for member in group.members() {
-        (0..3).for_each(|_| member.state.judge(Verdict::Unreachable, now));
-        assert!(matches!(member.state.standing(now), Standing::Out(_)));
+        (0..3).for_each(|_| member.state.record_outcome(AttemptOutcome::Unreachable, now));
+        assert!(matches!(member.state.availability(now), Availability::Out(_)));
     }
     let mut tried = vec![];
     for i in 0..3 {
-        let index = taken(group.pick(u64::MAX, &Ask { now_ms: now + i, ..query(i) }));
-        group.members()[index].state.judge(Verdict::Unreachable, now + i);
+        let index = taken(group.pick(u64::MAX, &RouteQuery { now_ms: now + i, ..query(i) }));
+        group.members()[index].state.record_outcome(AttemptOutcome::Unreachable, now + i);
         tried.push(index);
     }
     tried.sort_unstable();
     assert_eq!(tried, [0, 1, 2], "each failure makes another one the first to recover");
     let first = taken(group.pick(u64::MAX, &query(7)));
-    group.members()[first].state.judge(Verdict::Answered, now + 10);
-    assert!(matches!(group.members()[first].state.standing(now + 10), Standing::Usable(_)), "a successful call brings it back");
+    group.members()[first].state.record_outcome(AttemptOutcome::Answered, now + 10);
+    assert!(matches!(group.members()[first].state.availability(now + 10), Availability::Usable(_)), "a successful call brings it back");
 }

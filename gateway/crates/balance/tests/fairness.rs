@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use std::collections::HashMap;
-use tenon_balance::{Charge, FairQueue, Turn};
+use tenon_balance::{FairQueue, TokenCharge, Turn};
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -32,7 +32,7 @@ proptest! {
     fn while_two_tenants_wait_neither_gets_far_ahead(events in events()) {
         let mut queue = FairQueue::new(usize::MAX);
         let mut waiting: HashMap<u64, usize> = HashMap::new();
-        let mut running: Vec<Charge> = vec![];
+        let mut running: Vec<TokenCharge> = vec![];
         // For each pair: how much more the first got than the second since both began to wait.
         let mut lead: HashMap<(u64, u64), i64> = HashMap::new();
         for event in events {

@@ -28,7 +28,7 @@ pub enum ControlError {
 
 /// Where the control plane is, and the identity that this gateway presents to it.
 #[derive(Clone)]
-pub struct Peer {
+pub struct ControlPlane {
     pub url: String,
     pub gateway_id: String,
     pub token: String,
@@ -53,7 +53,7 @@ impl Interceptor for Identity {
     }
 }
 
-impl Peer {
+impl ControlPlane {
     /// Checks the configuration without opening a connection.
     ///
     /// # Errors

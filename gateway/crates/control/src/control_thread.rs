@@ -1,11 +1,11 @@
 //! The control thread: one runtime for updates, key requests, leases, shipping and saving.
 
-use crate::channel::{Client, ControlError, Peer, UsageClient, clients};
-use crate::key_resolver::{Asker, KeyResolverState, ResolveRequest, run_key_resolver};
+use crate::channel::{Client, ControlError, ControlPlane, UsageClient, clients};
+use crate::key_resolver::{KeyResolver, KeyResolverState, ResolveRequest, run_key_resolver};
 use crate::lease_stream::{LeaseState, run_leases};
 use crate::saving::{run_saving, save};
 use crate::snapshot_writer::SnapshotWriter;
-use crate::status::Status;
+use crate::status::ControlStatus;
 use crate::subscription::Subscription;
 use crate::usage_stream::UsageStream;
 use std::cell::RefCell;
@@ -13,25 +13,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tenon_limits::Registry;
+use tenon_limits::LimitRegistry;
 use tenon_snapshot::{Freshness, LastKnownGood, Store};
-use tenon_usage::Queue;
+use tenon_usage::Shipper;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 /// What the thread takes over.
-pub struct Parts {
+pub struct ControlParts {
     pub store: Store,
     pub freshness: Arc<Freshness>,
     pub disk: LastKnownGood,
-    pub queue: Queue,
+    pub shipper: Shipper,
     /// Limits and budgets: their shares and leases are requested here.
-    pub registry: Arc<Registry>,
+    pub limits: Arc<LimitRegistry>,
 }
 
 pub struct Control {
-    pub asker: Asker,
-    pub status: Arc<Status>,
+    pub key_resolver: KeyResolver,
+    pub status: Arc<ControlStatus>,
     stop: oneshot::Sender<Duration>,
     thread: JoinHandle<()>,
 }
@@ -40,22 +40,22 @@ impl Control {
     /// # Errors
     /// When the address or the identity cannot be used, or no thread can be started. An absent control plane is no
     /// error.
-    pub fn start(peer: Peer, parts: Parts) -> Result<Self, ControlError> {
-        let (asker, requests) = Asker::new();
-        let status = Arc::new(Status::new(parts.store.heard()));
+    pub fn start(control_plane: ControlPlane, parts: ControlParts) -> Result<Self, ControlError> {
+        let (key_resolver, requests) = KeyResolver::new();
+        let status = Arc::new(ControlStatus::new(parts.store.sync_stats()));
         let (stop, stopped) = oneshot::channel();
-        let (transport, identity) = (peer.transport()?, peer.identity()?);
+        let (transport, identity) = (control_plane.transport()?, control_plane.identity()?);
         let thread_status = status.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
         let body = move || {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
                 let clients = clients(transport, identity);
-                run(clients, peer.gateway_id, parts, thread_status, requests, stopped).await;
+                run(clients, control_plane.gateway_id, parts, thread_status, requests, stopped).await;
             });
         };
         let thread = std::thread::Builder::new().name("control".into()).spawn(body).map_err(ControlError::Thread)?;
-        Ok(Self { asker, status, stop, thread })
+        Ok(Self { key_resolver, status, stop, thread })
     }
 
     /// Ships the calls that have ended, for at most `grace_period`, then ends the thread. The rest stays in the log for
@@ -70,20 +70,20 @@ impl Control {
 async fn run(
     (client, usage_client): (Client, UsageClient),
     gateway_id: String,
-    parts: Parts,
-    status: Arc<Status>,
+    parts: ControlParts,
+    status: Arc<ControlStatus>,
     requests: mpsc::Receiver<ResolveRequest>,
     stopped: oneshot::Receiver<Duration>,
 ) {
     let writer = Rc::new(SnapshotWriter::new(parts.store, parts.freshness));
-    let shipper = Rc::new(RefCell::new(parts.queue));
+    let shipper = Rc::new(RefCell::new(parts.shipper));
     let unknown_keys = Rc::default();
     let key_resolver = Rc::new(KeyResolverState::new(writer.clone(), Rc::clone(&unknown_keys)));
     let subscription = Subscription { writer: writer.clone(), unknown_keys, status: status.clone(), gateway_id };
     let (close_leases, closing) = oneshot::channel();
     spawn_local(subscription.run(client.clone()));
     spawn_local(run_key_resolver(key_resolver, client.clone(), requests));
-    let leases = spawn_local(run_leases(LeaseState::new(parts.registry, shipper.clone()), client, closing));
+    let leases = spawn_local(run_leases(LeaseState::new(parts.limits, shipper.clone()), client, closing));
     spawn_local(UsageStream { shipper: shipper.clone(), status }.run(usage_client));
     spawn_local(run_saving(writer.clone(), parts.disk.clone()));
     let grace_period = stopped.await.unwrap_or_default();

@@ -41,9 +41,9 @@ pub(crate) enum ResolveRequest {
 
 /// The end that reactors hold.
 #[derive(Clone)]
-pub struct Asker(mpsc::Sender<ResolveRequest>);
+pub struct KeyResolver(mpsc::Sender<ResolveRequest>);
 
-impl Asker {
+impl KeyResolver {
     pub(crate) fn new() -> (Self, mpsc::Receiver<ResolveRequest>) {
         let (sender, receiver) = mpsc::channel(QUEUE_LEN_MAX);
         (Self(sender), receiver)

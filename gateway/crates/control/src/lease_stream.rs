@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tenon_contract::{LeaseRequest, LeaseResponse};
-use tenon_limits::{Book, Registry};
-use tenon_usage::Queue;
+use tenon_limits::{LeaseExchange, LimitRegistry};
+use tenon_usage::Shipper;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,38 +28,38 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What this process holds of limits and budgets, and what it has to say about them.
 pub(crate) struct LeaseState {
-    registry: Arc<Registry>,
-    book: Book,
-    shipper: Rc<RefCell<Queue>>,
+    registry: Arc<LimitRegistry>,
+    exchange: LeaseExchange,
+    shipper: Rc<RefCell<Shipper>>,
 }
 
 impl LeaseState {
-    pub fn new(registry: Arc<Registry>, shipper: Rc<RefCell<Queue>>) -> Self {
+    pub fn new(registry: Arc<LimitRegistry>, shipper: Rc<RefCell<Shipper>>) -> Self {
         let process_id = shipper.borrow().process_id().text().to_string();
-        let book = Book::new(registry.clone(), process_id);
-        Self { registry, book, shipper }
+        let exchange = LeaseExchange::new(registry.clone(), process_id);
+        Self { registry, exchange, shipper }
     }
 
     /// Whether there is anything to exchange with the control plane.
     fn is_needed(&mut self) -> bool {
         self.collect_shipped_processes();
-        self.book.is_needed()
+        self.exchange.is_needed()
     }
 
     fn collect_shipped_processes(&mut self) {
         for process_id in self.shipper.borrow_mut().take_shipped_processes() {
-            self.book.has_shipped(process_id.text().to_string());
+            self.exchange.add_shipped_process(process_id.text().to_string());
         }
     }
 
     fn next_request(&mut self, now: Instant) -> LeaseRequest {
         self.collect_shipped_processes();
-        self.book.request(self.registry.micros(now))
+        self.exchange.next_request(self.registry.micros(now))
     }
 
     fn apply(&mut self, response: &LeaseResponse, now: Instant) {
-        self.book.connected();
-        for process_id in self.book.response(response, self.registry.micros(now)) {
+        self.exchange.connected();
+        for process_id in self.exchange.apply_response(response, self.registry.micros(now)) {
             self.shipper.borrow_mut().forget_process(&process_id);
         }
     }
@@ -75,7 +75,7 @@ pub(crate) async fn run_leases(mut state: LeaseState, client: Client, mut closin
             tokio::select! {
                 _ = &mut closing => return,
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
-                () = registry.bell.heard() => {}
+                () = registry.lease_needed.notified() => {}
             }
         }
         let mut stream = LeaseStream::new(&mut state);
@@ -83,7 +83,7 @@ pub(crate) async fn run_leases(mut state: LeaseState, client: Client, mut closin
             return;
         };
         is_logged = is_logged && !stream.has_received;
-        state.book.disconnected();
+        state.exchange.disconnected();
         if !std::mem::replace(&mut is_logged, true) {
             tracing::warn!("no leases and shares from the control plane: {reason}");
         }
@@ -114,7 +114,7 @@ impl<'a> LeaseStream<'a> {
     /// Ends with `Ok` when the process stops, and with the reason when the connection breaks.
     async fn run(&mut self, mut client: Client, closing: &mut oneshot::Receiver<()>, backoff: &mut Backoff) -> Result<(), String> {
         let (sender, receiver) = mpsc::channel(UNANSWERED_MAX * 2);
-        self.state.book.connecting();
+        self.state.exchange.start_connection();
         // Sent before the response's headers have come, because some servers send those with the first message.
         self.send_request(&sender);
         let mut call: Pin<Box<dyn Future<Output = Result<Response<Responses>, Status>>>> =
@@ -150,7 +150,7 @@ impl<'a> LeaseStream<'a> {
                 () = tokio::time::sleep_until(due.into()) => {}
                 () = async {
                     tokio::time::sleep_until((self.sent + REQUEST_GAP_MIN).into()).await;
-                    self.state.registry.bell.heard().await;
+                    self.state.registry.lease_needed.notified().await;
                 } => {}
             }
         } else {
@@ -183,7 +183,7 @@ impl<'a> LeaseStream<'a> {
     async fn return_leases(&mut self, sender: &mpsc::Sender<LeaseRequest>, responses: &mut Option<Responses>) {
         loop {
             let now_us = self.state.registry.micros(Instant::now());
-            match self.state.book.farewell(now_us) {
+            match self.state.exchange.closing_request(now_us) {
                 Some(request) => {
                     self.unanswered += 1;
                     if sender.send(request).await.is_err() {

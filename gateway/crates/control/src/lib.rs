@@ -30,9 +30,9 @@ mod usage_stream;
 
 mod control_thread;
 
-pub use channel::{ControlError, Peer};
-pub use control_thread::{Control, Parts};
+pub use channel::{ControlError, ControlPlane};
+pub use control_thread::{Control, ControlParts};
 pub use delays::{DELAY_BUCKETS, Delays};
-pub use key_resolver::{Asker, Resolution};
-pub use status::Status;
+pub use key_resolver::{KeyResolver, Resolution};
+pub use status::ControlStatus;
 pub use tls::{TlsError, TlsFiles};

@@ -11,13 +11,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const SAVE_INTERVAL_MS_MAX: i64 = 60_000;
 
 pub(crate) async fn run_saving(writer: Rc<SnapshotWriter>, disk: LastKnownGood) {
-    let mut saved_unix_ms = writer.freshness.heard_unix_ms();
+    let mut saved_unix_ms = writer.freshness.last_contact_unix_ms();
     let mut backoff = Backoff::default();
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        let heard_unix_ms = writer.freshness.heard_unix_ms();
-        if writer.take_dirty() || heard_unix_ms - saved_unix_ms > SAVE_INTERVAL_MS_MAX {
-            saved_unix_ms = heard_unix_ms;
+        let last_contact_unix_ms = writer.freshness.last_contact_unix_ms();
+        if writer.take_dirty() || last_contact_unix_ms - saved_unix_ms > SAVE_INTERVAL_MS_MAX {
+            saved_unix_ms = last_contact_unix_ms;
             match save(&writer, &disk).await {
                 true => backoff.reset(),
                 false => backoff.pause().await, // so that a full disk is not logged five times a second
@@ -33,7 +33,7 @@ pub(crate) async fn save(writer: &SnapshotWriter, disk: &LastKnownGood) -> bool 
     if !snapshot.is_known() {
         return true;
     }
-    let file = disk.encode(&snapshot, writer.freshness.heard_unix_ms());
+    let file = disk.encode(&snapshot, writer.freshness.last_contact_unix_ms());
     let disk = disk.clone();
     let written = tokio::task::spawn_blocking(move || disk.write(&file)).await;
     if let Ok(Err(error)) = written {

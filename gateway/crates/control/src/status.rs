@@ -3,37 +3,37 @@
 use crate::delays::Delays;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use tenon_snapshot::Heard;
+use tenon_snapshot::SyncStats;
 
 #[derive(Debug, Default)]
-pub struct Status {
+pub struct ControlStatus {
     pub connected: AtomicBool,
     pub shipping: AtomicBool,
     pub delays: Delays,
     /// Which updates were received, and which of them were rejected.
-    pub heard: Arc<Heard>,
-    trouble: Mutex<String>,
+    pub sync_stats: Arc<SyncStats>,
+    connection_error: Mutex<String>,
 }
 
-impl Status {
-    pub(crate) fn new(heard: Arc<Heard>) -> Self {
-        Self { heard, ..Self::default() }
+impl ControlStatus {
+    pub(crate) fn new(sync_stats: Arc<SyncStats>) -> Self {
+        Self { sync_stats, ..Self::default() }
     }
 
     /// Why there is no connection. Empty while there is one, and before the first attempt.
-    pub fn trouble(&self) -> String {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn connection_error(&self) -> String {
+        self.connection_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the reason differs from the one before.
-    pub(crate) fn set_trouble(&self, reason: &str) -> bool {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = *trouble != reason;
-        reason.clone_into(&mut trouble);
+    pub(crate) fn set_connection_error(&self, reason: &str) -> bool {
+        let mut connection_error = self.connection_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *connection_error != reason;
+        reason.clone_into(&mut connection_error);
         is_new
     }
 
-    pub(crate) fn clear_trouble(&self) {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub(crate) fn clear_connection_error(&self) {
+        self.connection_error.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -3,7 +3,7 @@
 use crate::backoff::Backoff;
 use crate::channel::{Client, describe};
 use crate::snapshot_writer::SnapshotWriter;
-use crate::status::Status;
+use crate::status::ControlStatus;
 use crate::unknown_keys::UnknownKeys;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 pub(crate) struct Subscription {
     pub writer: Rc<SnapshotWriter>,
     pub unknown_keys: Rc<RefCell<UnknownKeys>>,
-    pub status: Arc<Status>,
+    pub status: Arc<ControlStatus>,
     pub gateway_id: String,
 }
 
@@ -31,7 +31,7 @@ impl Subscription {
             if let Err(reason) = self.follow(client.clone(), &mut backoff).await {
                 let was_connected = self.status.connected.swap(false, Ordering::Relaxed);
                 // Logged when the connection is lost or the reason changes, not with every attempt.
-                if self.status.set_trouble(&reason) || was_connected {
+                if self.status.set_connection_error(&reason) || was_connected {
                     tracing::warn!("no updates from the control plane: {reason}");
                 }
             }
@@ -50,10 +50,10 @@ impl Subscription {
             let update = tokio::time::timeout(SILENCE_MAX, updates.message()).await;
             let update = update.map_err(|_| "no heartbeat in time")?.map_err(|status| self.count_unreadable(&status))?;
             let update = update.ok_or("the server ended the stream")?;
-            self.writer.freshness.heard();
+            self.writer.freshness.record_contact();
             if !self.status.connected.swap(true, Ordering::Relaxed) {
                 backoff.reset();
-                self.status.clear_trouble();
+                self.status.clear_connection_error();
                 tracing::info!(revision = update.revision, "connected to the control plane");
             }
             self.apply(update);
@@ -79,7 +79,7 @@ impl Subscription {
 
     fn count_unreadable(&self, status: &tonic::Status) -> String {
         if is_unreadable(status) {
-            self.status.heard.rejects(Rejection::Unreadable, 1);
+            self.status.sync_stats.count_rejected(Rejection::Unreadable, 1);
         }
         describe(status)
     }

@@ -2,7 +2,7 @@
 
 use crate::backoff::Backoff;
 use crate::channel::{UsageClient, describe};
-use crate::status::Status;
+use crate::status::ControlStatus;
 use crate::usage_codec::UsageCodec;
 use http::uri::PathAndQuery;
 use std::cell::RefCell;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tenon_contract::UsageAck;
-use tenon_usage::Queue;
+use tenon_usage::Shipper;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,8 +26,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct UsageStream {
-    pub shipper: Rc<RefCell<Queue>>,
-    pub status: Arc<Status>,
+    pub shipper: Rc<RefCell<Shipper>>,
+    pub status: Arc<ControlStatus>,
 }
 
 impl UsageStream {

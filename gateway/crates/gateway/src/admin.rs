@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tenon_control::Status;
+use tenon_control::ControlStatus;
 use tenon_proxy::SharedState;
 use tenon_snapshot::unix_ms;
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn new(shared: &SharedState, control: Arc<Status>, config: String, listener: TcpListener) -> Self {
+    pub fn new(shared: &SharedState, control: Arc<ControlStatus>, config: String, listener: TcpListener) -> Self {
         Self { state: Arc::new(AdminState { shared: shared.clone(), control, started_unix_ms: unix_ms(), config }), listener }
     }
 }

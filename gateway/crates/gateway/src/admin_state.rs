@@ -3,13 +3,13 @@
 use http::StatusCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use tenon_control::Status;
+use tenon_control::ControlStatus;
 use tenon_proxy::{SharedState, WhenLogFull};
 
 /// The state that the pages show.
 pub struct AdminState {
     pub shared: SharedState,
-    pub control: Arc<Status>,
+    pub control: Arc<ControlStatus>,
     pub started_unix_ms: i64,
     /// The value of every variable, as JSON.
     pub config: String,
@@ -17,7 +17,7 @@ pub struct AdminState {
 
 impl AdminState {
     fn trouble(&self) -> String {
-        let trouble = self.control.trouble();
+        let trouble = self.control.connection_error();
         if trouble.is_empty() { trouble } else { format!(" ({trouble})") }
     }
 
@@ -30,7 +30,7 @@ impl AdminState {
                 (StatusCode::SERVICE_UNAVAILABLE, "not ready: the usage log is full, so calls are refused\n".to_owned())
             }
             (false, _) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: no snapshot from the control plane yet{}\n", self.trouble())),
-            (true, true) if self.control.heard.is_refusing.load(Relaxed) => {
+            (true, true) if self.control.sync_stats.is_refusing.load(Relaxed) => {
                 (StatusCode::OK, "stale: the control plane sent an older snapshot than the served one, so the served one stays\n".to_owned())
             }
             (true, true) => (StatusCode::OK, "ready\n".to_owned()),

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tenon_proxy::TlsListener;
-use tenon_snapshot::{LastKnownGood, SealingKey, Shared as Snapshots, Store};
+use tenon_snapshot::{LastKnownGood, SealingKey, SharedSnapshot, Store};
 use tenon_upstream::trust_store::TrustStore;
 
 /// The problems and notes, a sentence each.
@@ -42,7 +42,7 @@ pub fn check(config: &Config) -> Report {
     if config.token.is_empty() {
         report.problems.push("TENON_GATEWAY_TOKEN_FILE: it is empty".into());
     }
-    report.check("TENON_GATEWAY_CONTROL_URL", config.peer().check());
+    report.check("TENON_GATEWAY_CONTROL_URL", config.control_plane().check());
     report.check("TENON_GATEWAY_UPSTREAM_CA_FILE", TrustStore::open(config.upstream_authorities.clone()));
     if let Some(files) = &config.tls {
         private(&mut report, "TENON_GATEWAY_TLS_KEY_FILE", &files.key);
@@ -85,7 +85,7 @@ fn saved(report: &mut Report, config: &Config, sealing: Arc<SealingKey>) {
         return report.notes.push("there is no saved snapshot: the gateway serves only after it has reached the control plane".into());
     };
     let revision = saved.update.revision;
-    let snapshots = Snapshots::default();
+    let snapshots = SharedSnapshot::default();
     Store::new(snapshots.clone(), sealing).apply(saved.update);
     let snapshot = snapshots.load_full();
     report.notes.push(format!("the saved snapshot is at revision {revision} and has {} keys", snapshot.keys().count()));

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tenon_control::{Peer, TlsFiles as ControlTls};
+use tenon_control::{ControlPlane, TlsFiles as ControlTls};
 use tenon_proxy::{Limits, TlsFiles, WhenLogFull};
 use tenon_snapshot::Network;
 use tenon_upstream::health::CheckIntervals;
-use tenon_usage::Options as LogOptions;
+use tenon_usage::LogOptions;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -147,8 +147,8 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
 
 impl Config {
     /// The control plane's address and this gateway's identity.
-    pub fn peer(&self) -> Peer {
-        Peer { url: self.control_url.clone(), gateway_id: self.gateway_id.clone(), token: self.token.clone(), tls: self.control_tls.clone() }
+    pub fn control_plane(&self) -> ControlPlane {
+        ControlPlane { url: self.control_url.clone(), gateway_id: self.gateway_id.clone(), token: self.token.clone(), tls: self.control_tls.clone() }
     }
 
     pub fn from_process() -> Result<Command, ConfigError> {

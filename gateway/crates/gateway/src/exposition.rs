@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use tenon_balance::{EndpointState, State};
+use tenon_balance::{EndpointState, HealthState};
 use tenon_control::{DELAY_BUCKETS, Delays};
 use tenon_problem::ProblemCode;
 use tenon_proxy::observe::metrics::{BUCKETS, CLASSES, FAILURES, Histogram, OPERATIONS, OUTCOMES, TOKENS, ThreadMetrics};
@@ -121,10 +121,10 @@ fn process(page: &mut Page, state: &AdminState) {
     page.one("tenon_gateway_start_time_seconds", "gauge", "When the process started, Unix time.", state.started_unix_ms / 1000);
     page.one("tenon_gateway_revision", "gauge", "Revision that is served.", shared.snapshots.load().revision);
     let help = "Newest revision received from the control plane. Above the served one for longer than a moment, an update was rejected.";
-    page.one("tenon_gateway_revision_heard", "gauge", help, control.heard.revision.load(Relaxed));
+    page.one("tenon_gateway_revision_heard", "gauge", help, control.sync_stats.revision.load(Relaxed));
     let name = "tenon_gateway_snapshot_rejected_total";
     page.head(name, "counter", "Rejected updates of the control plane, by reason; the previous state stays, or the part is left out.");
-    for (reason, count) in REJECTIONS.iter().zip(&control.heard.rejected) {
+    for (reason, count) in REJECTIONS.iter().zip(&control.sync_stats.rejected) {
         page.line(name, &format!("reason=\"{reason}\""), count.load(Relaxed));
     }
     let unusable: usize = shared.snapshots.load().routings().map(|table| table.unusable()).sum();
@@ -232,20 +232,20 @@ fn endpoints(page: &mut Page, state: &AdminState) {
     let now = balance.ms(std::time::Instant::now());
     let mut all = balance.endpoints();
     all.truncate(ENDPOINTS_MAX);
-    let states = [State::Closed, State::HalfOpen, State::Open, State::Paused, State::Down];
-    let number = |state: State| states.iter().position(|known| *known == state).unwrap_or(0);
+    let states = [HealthState::Closed, HealthState::HalfOpen, HealthState::Open, HealthState::Paused, HealthState::Down];
+    let number = |state: HealthState| states.iter().position(|known| *known == state).unwrap_or(0);
     let help = "Health of an endpoint: 0 healthy, 1 on trial, 2 breaker open, 3 paused by its own request or for its credential, 4 down.";
-    of_endpoints(page, &all, "tenon_gateway_endpoint_state", help, |e| Some(number(e.state(now))));
+    of_endpoints(page, &all, "tenon_gateway_endpoint_state", help, |e| Some(number(e.health_state(now))));
     let help = "Calls that run at the endpoint's server, of all endpoints that share it.";
     of_endpoints(page, &all, "tenon_gateway_endpoint_calls_running", help, |e| Some(e.capacity.running()));
     let help = "Calls that wait for the endpoint's server.";
     of_endpoints(page, &all, "tenon_gateway_endpoint_queue_length", help, |e| Some(e.capacity.waiting()));
     let help = "Calls of all callers that run in the engine, as its metrics_url reported last; left out when that is too long ago.";
-    of_endpoints(page, &all, "tenon_gateway_engine_calls_running", help, |e| Some(e.figures(now)?.running));
+    of_endpoints(page, &all, "tenon_gateway_engine_calls_running", help, |e| Some(e.engine_load(now)?.running));
     let help = "Calls of all callers that wait in the engine, as it reported.";
-    of_endpoints(page, &all, "tenon_gateway_engine_calls_waiting", help, |e| Some(e.figures(now)?.waiting));
+    of_endpoints(page, &all, "tenon_gateway_engine_calls_waiting", help, |e| Some(e.engine_load(now)?.waiting));
     let help = "Used share of the engine's KV cache, as it reported.";
-    of_endpoints(page, &all, "tenon_gateway_engine_cache_usage_ratio", help, |e| Some(f64::from(e.figures(now)?.kv_permille?) / 1_000.0));
+    of_endpoints(page, &all, "tenon_gateway_engine_cache_usage_ratio", help, |e| Some(f64::from(e.engine_load(now)?.kv_permille?) / 1_000.0));
 }
 
 fn of_endpoints<T: std::fmt::Display>(page: &mut Page, all: &[Arc<EndpointState>], name: &str, help: &str, of: impl Fn(&EndpointState) -> Option<T>) {

@@ -10,12 +10,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tenon_control::{Control, ControlError, Parts};
-use tenon_limits::Registry;
+use tenon_control::{Control, ControlError, ControlParts};
+use tenon_limits::LimitRegistry;
 use tenon_proxy::observe::metrics::{Metrics, ThreadMetrics};
 use tenon_proxy::observe::request_log::RequestLog;
 use tenon_proxy::{BodyMemory, CompletedCalls, ServerError, Servers, SharedState, TlsListener, listen};
-use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, Shared as Snapshots, Store};
+use tenon_snapshot::{Freshness, LastKnownGood, SealError, SealingKey, SharedSnapshot, Store};
 use tenon_telemetry::{Exporter, StartError as TelemetryError};
 use tenon_upstream::health;
 use tenon_upstream::pem::TlsError;
@@ -92,15 +92,16 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let trust = TrustStore::open(config.upstream_authorities.clone())?;
     let tls_listener = config.tls.clone().map(|files| TlsListener::open(files, config.tls_handshake)).transpose()?.map(Arc::new);
     let exporter = export(&config, &trust)?;
-    let (log, queue) = Log::start(config.log.clone())?;
+    let (log, shipper) = Log::start(config.log.clone())?;
 
-    let (snapshots, freshness) = (Snapshots::default(), Arc::new(Freshness::default()));
+    let (snapshots, freshness) = (SharedSnapshot::default(), Arc::new(Freshness::default()));
     let disk = LastKnownGood::new(&config.data_dir, sealing.clone());
-    let registry = Arc::new(Registry::default());
-    let mut store = Store::new(snapshots.clone(), sealing).counting_in(registry.clone()).queueing(config.queue_length_max);
-    let balance = store.balance();
+    let registry = Arc::new(LimitRegistry::default());
+    let mut store = Store::new(snapshots.clone(), sealing).with_limits(registry.clone()).with_queue_len_max(config.queue_length_max);
+    let balance = store.endpoint_registry();
     restore(&disk, &mut store, &freshness);
-    let control = Control::start(config.peer(), Parts { store, freshness: freshness.clone(), disk, queue, registry: registry.clone() })?;
+    let control =
+        Control::start(config.control_plane(), ControlParts { store, freshness: freshness.clone(), disk, shipper, limits: registry.clone() })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
     let request_log = config.request_log.as_ref().map(|log| RequestLog::start(&log.file, log.ratio, log.bodies));
@@ -108,7 +109,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let shared = SharedState {
         snapshots,
         freshness,
-        asker: control.asker.clone(),
+        key_resolver: control.key_resolver.clone(),
         log: log.clone(),
         registry: registry.clone(),
         limits: config.limits,
@@ -161,7 +162,7 @@ fn restore(disk: &LastKnownGood, store: &mut Store, freshness: &Freshness) {
     match disk.read() {
         Ok(Some(saved)) => {
             tracing::info!(revision = saved.update.revision, "last known good snapshot restored");
-            freshness.restore(saved.heard_unix_ms);
+            freshness.restore(saved.last_contact_unix_ms);
             store.apply(saved.update);
         }
         Ok(None) => {}

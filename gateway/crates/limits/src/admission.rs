@@ -1,11 +1,11 @@
 //! Decides whether a call may run: it reserves what it needs of every limit and hard budget of its key and model, or
 //! nothing.
 
-use crate::budget::{Budget, PIECES_MAX, Piece};
+use crate::budget::{Budget, LEASE_PARTS_MAX, LeasePart};
 use crate::limit::Exceeded;
-use crate::limit_registry::Registry;
-use crate::price::{Most, Price, in_force};
-use crate::reservation::{BudgetReservation, Grant, LimitReservation};
+use crate::limit_registry::LimitRegistry;
+use crate::price::{Price, UpperBound, in_force};
+use crate::reservation::{BudgetReservation, LimitReservation, Reservation};
 use crate::rules::{ModelRules, Rules};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub enum Output {
 
 /// A call to be admitted, as its request describes it.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask {
+pub struct AdmissionRequest {
     pub now_us: u64,
     pub unix_ms: i64,
     pub body_bytes: u64,
@@ -53,7 +53,7 @@ pub struct Ask {
 
 /// The limits and budgets that apply to a call.
 #[derive(Clone, Debug, Default)]
-pub struct Applies {
+pub struct ApplicableRules {
     pub key: Option<Arc<Rules>>,
     pub model: Option<Arc<ModelRules>>,
 }
@@ -75,7 +75,7 @@ pub enum Denied {
     },
 }
 
-impl Applies {
+impl ApplicableRules {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.key.is_none() && self.model.as_ref().is_none_or(|model| model.rules.limits.is_empty() && model.rules.budgets.is_empty())
@@ -94,8 +94,8 @@ impl Applies {
     ///
     /// # Errors
     /// Why it is not admitted.
-    pub fn admit(&self, registry: &Arc<Registry>, request: &Ask) -> Result<Grant, Denied> {
-        let mut reservation = Grant::new(registry);
+    pub fn admit(&self, registry: &Arc<LimitRegistry>, request: &AdmissionRequest) -> Result<Reservation, Denied> {
+        let mut reservation = Reservation::new(registry);
         // A reservation that is dropped before it was opened gives everything back.
         for rules in self.rules() {
             for limit in &rules.limits {
@@ -114,8 +114,8 @@ impl Applies {
     ///
     /// # Errors
     /// Why it is not admitted.
-    pub fn admit_turn(&self, registry: &Arc<Registry>, request: &Ask) -> Result<Grant, Denied> {
-        let mut reservation = Grant::new(registry);
+    pub fn admit_turn(&self, registry: &Arc<LimitRegistry>, request: &AdmissionRequest) -> Result<Reservation, Denied> {
+        let mut reservation = Reservation::new(registry);
         for limit in self.rules().flat_map(|rules| rules.limits.iter()) {
             reservation.limits.push(LimitReservation::reserve_turn(limit, estimate(request), request.now_us).map_err(Denied::Exceeded)?);
         }
@@ -130,7 +130,7 @@ impl Applies {
         self.rules().flat_map(|rules| rules.limits.iter()).for_each(|limit| limit.count(requests, tokens, now_us));
     }
 
-    fn reserve_from_budgets(&self, reservation: &mut Grant, request: &Ask) -> Result<(), Denied> {
+    fn reserve_from_budgets(&self, reservation: &mut Reservation, request: &AdmissionRequest) -> Result<(), Denied> {
         let model = self.model.as_deref().ok_or(Denied::NotPriced)?;
         let budgets = || self.rules().flat_map(|rules| rules.budgets.iter());
         let mut priced = Vec::new();
@@ -150,9 +150,9 @@ impl Applies {
             && is_open
             && let Some((_, price)) = priced.iter().find(|(other, _)| Arc::ptr_eq(other, budget))
         {
-            *least = price.upper_bound(&Most { output: request.choices.max(1), ..usage_max });
+            *least = price.upper_bound(&UpperBound { output: request.choices.max(1), ..usage_max });
         }
-        let usage_max = Most { output: payable(&priced, &usage_max, request), ..usage_max };
+        let usage_max = UpperBound { output: payable(&priced, &usage_max, request), ..usage_max };
         let enough = if request.has_waited { request.choices } else { OUTPUT_WORTHWHILE.saturating_mul(request.choices) };
         if !is_open || usage_max.output < enough.max(1) || reserve_budgets(reservation, &priced, &usage_max, request.now_us).is_err() {
             return Err(short);
@@ -160,12 +160,12 @@ impl Applies {
         reservation.cap = Some(usage_max.output / request.choices.max(1));
         // This call gets a shorter response; the next one should not have to.
         priced.iter().for_each(|(budget, _)| budget.set_low());
-        reservation.registry.bell.ring();
+        reservation.registry.lease_needed.notify();
         Ok(())
     }
 }
 
-fn estimate(request: &Ask) -> u64 {
+fn estimate(request: &AdmissionRequest) -> u64 {
     let output = match request.output {
         Output::None => 0,
         Output::Capped(cap) => cap,
@@ -178,7 +178,7 @@ fn estimate(request: &Ask) -> u64 {
 type Priced<'a> = [(&'a Arc<Budget>, &'a Arc<Price>)];
 
 /// The most that the call can use, and whether a cap must be set to make this true.
-fn usage_bound(model: &ModelRules, priced: &Priced<'_>, request: &Ask) -> Result<(Most, bool), Denied> {
+fn usage_bound(model: &ModelRules, priced: &Priced<'_>, request: &AdmissionRequest) -> Result<(UpperBound, bool), Denied> {
     let media = !request.is_text;
     let is_free = |price: &Price| price.input_max(true) == 0 && price.output_max(true) == 0;
     if request.is_endless && !priced.iter().all(|(_, price)| is_free(price)) {
@@ -208,12 +208,12 @@ fn usage_bound(model: &ModelRules, priced: &Priced<'_>, request: &Ask) -> Result
         },
     };
     let output = output.saturating_mul(request.choices.max(1));
-    Ok((Most { input, output, images: request.images, media }, is_open))
+    Ok((UpperBound { input, output, images: request.images, media }, is_open))
 }
 
 /// Output tokens that every budget can pay in addition to the rest of the call, a multiple of the choices.
-fn payable(priced: &Priced<'_>, usage_max: &Most, request: &Ask) -> u64 {
-    let without = Most { output: 0, ..*usage_max };
+fn payable(priced: &Priced<'_>, usage_max: &UpperBound, request: &AdmissionRequest) -> u64 {
+    let without = UpperBound { output: 0, ..*usage_max };
     let tokens = priced.iter().map(|(budget, price)| {
         let rest = budget.left(request.now_us).saturating_sub(price.upper_bound(&without));
         match (u64::try_from(rest), price.output_max(usage_max.media)) {
@@ -222,7 +222,7 @@ fn payable(priced: &Priced<'_>, usage_max: &Most, request: &Ask) -> u64 {
             (Ok(rest), each) => {
                 let tokens = u64::try_from(u128::from(rest) * 1_000_000 / u128::from(each)).unwrap_or(u64::MAX).min(usage_max.output);
                 // The whole is rounded up once, its parts were rounded separately.
-                let is_one_too_many = price.upper_bound(&Most { output: tokens, ..*usage_max }) > budget.left(request.now_us);
+                let is_one_too_many = price.upper_bound(&UpperBound { output: tokens, ..*usage_max }) > budget.left(request.now_us);
                 tokens - u64::from(is_one_too_many && tokens > 0)
             }
         }
@@ -231,8 +231,8 @@ fn payable(priced: &Priced<'_>, usage_max: &Most, request: &Ask) -> u64 {
     tokens - tokens % request.choices.max(1)
 }
 
-fn reserve_budgets(reservation: &mut Grant, priced: &Priced<'_>, usage_max: &Most, now_us: u64) -> Result<(), Denied> {
-    let mut parts: Vec<Piece> = Vec::new();
+fn reserve_budgets(reservation: &mut Reservation, priced: &Priced<'_>, usage_max: &UpperBound, now_us: u64) -> Result<(), Denied> {
+    let mut parts: Vec<LeasePart> = Vec::new();
     for (budget, price) in priced {
         let nano = price.upper_bound(usage_max);
         let before = parts.len();
@@ -242,12 +242,12 @@ fn reserve_budgets(reservation: &mut Grant, priced: &Priced<'_>, usage_max: &Mos
             return Err(Denied::Short { budget: (*budget).clone(), nano, least: nano });
         };
         if is_low {
-            reservation.registry.bell.ring();
+            reservation.registry.lease_needed.notify();
         }
-        let input = price.upper_bound(&Most { output: 0, images: 0, ..*usage_max });
+        let input = price.upper_bound(&UpperBound { output: 0, images: 0, ..*usage_max });
         reservation.budgets.push(BudgetReservation { price: (*price).clone(), from: before, to: parts.len(), input });
     }
-    if parts.len() > PIECES_MAX {
+    if parts.len() > LEASE_PARTS_MAX {
         parts.iter().for_each(|part| part.lease.settle(part.nano, 0));
         reservation.budgets.clear();
         return Err(Denied::Unbounded);

@@ -4,7 +4,7 @@
 //! trip, and no number of processes can overspend. Without a lease there is no call.
 
 use crate::lease::Lease;
-use crate::notify::{News, lock};
+use crate::notify::{VersionWatch, lock};
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tenon_contract as wire;
 use tenon_contract::Subject;
 
 /// Parts of leases that one call may use: each is stored in its usage record.
-pub const PIECES_MAX: usize = 16;
+pub const LEASE_PARTS_MAX: usize = 16;
 /// A request without a response is repeated after this time.
 const REPEAT_REQUEST_US: u64 = 2_000_000;
 
@@ -35,12 +35,12 @@ pub struct Budget {
     denied_remaining: AtomicI64,
     /// When the request without a response was sent.
     request_sent_us: Mutex<Option<u64>>,
-    pub news: News,
+    pub changes: VersionWatch,
 }
 
 /// A part of a lease that a call has reserved.
 #[derive(Clone, Debug)]
-pub struct Piece {
+pub struct LeasePart {
     pub lease: Arc<Lease>,
     pub nano: i64,
 }
@@ -60,7 +60,7 @@ impl Budget {
             denied_until_us: AtomicU64::new(0),
             denied_remaining: AtomicI64::new(0),
             request_sent_us: Mutex::default(),
-            news: News::default(),
+            changes: VersionWatch::default(),
         }
     }
 
@@ -73,11 +73,11 @@ impl Budget {
     /// Reserves `nano` and adds it to `parts`: from one lease if one has enough left, otherwise from several.
     ///
     /// Returns whether another lease should be requested, or `None` if it does not fit. Then nothing is reserved.
-    pub(crate) fn reserve(&self, nano: i64, now_us: u64, parts: &mut Vec<Piece>) -> Option<bool> {
+    pub(crate) fn reserve(&self, nano: i64, now_us: u64, parts: &mut Vec<LeasePart>) -> Option<bool> {
         let leases = self.leases.load();
         let whole = leases.iter().find(|lease| lease.left(now_us) >= nano && lease.reserve(nano, now_us));
         match whole {
-            Some(lease) => parts.push(Piece { lease: lease.clone(), nano }),
+            Some(lease) => parts.push(LeasePart { lease: lease.clone(), nano }),
             None => reserve_in_parts(&leases, nano, now_us, parts)?,
         }
         self.last_used_us.store(now_us, Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl Budget {
     }
 
     /// A call waits for a lease of at least this much.
-    pub fn want(&self, nano: i64) {
+    pub fn request_lease(&self, nano: i64) {
         self.requested.fetch_max(nano.max(1), Ordering::AcqRel);
     }
 
@@ -111,7 +111,7 @@ impl Budget {
     }
 
     /// The lease to request from the control plane now, if any.
-    pub(crate) fn take_want(&self, now_us: u64) -> Option<wire::LeaseWant> {
+    pub(crate) fn take_lease_request(&self, now_us: u64) -> Option<wire::LeaseWant> {
         let (requested, is_low) = (self.requested.load(Ordering::Acquire), self.is_low.load(Ordering::Relaxed));
         if requested == 0 && !is_low {
             return None;
@@ -138,13 +138,13 @@ impl Budget {
         self.slice.store(lease.amount, Ordering::Relaxed);
         self.denied_until_us.store(0, Ordering::Release);
         self.leases.rcu(|held| held.iter().chain([&lease]).cloned().collect::<Vec<_>>());
-        self.news.tell();
+        self.changes.increment();
     }
 
     pub(crate) fn deny(&self, until_us: u64, remaining: i64) {
         self.denied_remaining.store(remaining, Ordering::Release);
         self.denied_until_us.store(until_us, Ordering::Release);
-        self.news.tell();
+        self.changes.increment();
     }
 
     pub(crate) fn drop_lease(&self, lease: &Arc<Lease>) {
@@ -152,17 +152,17 @@ impl Budget {
     }
 }
 
-fn reserve_in_parts(leases: &[Arc<Lease>], nano: i64, now_us: u64, parts: &mut Vec<Piece>) -> Option<()> {
+fn reserve_in_parts(leases: &[Arc<Lease>], nano: i64, now_us: u64, parts: &mut Vec<LeasePart>) -> Option<()> {
     let before = parts.len();
     let mut missing = nano;
     for lease in leases {
         let amount = lease.left(now_us).min(missing);
         if amount > 0 && lease.reserve(amount, now_us) {
-            parts.push(Piece { lease: lease.clone(), nano: amount });
+            parts.push(LeasePart { lease: lease.clone(), nano: amount });
             missing -= amount;
         }
     }
-    if missing > 0 || parts.len() - before > PIECES_MAX {
+    if missing > 0 || parts.len() - before > LEASE_PARTS_MAX {
         parts.drain(before..).for_each(|part| part.lease.settle(part.nano, 0));
         return None;
     }

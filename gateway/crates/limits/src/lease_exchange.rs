@@ -2,7 +2,7 @@
 //! response means.
 
 use crate::lease::Lease;
-use crate::limit_registry::Registry;
+use crate::limit_registry::LimitRegistry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,8 +20,8 @@ const ID_BYTES_MAX: usize = 64;
 /// Requests without a response. The caller gives up a connection long before.
 const UNANSWERED_MAX: usize = 1024;
 
-pub struct Book {
-    registry: Arc<Registry>,
+pub struct LeaseExchange {
+    registry: Arc<LimitRegistry>,
     process_id: String,
     /// Leases that have ended: what was spent, and the request that reported it on this connection.
     closing: HashMap<Box<str>, (i64, Option<u64>)>,
@@ -35,14 +35,14 @@ pub struct Book {
     sent_us: VecDeque<u64>,
 }
 
-impl Book {
+impl LeaseExchange {
     #[must_use]
-    pub fn new(registry: Arc<Registry>, process_id: String) -> Self {
+    pub fn new(registry: Arc<LimitRegistry>, process_id: String) -> Self {
         Self { registry, process_id, closing: HashMap::new(), shipped: Vec::new(), requests: 0, applied: 0, sent_us: VecDeque::new() }
     }
 
     /// The log of an earlier process is acknowledged completely.
-    pub fn has_shipped(&mut self, process_id: String) {
+    pub fn add_shipped_process(&mut self, process_id: String) {
         self.shipped.push((process_id, None));
     }
 
@@ -52,7 +52,7 @@ impl Book {
     }
 
     /// A new connection: everything is reported again, and no earlier response is expected.
-    pub fn connecting(&mut self) {
+    pub fn start_connection(&mut self) {
         (self.requests, self.applied) = (0, 0);
         self.sent_us.clear();
         self.shipped.iter_mut().for_each(|(_, reported_in)| *reported_in = None);
@@ -62,7 +62,7 @@ impl Book {
     }
 
     /// The next message.
-    pub fn request(&mut self, now_us: u64) -> wire::LeaseRequest {
+    pub fn next_request(&mut self, now_us: u64) -> wire::LeaseRequest {
         self.requests += 1;
         if self.sent_us.len() < UNANSWERED_MAX {
             self.sent_us.push_back(now_us);
@@ -87,7 +87,7 @@ impl Book {
                     close: false,
                 });
             }
-            request.wants.extend(budget.take_want(now_us));
+            request.wants.extend(budget.take_lease_request(now_us));
         }
         for (lease_id, (spent_nano, reported_in)) in &mut self.closing {
             reported_in.get_or_insert(self.requests);
@@ -110,7 +110,7 @@ impl Book {
     }
 
     /// Applies a response. Returns the ids of earlier processes that the control plane now knows to have shipped.
-    pub fn response(&mut self, response: &wire::LeaseResponse, now_us: u64) -> Vec<String> {
+    pub fn apply_response(&mut self, response: &wire::LeaseResponse, now_us: u64) -> Vec<String> {
         self.applied = response.number;
         let sent_us = self.sent_us.pop_front().unwrap_or(now_us);
         for share in &response.shares {
@@ -166,7 +166,7 @@ impl Book {
     /// = nothing to report.
     ///
     /// A response that was on its way may still grant a lease, so call this again after each response.
-    pub fn farewell(&mut self, now_us: u64) -> Option<wire::LeaseRequest> {
+    pub fn closing_request(&mut self, now_us: u64) -> Option<wire::LeaseRequest> {
         for budget in self.registry.budgets() {
             for lease in budget.leases().iter() {
                 lease.stop();
@@ -178,7 +178,7 @@ impl Book {
         if self.closing.is_empty() && self.shipped.is_empty() {
             return None;
         }
-        let mut request = self.request(now_us);
+        let mut request = self.next_request(now_us);
         request.wants.clear();
         Some(request)
     }
@@ -187,7 +187,7 @@ impl Book {
     pub fn disconnected(&self) {
         self.registry.connected.store(false, Ordering::Release);
         self.registry.is_lost.store(true, Ordering::Release);
-        self.registry.budgets().iter().for_each(|budget| budget.news.tell());
+        self.registry.budgets().iter().for_each(|budget| budget.changes.increment());
     }
 
     pub fn connected(&self) {

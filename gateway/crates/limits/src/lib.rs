@@ -1,8 +1,8 @@
 //! Limits on requests, tokens and concurrent calls, and hard budgets of money.
 //!
-//! Owns: the state of limits and hard budgets in this process ([`Registry`]) and which of them apply to a key and a model
-//! ([`TenantRules`]). It owns the proof that a call has reserved what it needs ([`Grant`]), prices, and what is exchanged
-//! with the control plane about all this ([`Book`]).
+//! Owns: the state of limits and hard budgets in this process ([`LimitRegistry`]) and which of them apply to a key and a model
+//! ([`TenantRules`]). It owns the proof that a call has reserved what it needs ([`Reservation`]), prices, and what is exchanged
+//! with the control plane about all this ([`LeaseExchange`]).
 //!
 //! Promises:
 //! - No 60 s admit more than this process's share of a limit, so the fleet stays within the limit as long as the shares
@@ -12,7 +12,7 @@
 //! - A key and a model without rules cost one check of an `Option`.
 //!
 //! Needs: `contract` (the wire types). No I/O and no clock: callers pass the time as microseconds of
-//! [`Registry::micros`], which is monotonic.
+//! [`LimitRegistry::micros`], which is monotonic.
 
 mod atomics;
 mod notify;
@@ -34,14 +34,14 @@ mod admission;
 
 mod rate_limit_headers;
 
-pub use admission::{Applies, Ask, Denied, Output, TEMPLATE_ALLOWANCE};
-pub use budget::{Budget, PIECES_MAX, Piece};
+pub use admission::{AdmissionRequest, ApplicableRules, Denied, Output, TEMPLATE_ALLOWANCE};
+pub use budget::{Budget, LEASE_PARTS_MAX, LeasePart};
 pub use lease::Lease;
-pub use lease_exchange::Book;
-pub use limit::{Exceeded, Kind, Limit};
-pub use limit_registry::{Registry, Stats};
-pub use price::{Most, Price, Tokens};
-pub use reservation::{End, Grant};
+pub use lease_exchange::LeaseExchange;
+pub use limit::{Exceeded, Limit, LimitKind};
+pub use limit_registry::{LimitRegistry, LimitStats};
+pub use price::{Price, Tokens, UpperBound};
+pub use reservation::{Consumption, Reservation};
 pub use rules::{ModelRules, Owner, Rules, TenantRules};
 pub use tenon_contract::Subject;
-pub use window::{Place, SLOT_US, SLOTS, Window};
+pub use window::{SLOT_US, SLOTS, SlotIndex, Window};

@@ -2,7 +2,7 @@
 //!
 //! The state outlives the governance table that the limit came from; a new table refers to it by its id.
 
-use crate::window::{Place, Window};
+use crate::window::{SlotIndex, Window};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{self, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
@@ -15,7 +15,7 @@ const PARTS_WITHOUT_SHARE: u64 = 4;
 
 /// What a limit limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LimitKind {
     Requests,
     Tokens,
     Concurrency,
@@ -59,7 +59,7 @@ pub struct Limit {
 /// Which limit refused the call, and when another attempt makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
-    pub kind: Kind,
+    pub kind: LimitKind,
     pub subject: Subject,
     /// The fleet's limit.
     pub limit: u64,
@@ -141,106 +141,106 @@ impl Limit {
 
     /// The fleet's number; zero = not limited.
     #[must_use]
-    pub fn of_fleet(&self, kind: Kind) -> u64 {
+    pub fn of_fleet(&self, kind: LimitKind) -> u64 {
         pick(&self.fleet, kind).load(Relaxed)
     }
 
     /// This process's number. Only meaningful if [`Self::of_fleet`] is not zero.
     #[must_use]
-    pub fn of_process(&self, kind: Kind) -> u64 {
+    pub fn of_process(&self, kind: LimitKind) -> u64 {
         let fleet = self.of_fleet(kind);
         if self.has_share.load(Ordering::Acquire) { pick(&self.share, kind).load(Relaxed).min(fleet) } else { fleet.div_ceil(PARTS_WITHOUT_SHARE) }
     }
 
     #[must_use]
-    pub fn remaining(&self, kind: Kind, now_us: u64) -> u64 {
+    pub fn remaining(&self, kind: LimitKind, now_us: u64) -> u64 {
         let used = match kind {
-            Kind::Requests => self.requests.get().map_or(0, |window| window.used(now_us)),
-            Kind::Tokens => self.tokens.get().map_or(0, |window| window.used(now_us)),
-            Kind::Concurrency => self.running.load(Relaxed),
+            LimitKind::Requests => self.requests.get().map_or(0, |window| window.used(now_us)),
+            LimitKind::Tokens => self.tokens.get().map_or(0, |window| window.used(now_us)),
+            LimitKind::Concurrency => self.running.load(Relaxed),
         };
         self.of_process(kind).saturating_sub(used)
     }
 
     /// Time until all of it is available again, if no other call comes.
     #[must_use]
-    pub fn whole_in_us(&self, kind: Kind, now_us: u64) -> u64 {
+    pub fn whole_in_us(&self, kind: LimitKind, now_us: u64) -> u64 {
         let window = match kind {
-            Kind::Requests => self.requests.get(),
-            Kind::Tokens => self.tokens.get(),
-            Kind::Concurrency => None,
+            LimitKind::Requests => self.requests.get(),
+            LimitKind::Tokens => self.tokens.get(),
+            LimitKind::Concurrency => None,
         };
         window.map_or(0, |window| window.empty_in_us(now_us))
     }
 
     /// Counts one more running call, until [`Self::leave`].
     pub(crate) fn enter(&self) -> Result<(), Exceeded> {
-        if self.of_fleet(Kind::Concurrency) == 0 {
+        if self.of_fleet(LimitKind::Concurrency) == 0 {
             // Counted all the same: a new table may set a limit while calls run, and they must be able to leave.
             self.running.fetch_add(1, Relaxed);
             return Ok(());
         }
-        let running_max = self.of_process(Kind::Concurrency);
+        let running_max = self.of_process(LimitKind::Concurrency);
         let entered = self.running.fetch_update(Relaxed, Relaxed, |running| (running < running_max).then_some(running + 1));
         let demand = entered.unwrap_or_else(|running| running) + 1;
         if self.demand.concurrency.load(Relaxed) < demand {
             self.demand.concurrency.fetch_max(demand, Relaxed);
         }
         // Nobody knows when a call will end, so this is a guess.
-        entered.map(|_| ()).map_err(|_| self.exceeded(Kind::Concurrency, 0, 1_000_000))
+        entered.map(|_| ()).map_err(|_| self.exceeded(LimitKind::Concurrency, 0, 1_000_000))
     }
 
     pub(crate) fn leave(&self) {
         self.running.fetch_sub(1, Relaxed);
     }
 
-    pub(crate) fn take_request(&self, now_us: u64) -> Result<Option<Place>, Exceeded> {
-        if self.of_fleet(Kind::Requests) == 0 {
+    pub(crate) fn take_request(&self, now_us: u64) -> Result<Option<SlotIndex>, Exceeded> {
+        if self.of_fleet(LimitKind::Requests) == 0 {
             return Ok(None);
         }
         self.demand.requests.fetch_add(1, Relaxed);
-        let (window, share) = (self.requests.get_or_init(Box::default), self.of_process(Kind::Requests));
+        let (window, share) = (self.requests.get_or_init(Box::default), self.of_process(LimitKind::Requests));
         window.take(1, share, now_us).map(Some).ok_or_else(|| {
             let remaining = share.saturating_sub(window.used(now_us));
-            self.exceeded(Kind::Requests, remaining, wait(window, 1, share, now_us))
+            self.exceeded(LimitKind::Requests, remaining, wait(window, 1, share, now_us))
         })
     }
 
     /// Returns the slot and how much was taken. A call larger than the whole share takes the share, once nothing else
     /// uses it.
-    pub(crate) fn take_tokens(&self, estimate: u64, now_us: u64) -> Result<Option<(Place, u64)>, Exceeded> {
-        if self.of_fleet(Kind::Tokens) == 0 {
+    pub(crate) fn take_tokens(&self, estimate: u64, now_us: u64) -> Result<Option<(SlotIndex, u64)>, Exceeded> {
+        if self.of_fleet(LimitKind::Tokens) == 0 {
             return Ok(None);
         }
         self.demand.tokens.fetch_add(estimate, Relaxed);
-        let (window, share) = (self.tokens.get_or_init(Box::default), self.of_process(Kind::Tokens));
+        let (window, share) = (self.tokens.get_or_init(Box::default), self.of_process(LimitKind::Tokens));
         let tokens = estimate.min(share).max(1);
         window.take(tokens, share, now_us).map(|slot| Some((slot, tokens))).ok_or_else(|| {
             let remaining = share.saturating_sub(window.used(now_us));
-            self.exceeded(Kind::Tokens, remaining, wait(window, tokens, share, now_us))
+            self.exceeded(LimitKind::Tokens, remaining, wait(window, tokens, share, now_us))
         })
     }
 
     /// Counts what was used already, whether it fits or not.
     pub(crate) fn count(&self, requests: u64, tokens: u64, now_us: u64) {
-        if requests > 0 && self.of_fleet(Kind::Requests) > 0 {
+        if requests > 0 && self.of_fleet(LimitKind::Requests) > 0 {
             self.demand.requests.fetch_add(requests, Relaxed);
             self.requests.get_or_init(Box::default).add(requests, now_us);
         }
-        if tokens > 0 && self.of_fleet(Kind::Tokens) > 0 {
+        if tokens > 0 && self.of_fleet(LimitKind::Tokens) > 0 {
             self.demand.tokens.fetch_add(tokens, Relaxed);
             self.tokens.get_or_init(Box::default).add(tokens, now_us);
         }
     }
 
-    pub(crate) fn give_back_request(&self, slot: Place) {
+    pub(crate) fn give_back_request(&self, slot: SlotIndex) {
         if let Some(window) = self.requests.get() {
             window.give_back(slot, 1);
         }
     }
 
     /// Replaces what was reserved in `slot` by what was really used.
-    pub(crate) fn correct_tokens(&self, slot: Place, reserved: u64, used: u64, now_us: u64) {
+    pub(crate) fn correct_tokens(&self, slot: SlotIndex, reserved: u64, used: u64, now_us: u64) {
         let Some(window) = self.tokens.get() else {
             return;
         };
@@ -251,7 +251,7 @@ impl Limit {
         }
     }
 
-    fn exceeded(&self, kind: Kind, remaining: u64, retry_after_us: u64) -> Exceeded {
+    fn exceeded(&self, kind: LimitKind, remaining: u64, retry_after_us: u64) -> Exceeded {
         Exceeded { kind, subject: self.subject(), limit: self.of_fleet(kind), remaining, retry_after_us }
     }
 }
@@ -261,10 +261,10 @@ fn wait(window: &Window, n: u64, share: u64, now_us: u64) -> u64 {
     if share == 0 { 2_000_000 } else { window.room_in_us(n, share, now_us).max(1) }
 }
 
-fn pick(numbers: &Numbers, kind: Kind) -> &AtomicU64 {
+fn pick(numbers: &Numbers, kind: LimitKind) -> &AtomicU64 {
     match kind {
-        Kind::Requests => &numbers.requests,
-        Kind::Tokens => &numbers.tokens,
-        Kind::Concurrency => &numbers.concurrency,
+        LimitKind::Requests => &numbers.requests,
+        LimitKind::Tokens => &numbers.tokens,
+        LimitKind::Concurrency => &numbers.concurrency,
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::budget::Budget;
 use crate::limit::Limit;
-use crate::notify::{Bell, lock};
+use crate::notify::{Notify, lock};
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ type Map<V> = HashMap<Box<str>, Arc<V>, foldhash::fast::RandomState>;
 
 /// For metrics.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct LimitStats {
     pub leases_granted: AtomicU64,
     pub leases_closed: AtomicU64,
     /// Calls that cost more than was reserved for them, and by how much, in nano-units of any currency.
@@ -25,34 +25,34 @@ pub struct Stats {
 }
 
 #[derive(Debug)]
-pub struct Registry {
+pub struct LimitRegistry {
     begun: Instant,
     limits: Mutex<Map<Limit>>,
     budgets: Mutex<Map<Budget>>,
     /// Notified when a call waits for a lease, or leases run low.
-    pub bell: Bell,
+    pub lease_needed: Notify,
     /// Whether the control plane can be reached at the moment.
     pub connected: AtomicBool,
     /// The last attempt to reach it failed, so waiting for a lease is useless. False until the first attempt has ended.
     pub is_lost: AtomicBool,
-    pub stats: Stats,
+    pub stats: LimitStats,
 }
 
-impl Default for Registry {
+impl Default for LimitRegistry {
     fn default() -> Self {
         Self {
             begun: Instant::now(),
             limits: Mutex::default(),
             budgets: Mutex::default(),
-            bell: Bell::default(),
+            lease_needed: Notify::default(),
             connected: AtomicBool::new(false),
             is_lost: AtomicBool::new(false),
-            stats: Stats::default(),
+            stats: LimitStats::default(),
         }
     }
 }
 
-impl Registry {
+impl LimitRegistry {
     /// The clock of everything here. It is monotonic, so setting the wall clock can neither lengthen a lease nor empty
     /// a window.
     #[must_use]
@@ -65,7 +65,7 @@ impl Registry {
         let mut limits = lock(&self.limits);
         let limit = limits.entry(wire.limit_id.as_str().into()).or_insert_with(|| {
             // Requests its share before it is needed.
-            self.bell.ring();
+            self.lease_needed.notify();
             Arc::new(Limit::new(&wire.limit_id))
         });
         limit.set(wire);
@@ -79,7 +79,7 @@ impl Registry {
             return held.clone();
         }
         // Opens the connection before a lease is needed.
-        self.bell.ring();
+        self.lease_needed.notify();
         let budget = Arc::new(Budget::new(wire));
         budgets.insert(wire.budget_id.as_str().into(), budget.clone());
         budget

@@ -32,7 +32,7 @@ pub struct Tokens {
 
 /// The most that a call can use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Most {
+pub struct UpperBound {
     pub input: u64,
     pub output: u64,
     pub images: u64,
@@ -82,7 +82,7 @@ impl Price {
 
     /// No usage within `most` costs more than this.
     #[must_use]
-    pub fn upper_bound(&self, most: &Most) -> i64 {
+    pub fn upper_bound(&self, most: &UpperBound) -> i64 {
         self.sum([(most.input, self.input_max(most.media)), (most.output, self.output_max(most.media))], most.images)
     }
 

@@ -4,8 +4,8 @@
 //!
 //! Quotas are the fleet's and remainders this process's, because a caller needs to know what is available here and now.
 
-use crate::admission::Applies;
-use crate::limit::{Kind, Limit};
+use crate::admission::ApplicableRules;
+use crate::limit::{Limit, LimitKind};
 use crate::rules::KINDS;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -30,10 +30,10 @@ struct Tightest<'a> {
     remaining: u64,
 }
 
-impl Applies {
+impl ApplicableRules {
     /// Adds the policies of all limits that apply, and the remainder of the limit that has the least left in each
     /// respect. Costs nothing if no limit applies.
-    pub fn tell(&self, headers: &mut HeaderMap, now_us: u64, as_openai_too: bool) {
+    pub fn add_headers(&self, headers: &mut HeaderMap, now_us: u64, as_openai_too: bool) {
         let mut tightest: [Option<Tightest<'_>>; 3] = [const { None }; 3];
         let mut has_limits = false;
         for rules in self.rules().filter(|rules| !rules.limits.is_empty()) {
@@ -76,9 +76,9 @@ fn add_tightest(headers: &mut HeaderMap, tightest: &[Option<Tightest<'_>>; 3], n
             line.extend_from_slice(part);
         }
         let [of_fleet, left, reset] = match kind {
-            Kind::Requests => REQUESTS,
-            Kind::Tokens => TOKENS,
-            Kind::Concurrency => continue,
+            LimitKind::Requests => REQUESTS,
+            LimitKind::Tokens => TOKENS,
+            LimitKind::Concurrency => continue,
         };
         let whole_in = limit.whole_in_us(kind, now_us).div_ceil(1_000_000);
         line.extend_from_slice(b";t=");

@@ -3,11 +3,11 @@
 //! If it is dropped before the call was opened, everything is given back. If it is dropped after that without a
 //! settlement, what was reserved is charged: an unknown end never costs less than it may have cost.
 
-use crate::budget::Piece;
+use crate::budget::LeasePart;
 use crate::limit::{Exceeded, Limit};
-use crate::limit_registry::Registry;
+use crate::limit_registry::LimitRegistry;
 use crate::price::{Price, Tokens};
-use crate::window::Place;
+use crate::window::SlotIndex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,8 +17,8 @@ pub(crate) struct LimitReservation {
     limit: Arc<Limit>,
     /// It counts as a running call.
     is_running: bool,
-    request: Option<Place>,
-    tokens: Option<(Place, u64)>,
+    request: Option<SlotIndex>,
+    tokens: Option<(SlotIndex, u64)>,
 }
 
 /// What was reserved of one budget: `parts[from..to]` of the whole reservation.
@@ -32,10 +32,10 @@ pub(crate) struct BudgetReservation {
 }
 
 #[derive(Debug)]
-pub struct Grant {
-    pub(crate) registry: Arc<Registry>,
+pub struct Reservation {
+    pub(crate) registry: Arc<LimitRegistry>,
     pub(crate) limits: Vec<LimitReservation>,
-    pub(crate) parts: Vec<Piece>,
+    pub(crate) parts: Vec<LeasePart>,
     pub(crate) budgets: Vec<BudgetReservation>,
     pub(crate) cap: Option<u64>,
     charges: Vec<i64>,
@@ -44,7 +44,7 @@ pub struct Grant {
 
 /// What a call used, for computing its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum Consumption {
     /// The engine's own numbers.
     Used(Tokens),
     /// Output tokens that this gateway counted. The input is charged at its upper bound.
@@ -104,8 +104,8 @@ impl Drop for LimitReservation {
     }
 }
 
-impl Grant {
-    pub(crate) fn new(registry: &Arc<Registry>) -> Self {
+impl Reservation {
+    pub(crate) fn new(registry: &Arc<LimitRegistry>) -> Self {
         Self {
             registry: registry.clone(),
             limits: Vec::new(),
@@ -125,7 +125,7 @@ impl Grant {
 
     /// What was reserved of which lease, in the order of [`Self::charges`].
     #[must_use]
-    pub fn pieces(&self) -> &[Piece] {
+    pub fn lease_parts(&self) -> &[LeasePart] {
         &self.parts
     }
 
@@ -156,19 +156,19 @@ impl Grant {
 
     /// Computes what the call costs for each lease, before its settle record is written. [`Self::settle`] then applies
     /// it.
-    pub fn reckon(&mut self, end: &End) -> &[i64] {
+    pub fn compute_cost(&mut self, end: &Consumption) -> &[i64] {
         self.charges.clear();
         for budget in &self.budgets {
             let parts = &self.parts[budget.from..budget.to];
             let reserved: i64 = parts.iter().map(|part| part.nano).sum();
             let mut charge = match end {
-                End::Used(tokens) => budget.price.charge(tokens),
-                End::Counted(output) => {
+                Consumption::Used(tokens) => budget.price.charge(tokens),
+                Consumption::Counted(output) => {
                     let output = budget.price.charge(&Tokens { output: *output, ..Tokens::default() });
                     budget.input.saturating_add(output).min(reserved)
                 }
-                End::Nothing => 0,
-                End::Unknown => reserved,
+                Consumption::Nothing => 0,
+                Consumption::Unknown => reserved,
             };
             for (index, part) in parts.iter().enumerate() {
                 // Whatever exceeds the reservation is charged to the last part.
@@ -181,9 +181,9 @@ impl Grant {
     }
 
     /// Gives back what was not used, and counts what exceeds the reservation.
-    pub fn settle(&mut self, end: &End, now_us: u64) {
+    pub fn settle(&mut self, end: &Consumption, now_us: u64) {
         if self.charges.len() != self.parts.len() {
-            self.reckon(end);
+            self.compute_cost(end);
         }
         for (part, charge) in self.parts.drain(..).zip(self.charges.drain(..)) {
             part.lease.settle(part.nano, charge);
@@ -193,21 +193,21 @@ impl Grant {
             }
         }
         self.budgets.clear();
-        if *end == End::Unknown {
+        if *end == Consumption::Unknown {
             self.registry.stats.reservations_kept.fetch_add(1, Ordering::Relaxed);
         }
         for limit in &mut self.limits {
             match end {
-                End::Used(tokens) => limit.correct(tokens.input.saturating_add(tokens.output), now_us),
-                End::Nothing => limit.correct(0, now_us),
+                Consumption::Used(tokens) => limit.correct(tokens.input.saturating_add(tokens.output), now_us),
+                Consumption::Nothing => limit.correct(0, now_us),
                 // The estimate remains.
-                End::Counted(_) | End::Unknown => limit.tokens = None,
+                Consumption::Counted(_) | Consumption::Unknown => limit.tokens = None,
             }
         }
     }
 }
 
-impl Drop for Grant {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.is_open {
             // The time does not matter: what is given back is taken from the slot in which it was counted.

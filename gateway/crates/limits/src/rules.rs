@@ -2,8 +2,8 @@
 //! them.
 
 use crate::budget::Budget;
-use crate::limit::{Kind, Limit};
-use crate::limit_registry::Registry;
+use crate::limit::{Limit, LimitKind};
+use crate::limit_registry::LimitRegistry;
 use crate::price::Price;
 use hashbrown::HashMap;
 use http::HeaderValue;
@@ -62,7 +62,7 @@ pub struct Owner<'a> {
 
 impl TenantRules {
     #[must_use]
-    pub fn compile(table: &wire::Governance, registry: &Registry) -> Self {
+    pub fn compile(table: &wire::Governance, registry: &LimitRegistry) -> Self {
         let mut rules = Self::default();
         for limit in &table.limits {
             let state = registry.limit(limit);
@@ -157,10 +157,10 @@ impl Rules {
     }
 }
 
-pub(crate) const KINDS: [Kind; 3] = [Kind::Requests, Kind::Tokens, Kind::Concurrency];
+pub(crate) const KINDS: [LimitKind; 3] = [LimitKind::Requests, LimitKind::Tokens, LimitKind::Concurrency];
 
 /// The name of a policy: its subject and what it limits. `nth` distinguishes two limits of one subject.
-fn name_of(limit: &Limit, kind: Kind, nth: usize, out: &mut String) {
+fn name_of(limit: &Limit, kind: LimitKind, nth: usize, out: &mut String) {
     let subject = match limit.subject() {
         Subject::Tenant | Subject::Unspecified => "tenant",
         Subject::Project => "project",
@@ -169,9 +169,9 @@ fn name_of(limit: &Limit, kind: Kind, nth: usize, out: &mut String) {
         Subject::Principal => "principal",
     };
     let unit = match kind {
-        Kind::Requests => "requests",
-        Kind::Tokens => "tokens",
-        Kind::Concurrency => "concurrency",
+        LimitKind::Requests => "requests",
+        LimitKind::Tokens => "tokens",
+        LimitKind::Concurrency => "concurrency",
     };
     // Writing to a string does not fail.
     let _ = if nth == 0 { write!(out, "\"{subject}-{unit}\"") } else { write!(out, "\"{subject}-{unit}-{}\"", nth + 1) };
@@ -201,9 +201,9 @@ fn policy(limits: &[Arc<Limit>]) -> Option<HeaderValue> {
             }
             name_of(limit, kind, nth_of(limits, index), &mut text);
             let rest = match kind {
-                Kind::Requests => ";w=60",
-                Kind::Tokens => ";qu=\"tokens\";w=60",
-                Kind::Concurrency => ";qu=\"concurrent-requests\"",
+                LimitKind::Requests => ";w=60",
+                LimitKind::Tokens => ";qu=\"tokens\";w=60",
+                LimitKind::Concurrency => ";qu=\"concurrent-requests\"",
             };
             let _ = write!(text, ";q={}{rest}", limit.of_fleet(kind));
         }

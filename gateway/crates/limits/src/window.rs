@@ -22,7 +22,7 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const TAG_MASK: u64 = (1 << (64 - COUNT_BITS)) - 1;
 
 /// The slot in which a reservation was counted.
-pub type Place = u64;
+pub type SlotIndex = u64;
 
 #[derive(Debug)]
 #[repr(align(128))]
@@ -54,7 +54,7 @@ fn is_older(word: u64, slot: u64) -> bool {
 impl Window {
     /// Counts `n` if it fits under `limit`.
     #[must_use]
-    pub fn take(&self, n: u64, limit: u64, now_us: u64) -> Option<Place> {
+    pub fn take(&self, n: u64, limit: u64, now_us: u64) -> Option<SlotIndex> {
         let slot = self.advance(now_us);
         if !self.raise(n, limit) {
             // Another thread may still be clearing slots that have left the window.
@@ -75,7 +75,7 @@ impl Window {
 
     /// Takes back what was counted in slot `number` but was not used. What has left the window meanwhile need not be
     /// taken back.
-    pub fn give_back(&self, number: Place, n: u64) {
+    pub fn give_back(&self, number: SlotIndex, n: u64) {
         let slot = &self.slots[index(number)];
         let mut seen = slot.load(Ordering::Acquire);
         while seen >> COUNT_BITS == number & TAG_MASK {
@@ -167,7 +167,7 @@ impl Window {
         }
     }
 
-    fn put(&self, mut slot: u64, n: u64) -> Place {
+    fn put(&self, mut slot: u64, n: u64) -> SlotIndex {
         loop {
             let target = &self.slots[index(slot)];
             let seen = target.load(Ordering::Acquire);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tenon_contract as wire;
-use tenon_limits::{Most, Price, Tokens};
+use tenon_limits::{Price, Tokens, UpperBound};
 
 fn price_strategy() -> impl Strategy<Value = wire::Price> {
     let amount = || prop_oneof![Just(0_u64), 1..100_u64, 0..20_000_000_000_u64, Just(u64::MAX)];
@@ -62,7 +62,7 @@ proptest! {
 
     #[test]
     fn no_use_within_the_bound_costs_more_than_the_bound(price in price_strategy(), tokens in tokens_strategy(), spare in 0..100_u64) {
-        let most = Most { input: tokens.input + spare, output: tokens.output + spare, images: tokens.images, media: tokens.audio > 0 };
+        let most = UpperBound { input: tokens.input + spare, output: tokens.output + spare, images: tokens.images, media: tokens.audio > 0 };
         let price = Price::new(&price);
         prop_assert!(price.charge(&tokens) <= price.upper_bound(&most));
     }

@@ -26,7 +26,7 @@ fn two_calls_and_a_close(reserved: i64, charges: [i64; 2]) {
         assert!(spent <= 10);
         match closed {
             // What was reported as final is final: a later charge would never be counted.
-            Some(told) => assert_eq!((told, lease.reserve(0, 0)), (lease.spent(), false)),
+            Some(closed) => assert_eq!((closed, lease.reserve(0, 0)), (lease.spent(), false)),
             None => assert_eq!((lease.spent(), lease.left(0)), (spent, 10 - spent)),
         }
     });
@@ -60,11 +60,11 @@ fn a_window_never_admits_more_than_its_limit_with_two_threads() {
 fn nothing_is_lost_or_kept_when_the_window_moves_during_a_take() {
     loom::model(|| {
         let window = Arc::new(Window::default());
-        let place = window.take(1, 3, 0).unwrap();
+        let slot = window.take(1, 3, 0).unwrap();
         let later = SLOTS as u64 * SLOT_US;
         let other = window.clone();
         let mover = thread::spawn(move || u64::from(other.take(2, 3, later).is_some()) * 2);
-        window.give_back(place, 1);
+        window.give_back(slot, 1);
         let now = window.take(1, 3, later).map_or(0, |_| 1);
         let moved = mover.join().unwrap();
         assert_eq!(moved, 2, "what has left the window blocks no call");

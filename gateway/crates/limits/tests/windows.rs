@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use tenon_limits::{Place, SLOT_US, SLOTS, Window};
+use tenon_limits::{SLOT_US, SLOTS, SlotIndex, Window};
 
 const MINUTE_US: u64 = 60_000_000;
 
@@ -26,7 +26,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// What was admitted: when, in which slot it was counted, how much still counts.
-type History = Vec<(u64, Place, u64)>;
+type History = Vec<(u64, SlotIndex, u64)>;
 
 fn most_in_a_minute(history: &History) -> u64 {
     let within = |from: u64| history.iter().filter(|(at, ..)| (from..from + MINUTE_US).contains(at)).map(|(.., n)| n).sum();
@@ -41,7 +41,7 @@ proptest! {
             match step {
                 Step::Wait(time) => now += time,
                 Step::Take(n) => match window.take(n, limit, now) {
-                    Some(place) => history.push((now, place, n)),
+                    Some(slot) => history.push((now, slot, n)),
                     None if n <= limit => {
                         let wait = window.room_in_us(n, limit, now);
                         prop_assert!(wait > 0 && wait <= MINUTE_US + SLOT_US);
@@ -52,16 +52,16 @@ proptest! {
                             prop_assert!(window.used(before) + n > limit);
                         }
                         now += wait;
-                        let place = window.take(n, limit, now);
-                        prop_assert!(place.is_some());
-                        history.push((now, place.unwrap(), n));
+                        let slot = window.take(n, limit, now);
+                        prop_assert!(slot.is_some());
+                        history.push((now, slot.unwrap(), n));
                     }
                     None => prop_assert!(n > limit),
                 },
                 Step::GiveBack(which, n) => {
-                    if let Some((_, place, taken)) = history.get_mut(which) {
+                    if let Some((_, slot, taken)) = history.get_mut(which) {
                         let n = n.min(*taken);
-                        window.give_back(*place, n);
+                        window.give_back(*slot, n);
                         *taken -= n;
                     }
                 }

@@ -1,11 +1,11 @@
 //! Decides whether a key may call a model, and on which endpoints.
 
-use crate::chosen_route::{Choice, Chosen, Waiting};
+use crate::chosen_route::{ChosenRoute, RouteChoice, WaitingCall};
 use crate::refusal::Refusal;
 use std::sync::Arc;
-use tenon_balance::{Ask as Wish, Charge, MEMBERS_MAX, Pick, Standing, Who, bits};
+use tenon_balance::{Availability, MEMBERS_MAX, Pick, QueueRequest, RouteQuery, TokenCharge, bits};
 use tenon_contract::Operation;
-use tenon_limits::{Applies, Ask, Denied, Grant, Registry};
+use tenon_limits::{AdmissionRequest, ApplicableRules, Denied, LimitRegistry, Reservation};
 use tenon_snapshot::{Endpoint, Key, Model, Snapshot};
 
 /// The proof that a call was admitted, and the routes it may take. Only [`admit`] creates one.
@@ -16,22 +16,22 @@ pub struct Admitted {
     /// One bit for each route that is cleared, usable and not tried yet.
     open: u64,
     /// What it has reserved of limits and hard budgets; `None` = none applies.
-    grant: Option<Box<Grant>>,
+    reservation: Option<Box<Reservation>>,
 }
 
-/// Where limits and leases are counted, and what the call needs of them. The argument of `ask` is whether a hard budget
+/// Where limits and leases are counted, and what the call needs of them. The argument of `request` is whether a hard budget
 /// applies: only then must the whole body be scanned.
 #[derive(Clone, Copy)]
 pub struct Limiting<'a> {
-    pub registry: &'a Arc<Registry>,
-    pub ask: &'a dyn Fn(bool) -> Ask,
+    pub registry: &'a Arc<LimitRegistry>,
+    pub request: &'a dyn Fn(bool) -> AdmissionRequest,
 }
 
 #[derive(Debug)]
 pub enum NotAdmitted {
     Refused(Refusal),
     /// A limit or a hard budget refused the call. With all limits and budgets that apply.
-    Limited(Applies, Denied),
+    Limited(ApplicableRules, Denied),
 }
 
 impl From<Refusal> for NotAdmitted {
@@ -64,35 +64,35 @@ pub fn admit(snapshot: &Snapshot, key: &Arc<Key>, model: &str, operation: Operat
         (0, ..) => Err(Refusal::NoClearedEndpoint.into()),
         (_, 0, _) => Err(Refusal::OperationNotServed.into()),
         (_, _, 0) => Err(Refusal::NoUsableEndpoint.into()),
-        (_, _, open) => Ok(Admitted { key: key.clone(), model: model.clone(), open, grant: reserve(key, model, limiting)? }),
+        (_, _, open) => Ok(Admitted { key: key.clone(), model: model.clone(), open, reservation: reserve(key, model, limiting)? }),
     }
 }
 
 /// Reserves what the call needs of limits and budgets. This comes last, so that a call refused for another reason is
 /// counted nowhere.
-fn reserve(key: &Key, model: &Model, limiting: &Limiting<'_>) -> Result<Option<Box<Grant>>, NotAdmitted> {
+fn reserve(key: &Key, model: &Model, limiting: &Limiting<'_>) -> Result<Option<Box<Reservation>>, NotAdmitted> {
     if key.rules.is_none() && model.rules.is_none() {
         return Ok(None);
     }
-    let applies = Applies { key: key.rules.clone(), model: model.rules.clone() };
+    let applies = ApplicableRules { key: key.rules.clone(), model: model.rules.clone() };
     if applies.is_empty() {
         return Ok(None);
     }
-    let ask = (limiting.ask)(applies.has_hard_budget());
-    let granted = applies.admit(limiting.registry, &ask);
-    granted.map(|grant| Some(Box::new(grant))).map_err(|denied| NotAdmitted::Limited(applies, denied))
+    let request = (limiting.request)(applies.has_hard_budget());
+    let reserved = applies.admit(limiting.registry, &request);
+    reserved.map(|reservation| Some(Box::new(reservation))).map_err(|denied| NotAdmitted::Limited(applies, denied))
 }
 
 impl Admitted {
     /// Moves out what was reserved: it belongs to the call from its first attempt to its end.
-    pub fn take_grant(&mut self) -> Option<Box<Grant>> {
-        self.grant.take()
+    pub fn take_reservation(&mut self) -> Option<Box<Reservation>> {
+        self.reservation.take()
     }
 
     /// The limits and budgets that apply to the call.
     #[must_use]
-    pub fn applies(&self) -> Applies {
-        Applies { key: self.key.rules.clone(), model: self.model.rules.clone() }
+    pub fn applies(&self) -> ApplicableRules {
+        ApplicableRules { key: self.key.rules.clone(), model: self.model.rules.clone() }
     }
 
     #[must_use]
@@ -112,29 +112,29 @@ impl Admitted {
     }
 
     /// Takes one of the routes not tried yet. A route that was taken is not offered again.
-    pub fn choose(&mut self, ask: &Wish) -> Choice {
-        match self.model.group.pick(self.open, ask) {
+    pub fn choose(&mut self, query: &RouteQuery) -> RouteChoice {
+        match self.model.group.pick(self.open, query) {
             Pick::Taken { index, trial } => {
                 self.open &= !(1 << index);
-                Choice::Go(Chosen::new(self.model.clone(), index, trial, ask.now_ms))
+                RouteChoice::Taken(ChosenRoute::new(self.model.clone(), index, trial, query.now_ms))
             }
-            Pick::Full(routes) => Choice::Full(routes),
-            Pick::None => Choice::Nowhere,
+            Pick::Full(routes) => RouteChoice::Full(routes),
+            Pick::None => RouteChoice::Exhausted,
         }
     }
 
-    /// Waits for one of these routes (from [`Choice::Full`]). `None` = their queues are full too.
+    /// Waits for one of these routes (from [`RouteChoice::Full`]). `None` = their queues are full too.
     #[must_use]
-    pub fn wait(&self, routes: u64, who: Who) -> Option<Waiting> {
-        Waiting::join(&self.model, routes & self.open, who)
+    pub fn wait(&self, routes: u64, request: QueueRequest) -> Option<WaitingCall> {
+        WaitingCall::join(&self.model, routes & self.open, request)
     }
 
     /// The route that was granted after waiting. `None` = it became unhealthy meanwhile and another is usable: choose
     /// again.
-    pub fn granted(&mut self, waiting: Waiting, grant: (u32, Charge), now_ms: u64) -> Option<Chosen> {
+    pub fn take_granted(&mut self, waiting: WaitingCall, grant: (u32, TokenCharge), now_ms: u64) -> Option<ChosenRoute> {
         let own = 1 << grant.0;
         let members = self.model.group.members();
-        let is_usable = |index: usize| matches!(members[index].state.standing(now_ms), Standing::Usable(_));
+        let is_usable = |index: usize| matches!(members[index].state.availability(now_ms), Availability::Usable(_));
         let has_alternative = bits(self.open & !own).any(is_usable);
         let chosen = waiting.take(&self.model, grant, has_alternative, now_ms)?;
         self.open &= !own;

@@ -15,27 +15,27 @@ const STRICT_AGE_MAX: Duration = Duration::from_secs(10);
 pub struct Moment {
     pub unix_ms: i64,
     /// Time since the last contact of this process with the control plane; `None` = never.
-    pub heard_age: Option<Duration>,
+    pub contact_age: Option<Duration>,
     /// The last contact of any process on this data directory.
-    pub heard_unix_ms: i64,
+    pub last_contact_unix_ms: i64,
     pub staleness_max: Duration,
 }
 
 impl Moment {
     #[must_use]
     pub fn now(freshness: &Freshness, unix_ms: i64, staleness_max: Duration) -> Self {
-        Self { unix_ms, heard_age: freshness.age(), heard_unix_ms: freshness.heard_unix_ms(), staleness_max }
+        Self { unix_ms, contact_age: freshness.age(), last_contact_unix_ms: freshness.last_contact_unix_ms(), staleness_max }
     }
 
     /// Uses the monotonic clock if it can, so that setting the wall clock back lengthens nothing.
     fn is_too_old(&self) -> bool {
-        let by_wall = self.unix_ms.saturating_sub(self.heard_unix_ms);
-        self.heard_age.map_or(i128::from(by_wall) > self.staleness_max.as_millis() as i128, |age| age > self.staleness_max)
+        let by_wall = self.unix_ms.saturating_sub(self.last_contact_unix_ms);
+        self.contact_age.map_or(i128::from(by_wall) > self.staleness_max.as_millis() as i128, |age| age > self.staleness_max)
     }
 }
 
 #[derive(Debug)]
-pub enum Verdict {
+pub enum Authentication {
     Known(Arc<Key>),
     /// Not known here; the control plane may know it.
     Unknown,
@@ -43,17 +43,17 @@ pub enum Verdict {
 }
 
 #[must_use]
-pub fn authenticate(snapshot: &Snapshot, text: &KeyText<'_>, now: &Moment) -> Verdict {
+pub fn authenticate(snapshot: &Snapshot, text: &KeyText<'_>, now: &Moment) -> Authentication {
     let Some(key) = snapshot.key(&text.id) else {
-        return Verdict::Unknown;
+        return Authentication::Unknown;
     };
     // The secret is checked first: only its holder may learn that a key was revoked or has expired.
     if !key.secret_sha256.is_some_and(|secret| bool::from(text.hash().ct_eq(&secret))) {
-        return Verdict::Refused(Refusal::InvalidKey);
+        return Authentication::Refused(Refusal::InvalidKey);
     }
     match check_validity(key, now) {
-        Ok(()) => Verdict::Known(key.clone()),
-        Err(refusal) => Verdict::Refused(refusal),
+        Ok(()) => Authentication::Known(key.clone()),
+        Err(refusal) => Authentication::Refused(refusal),
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn check_validity(key: &Key, now: &Moment) -> Result<(), Refusal> {
         Err(Refusal::Revoked)
     } else if key.expires_unix_ms <= now.unix_ms {
         Err(Refusal::Expired)
-    } else if key.record.strict && now.heard_age.is_none_or(|age| age > STRICT_AGE_MAX) {
+    } else if key.record.strict && now.contact_age.is_none_or(|age| age > STRICT_AGE_MAX) {
         Err(Refusal::NotFresh)
     } else if now.is_too_old() {
         Err(Refusal::TooOld)

@@ -24,11 +24,11 @@ mod chosen_route;
 mod admission;
 
 pub use admission::{Admitted, Limiting, NotAdmitted, admit};
-pub use chosen_route::{Choice, Chosen, Waiting};
-pub use key_authentication::{Moment, Verdict, authenticate, recheck};
+pub use chosen_route::{ChosenRoute, RouteChoice, WaitingCall};
+pub use key_authentication::{Authentication, Moment, authenticate, recheck};
 pub use key_text::{KeyText, hash};
 pub use refusal::Refusal;
 pub use scope::check_scope;
 pub use tenon_jose::TokenError;
 pub use token_authentication::{VerifiedTokens, authenticate_token};
-pub use token_failures::{Forgeries, Source};
+pub use token_failures::{Source, TokenFailures};

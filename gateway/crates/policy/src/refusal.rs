@@ -17,7 +17,7 @@ pub enum Refusal {
     /// A token was sent, and it is not valid.
     Token(TokenError),
     /// Too many tokens from this source were invalid, so no other is checked now.
-    TooManyForgeries,
+    TooManyInvalidTokens,
     SubjectUnknown,
     SubjectAmbiguous,
     CertificateRequired,
@@ -33,7 +33,7 @@ pub enum Refusal {
 
 /// How a refusal is reported. Defined here so that every endpoint reports it alike.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
+pub struct RefusalDetails {
     pub status: u16,
     pub code: &'static str,
     pub message: &'static str,
@@ -44,8 +44,8 @@ pub struct Told {
 
 impl Refusal {
     #[must_use]
-    pub fn told(self) -> Told {
-        let details = |status, code, message| Told { status, code, message, param: None, repair: None, should_retry: status >= 500 };
+    pub fn details(self) -> RefusalDetails {
+        let details = |status, code, message| RefusalDetails { status, code, message, param: None, repair: None, should_retry: status >= 500 };
         match self {
             Self::MissingKey => {
                 details(401, "missing_api_key", "No API key was sent. Send it as `Authorization: Bearer <key>` or `x-api-key: <key>`.")
@@ -59,19 +59,19 @@ impl Refusal {
                 details(503, "key_unresolvable", "The API key is not known here yet, and the control plane cannot be reached at the moment.")
             }
             Self::Token(reason) => token(reason),
-            Self::TooManyForgeries => Told {
+            Self::TooManyInvalidTokens => RefusalDetails {
                 should_retry: true,
                 ..details(429, "too_many_invalid_tokens", "Too many tokens from this address were invalid, so this one was not checked.")
             },
             Self::SubjectUnknown => details(401, "token_subject_unknown", "The token is valid, but no credential exists for its subject."),
-            Self::SubjectAmbiguous => Told {
+            Self::SubjectAmbiguous => RefusalDetails {
                 repair: Some("Give the issuer an audience that only your organisation uses, and ask your provider for tokens with it."),
                 ..details(401, "token_ambiguous", "The token's subject has credentials in more than one organisation.")
             },
             Self::CertificateRequired => details(403, "certificate_required", "This credential can only be used with its client certificate."),
             Self::NetworkNotAllowed => details(403, "network_not_allowed", "This credential cannot be used from this network."),
             Self::OperationNotAllowed => details(403, "operation_not_allowed", "This credential may not use this endpoint."),
-            Self::MayNotCall => Told {
+            Self::MayNotCall => RefusalDetails {
                 repair: Some("Open a session with this key and call models with the session's key, or use a key whose policy permits model calls."),
                 ..details(403, "key_may_not_call_models", "This API key may not call models.")
             },
@@ -83,11 +83,11 @@ impl Refusal {
             Self::ModelNotAllowed => {
                 model(details(403, "model_not_allowed", "This API key may not call this model. `GET /v1/models` lists those it may."))
             }
-            Self::NoClearedEndpoint => Told {
+            Self::NoClearedEndpoint => RefusalDetails {
                 repair: Some("Choose a model with an endpoint cleared for every marking of the session, or open a new session with a lower ceiling."),
                 ..model(details(403, "no_cleared_endpoint", "No endpoint of this model is cleared for the markings this session may hold."))
             },
-            Self::OperationNotServed => Told {
+            Self::OperationNotServed => RefusalDetails {
                 repair: Some("Use an operation that the model's endpoints serve, or ask the operator for an endpoint that serves this one."),
                 ..model(details(400, "operation_not_served", "No endpoint of this model serves this operation."))
             },
@@ -96,12 +96,12 @@ impl Refusal {
     }
 }
 
-fn model(details: Told) -> Told {
-    Told { param: Some("model"), ..details }
+fn model(details: RefusalDetails) -> RefusalDetails {
+    RefusalDetails { param: Some("model"), ..details }
 }
 
 /// The messages name what is wrong with the caller's token, and reveal nothing about this side.
-fn token(reason: TokenError) -> Told {
+fn token(reason: TokenError) -> RefusalDetails {
     let (code, message) = match reason {
         TokenError::Expired => ("token_expired", "The token has expired."),
         TokenError::NotYet => ("token_not_yet_valid", "The token is not valid yet."),
@@ -121,5 +121,5 @@ fn token(reason: TokenError) -> Told {
         TokenError::Lifetime => ("invalid_token", "The token's lifetime is longer than its issuer may grant."),
         TokenError::Subject => ("invalid_token", "The token has no subject."),
     };
-    Told { status: 401, code, message, param: None, repair: None, should_retry: false }
+    RefusalDetails { status: 401, code, message, param: None, repair: None, should_retry: false }
 }

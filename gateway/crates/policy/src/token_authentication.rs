@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tenon_jose::{TOKEN_BYTES_MAX, TokenError, Unverified};
-use tenon_snapshot::{Key, Snapshot, Trust};
+use tenon_snapshot::{Key, Snapshot, TrustedIssuers};
 
 /// Issuers of one name with a matching audience: no more signatures than this are checked for one token.
 const ISSUERS_MAX: usize = 8;
@@ -17,7 +17,7 @@ const GENERATION: usize = 1_024;
 /// call. All are dropped when an issuer or a federated credential changes.
 #[derive(Debug, Default)]
 pub struct VerifiedTokens {
-    trust: Arc<Trust>,
+    trust: Arc<TrustedIssuers>,
     young: HashMap<[u8; 32], VerifiedToken>,
     old: HashMap<[u8; 32], VerifiedToken>,
     /// The issuer whose unknown key the last token named.
@@ -35,7 +35,7 @@ struct VerifiedToken {
 }
 
 impl VerifiedTokens {
-    fn find(&mut self, trust: &Arc<Trust>, digest: &[u8; 32]) -> Option<VerifiedToken> {
+    fn find(&mut self, trust: &Arc<TrustedIssuers>, digest: &[u8; 32]) -> Option<VerifiedToken> {
         if !Arc::ptr_eq(&self.trust, trust) {
             *self = Self { trust: trust.clone(), ..Self::default() };
             return None;
@@ -55,7 +55,7 @@ impl VerifiedTokens {
     }
 
     /// Signature checks of invalid tokens since the last call.
-    pub fn take_wasted(&mut self) -> u32 {
+    pub fn take_failed_checks(&mut self) -> u32 {
         std::mem::take(&mut self.wasted_checks)
     }
 
@@ -79,7 +79,7 @@ pub fn authenticate_token(
     verified: &mut VerifiedTokens,
     may_check: impl FnOnce() -> bool,
 ) -> Result<Arc<Key>, Refusal> {
-    let trust = snapshot.trust();
+    let trust = snapshot.trusted_issuers();
     if token.len() > TOKEN_BYTES_MAX {
         return Err(Refusal::Token(TokenError::TooLarge));
     }
@@ -92,7 +92,7 @@ pub fn authenticate_token(
         return Ok(known.caller);
     }
     if !may_check() {
-        return Err(Refusal::TooManyForgeries);
+        return Err(Refusal::TooManyInvalidTokens);
     }
     let (credential, expires_unix_ms) = verify(snapshot, trust, token, now.unix_ms, verified)?;
     check_validity(&credential, now)?;
@@ -101,7 +101,13 @@ pub fn authenticate_token(
     Ok(caller)
 }
 
-fn verify(snapshot: &Snapshot, trust: &Trust, token: &[u8], now_unix_ms: i64, verified: &mut VerifiedTokens) -> Result<(Arc<Key>, i64), Refusal> {
+fn verify(
+    snapshot: &Snapshot,
+    trust: &TrustedIssuers,
+    token: &[u8],
+    now_unix_ms: i64,
+    verified: &mut VerifiedTokens,
+) -> Result<(Arc<Key>, i64), Refusal> {
     let token = Unverified::parse(token).map_err(Refusal::Token)?;
     let issuers = trust.named(token.claimed_issuer().unwrap_or_default());
     let mut refused = Refusal::Token(TokenError::Issuer);

@@ -36,14 +36,14 @@ struct Debt {
 
 /// One for each thread.
 #[derive(Debug)]
-pub struct Forgeries {
+pub struct TokenFailures {
     /// 0 = no bound.
     per_second: u64,
     debts: HashMap<Source, Debt, RandomState>,
     swept_ms: u64,
 }
 
-impl Forgeries {
+impl TokenFailures {
     #[must_use]
     pub fn new(per_second: u32) -> Self {
         Self { per_second: per_second.into(), debts: HashMap::default(), swept_ms: 0 }
@@ -102,14 +102,14 @@ mod tests {
         /// its rate and one burst.
         #[test]
         fn only_a_failing_source_is_bounded(steps in prop::collection::vec((0_u32..6, 0_u64..400, 1_u32..4), 1..400)) {
-            let (mut forgeries, mut now) = (Forgeries::new(PER_SECOND), 1);
+            let (mut token_failures, mut now) = (TokenFailures::new(PER_SECOND), 1);
             let mut checked = [0_u64; 6];
             for (who, pause, checks) in steps {
                 now += pause;
-                prop_assert!(!forgeries.is_spent(source(99), now), "it never failed");
-                if !forgeries.is_spent(source(who), now) {
+                prop_assert!(!token_failures.is_spent(source(99), now), "it never failed");
+                if !token_failures.is_spent(source(who), now) {
                     checked[who as usize] += u64::from(checks);
-                    forgeries.count(source(who), checks, now);
+                    token_failures.count(source(who), checks, now);
                 }
                 let most = u64::from(PER_SECOND) * (BURST_SECONDS * 1_000 + now) / 1_000 + 3;
                 prop_assert!(checked.iter().all(|checked| *checked <= most), "{checked:?} of {most}");
@@ -119,15 +119,15 @@ mod tests {
 
     #[test]
     fn a_flood_of_sources_is_bounded_and_hurts_none() {
-        let mut forgeries = Forgeries::new(PER_SECOND);
+        let mut token_failures = TokenFailures::new(PER_SECOND);
         for number in 0..3 * SOURCES_MAX {
-            forgeries.count(source(u32::try_from(number).unwrap()), 100, 1);
+            token_failures.count(source(u32::try_from(number).unwrap()), 100, 1);
         }
-        assert_eq!(forgeries.debts.len(), SOURCES_MAX);
-        assert!(forgeries.is_spent(source(1), 1) && !forgeries.is_spent(source(1 << 30), 1));
-        assert!(!forgeries.is_spent(source(1), 60_000), "its debt is paid");
-        forgeries.count(source(1 << 30), 100, 60_000);
-        assert!(forgeries.is_spent(source(1 << 30), 60_000), "there is room again");
+        assert_eq!(token_failures.debts.len(), SOURCES_MAX);
+        assert!(token_failures.is_spent(source(1), 1) && !token_failures.is_spent(source(1 << 30), 1));
+        assert!(!token_failures.is_spent(source(1), 60_000), "its debt is paid");
+        token_failures.count(source(1 << 30), 100, 60_000);
+        assert!(token_failures.is_spent(source(1 << 30), 60_000), "there is room again");
     }
 
     #[test]
@@ -137,8 +137,8 @@ mod tests {
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.2"), of("192.0.2.1"));
-        let mut forgeries = Forgeries::new(0);
-        forgeries.count(of("192.0.2.1"), 1_000, 1);
-        assert!(!forgeries.is_spent(of("192.0.2.1"), 1));
+        let mut token_failures = TokenFailures::new(0);
+        token_failures.count(of("192.0.2.1"), 1_000, 1);
+        assert!(!token_failures.is_spent(of("192.0.2.1"), 1));
     }
 }

@@ -1,8 +1,8 @@
 //! One endpoint as its routing table declares it, with its state at run time.
 
 use crate::markings::MarkingSet;
-use crate::probes::Watched;
-use crate::target::{Target, Unusable};
+use crate::probes::ProbeTargets;
+use crate::target::{Target, UnusableTarget};
 use std::sync::Arc;
 use std::time::Duration;
 use tenon_balance::EndpointState;
@@ -22,10 +22,10 @@ pub struct Endpoint {
     pub id: Box<str>,
     pub cleared: MarkingSet,
     pub timeouts: Timeouts,
-    pub target: Result<Target, Unusable>,
+    pub target: Result<Target, UnusableTarget>,
     /// Its health, load and latency at run time.
     pub state: Arc<EndpointState>,
-    pub watched: Watched,
+    pub probes: ProbeTargets,
     /// Concurrent calls; 0 = any number.
     pub(crate) running_max: u32,
     /// The operations it serves, one bit for each `Operation` by its number.

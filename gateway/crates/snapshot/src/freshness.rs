@@ -14,37 +14,37 @@ pub fn unix_ms() -> i64 {
 #[derive(Debug)]
 pub struct Freshness {
     start: Instant,
-    heard_ms: AtomicU64, // since `start`, plus one; 0 = never in this process
-    heard_unix_ms: AtomicI64,
+    last_contact_ms: AtomicU64, // since `start`, plus one; 0 = never in this process
+    last_contact_unix_ms: AtomicI64,
 }
 
 impl Default for Freshness {
     fn default() -> Self {
-        Self { start: Instant::now(), heard_ms: AtomicU64::new(0), heard_unix_ms: AtomicI64::new(0) }
+        Self { start: Instant::now(), last_contact_ms: AtomicU64::new(0), last_contact_unix_ms: AtomicI64::new(0) }
     }
 }
 
 impl Freshness {
-    pub fn heard(&self) {
+    pub fn record_contact(&self) {
         let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.heard_ms.store(since + 1, Ordering::Relaxed);
-        self.heard_unix_ms.store(unix_ms(), Ordering::Relaxed);
+        self.last_contact_ms.store(since + 1, Ordering::Relaxed);
+        self.last_contact_unix_ms.store(unix_ms(), Ordering::Relaxed);
     }
 
     /// Restores what an earlier process saved to disk.
     pub fn restore(&self, unix_ms: i64) {
-        self.heard_unix_ms.store(unix_ms, Ordering::Relaxed);
+        self.last_contact_unix_ms.store(unix_ms, Ordering::Relaxed);
     }
 
     /// Time since the last contact of this process with the control plane; `None` = never.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let heard = self.heard_ms.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.start.elapsed().saturating_sub(Duration::from_millis(heard)))
+        let last_contact = self.last_contact_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.start.elapsed().saturating_sub(Duration::from_millis(last_contact)))
     }
 
     #[must_use]
-    pub fn heard_unix_ms(&self) -> i64 {
-        self.heard_unix_ms.load(Ordering::Relaxed)
+    pub fn last_contact_unix_ms(&self) -> i64 {
+        self.last_contact_unix_ms.load(Ordering::Relaxed)
     }
 }

@@ -34,14 +34,14 @@ impl Issuer {
 /// Replaced with each changed issuer and each new federated credential. A cache of verified tokens compares the
 /// pointer.
 #[derive(Clone, Debug, Default)]
-pub struct Trust {
+pub struct TrustedIssuers {
     by_id: HashMap<Box<str>, Arc<Issuer>, RandomState>,
     /// Issuers of different tenants may have the same name.
     by_name: HashMap<Box<str>, Vec<Arc<Issuer>>, RandomState>,
     subjects: HashMap<(Box<str>, Box<str>), KeyId, RandomState>,
 }
 
-impl Trust {
+impl TrustedIssuers {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()

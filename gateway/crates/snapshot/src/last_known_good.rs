@@ -33,7 +33,7 @@ pub enum DiskError {
 #[derive(Debug)]
 pub struct Saved {
     pub update: wire::Update,
-    pub heard_unix_ms: i64,
+    pub last_contact_unix_ms: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -50,17 +50,17 @@ impl LastKnownGood {
 
     /// The bytes to write. Call it on the control thread; [`LastKnownGood::write`] may run on any thread.
     #[must_use]
-    pub fn encode(&self, snapshot: &Snapshot, heard_unix_ms: i64) -> Vec<u8> {
+    pub fn encode(&self, snapshot: &Snapshot, last_contact_unix_ms: i64) -> Vec<u8> {
         let mut file = Vec::with_capacity(4096);
         file.extend_from_slice(MAGIC);
         file.extend_from_slice(&snapshot.revision.to_le_bytes());
-        file.extend_from_slice(&heard_unix_ms.to_le_bytes());
+        file.extend_from_slice(&last_contact_unix_ms.to_le_bytes());
         // The fields of `wire::Snapshot` one by one: building the message would clone every record.
         string::encode(1, &snapshot.origin.to_string(), &mut file);
         snapshot.keys().for_each(|key| message::encode(2, &key.record, &mut file));
         snapshot.routings().for_each(|table| message::encode(3, &table.table, &mut file));
         snapshot.governances().for_each(|governance| message::encode(5, &**governance, &mut file));
-        snapshot.trust().issuers().for_each(|issuer| message::encode(6, &issuer.record, &mut file));
+        snapshot.trusted_issuers().issuers().for_each(|issuer| message::encode(6, &issuer.record, &mut file));
         let tag = self.sealing.sign(&file);
         file.extend_from_slice(tag.as_ref());
         file
@@ -96,17 +96,17 @@ impl LastKnownGood {
     fn parse(&self, text: &[u8]) -> Option<Saved> {
         let (head, body) = text.split_at(HEAD);
         let revision = u64::from_le_bytes(head[8..16].try_into().ok()?);
-        let heard_unix_ms = i64::from_le_bytes(head[16..24].try_into().ok()?);
+        let last_contact_unix_ms = i64::from_le_bytes(head[16..24].try_into().ok()?);
         let snapshot = wire::Snapshot::decode(body).ok().filter(|_| head[..8] == *MAGIC)?;
         let update = wire::Update { revision, change: Some(wire::update::Change::Snapshot(snapshot)), committed_at_unix_ms: 0 };
-        Some(Saved { update, heard_unix_ms })
+        Some(Saved { update, last_contact_unix_ms })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Shared;
+    use crate::snapshot::SharedSnapshot;
     use crate::store::Store;
     use std::os::unix::fs::PermissionsExt;
 
@@ -128,13 +128,13 @@ mod tests {
     #[test]
     fn a_start_reads_back_what_was_saved_and_only_the_owner_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
-        let shared = Shared::default();
+        let shared = SharedSnapshot::default();
         Store::new(shared.clone(), sealing(1)).apply(update());
         let disk = LastKnownGood::new(dir.path(), sealing(1));
         assert!(disk.read().unwrap().is_none());
         disk.write(&disk.encode(&shared.load(), 42)).unwrap();
         let saved = disk.read().unwrap().unwrap();
-        assert_eq!((saved.heard_unix_ms, saved.update), (42, update()));
+        assert_eq!((saved.last_contact_unix_ms, saved.update), (42, update()));
         assert_eq!(std::fs::metadata(&disk.path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

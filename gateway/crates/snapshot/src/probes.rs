@@ -6,20 +6,20 @@ use http::uri::PathAndQuery;
 use tenon_contract::{self as wire, Engine};
 
 #[derive(Debug)]
-pub struct Address {
+pub struct ProbeAddress {
     pub origin: Origin,
     pub host_header: HeaderValue,
     pub path: PathAndQuery,
 }
 
 #[derive(Debug)]
-pub struct Watched {
+pub struct ProbeTargets {
     /// 2xx = healthy.
-    pub health: Option<Address>,
-    pub metrics: Option<(Engine, Address)>,
+    pub health: Option<ProbeAddress>,
+    pub metrics: Option<(Engine, ProbeAddress)>,
 }
 
-impl Watched {
+impl ProbeTargets {
     /// An unusable address is not polled; the endpoint itself keeps serving.
     pub(crate) fn of(endpoint: &wire::Endpoint, target: Option<&Target>) -> Self {
         let health = (!endpoint.health_path.is_empty()).then(|| health(&endpoint.health_path, target));
@@ -34,14 +34,14 @@ impl Watched {
     }
 }
 
-fn health(path: &str, target: Option<&Target>) -> Option<Address> {
+fn health(path: &str, target: Option<&Target>) -> Option<ProbeAddress> {
     let target = target?;
     let path = path.starts_with('/').then(|| path.parse().ok()).flatten()?;
-    Some(Address { origin: target.origin.clone(), host_header: target.host_header.clone(), path })
+    Some(ProbeAddress { origin: target.origin.clone(), host_header: target.host_header.clone(), path })
 }
 
-fn metrics(url: &str, private: bool) -> Option<Address> {
+fn metrics(url: &str, private: bool) -> Option<ProbeAddress> {
     let (origin, host_header, path) = parse_url(url, private)?;
     let path = if path.is_empty() { PathAndQuery::from_static("/") } else { path.parse().ok()? };
-    Some(Address { origin, host_header, path })
+    Some(ProbeAddress { origin, host_header, path })
 }

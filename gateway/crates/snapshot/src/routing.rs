@@ -2,16 +2,16 @@
 
 use crate::endpoint::{Endpoint, Timeouts};
 use crate::markings::Markings;
-use crate::probes::Watched;
+use crate::probes::ProbeTargets;
 use crate::route_group::{capacity_key, group};
 use crate::sealing::SealingKey;
 use crate::served_operations::ServedOperations;
-use crate::target::{Origin, Target, Unusable, credential, parse_url};
+use crate::target::{Origin, Target, UnusableTarget, credential, parse_url};
 use hashbrown::HashMap;
 use http::HeaderName;
 use std::sync::Arc;
 use std::time::Duration;
-use tenon_balance::{Group, Registry};
+use tenon_balance::{EndpointRegistry, Group};
 use tenon_contract as wire;
 use tenon_limits::{ModelRules, TenantRules};
 
@@ -56,7 +56,7 @@ pub(crate) struct Compiler {
     pub sealing: Arc<SealingKey>,
     pub markings: Markings,
     pub pools: std::collections::HashMap<Origin, usize>,
-    pub registry: Arc<Registry>,
+    pub registry: Arc<EndpointRegistry>,
 }
 
 impl Routing {
@@ -114,7 +114,7 @@ impl Compiler {
             name: wire.name.as_str().into(),
             routes: routes.collect(),
             rules: None,
-            group: group(wire, known(), self.registry.budget(tenant_id, &wire.name)),
+            group: group(wire, known(), self.registry.retry_budget(tenant_id, &wire.name)),
             queue_timeout: Duration::from_millis(u64::from(wire.queue_timeout_ms)),
             affinity_header: wire.affinity_header.parse().unwrap_or(SESSION_ID),
             retries_max: wire.retries_max,
@@ -146,20 +146,20 @@ impl Compiler {
             continuous_usage: wire.abort_billing() == wire::AbortBilling::Continuous,
             bills_aborted: wire.abort_billing() == wire::AbortBilling::Continues,
             state: self.registry.endpoint(&wire.endpoint_id, capacity_key(wire, target.as_ref().ok())),
-            watched: Watched::of(wire, target.as_ref().ok()),
+            probes: ProbeTargets::of(wire, target.as_ref().ok()),
             running_max: wire.concurrency_max,
             target,
         }
     }
 
-    fn target(&mut self, wire: &wire::Endpoint) -> Result<Target, Unusable> {
+    fn target(&mut self, wire: &wire::Endpoint) -> Result<Target, UnusableTarget> {
         if wire.protocol() == wire::Protocol::Unspecified && wire.protocol != 0 {
-            return Err(Unusable::Protocol);
+            return Err(UnusableTarget::Protocol);
         }
-        let (origin, host_header, path_prefix) = parse_url(&wire.base_url, wire.private_network_allowed).ok_or(Unusable::Url)?;
+        let (origin, host_header, path_prefix) = parse_url(&wire.base_url, wire.private_network_allowed).ok_or(UnusableTarget::Url)?;
         let authorization = match &wire.sealed_credential[..] {
             [] => None,
-            sealed => Some(credential(wire.protocol(), &self.sealing.open(sealed, &wire.endpoint_id).map_err(|_| Unusable::Credential)?)?),
+            sealed => Some(credential(wire.protocol(), &self.sealing.open(sealed, &wire.endpoint_id).map_err(|_| UnusableTarget::Credential)?)?),
         };
         let next = self.pools.len();
         let pool = *self.pools.entry(origin.clone()).or_insert(next);

@@ -1,6 +1,6 @@
 //! The snapshot that readers see: immutable, and replaced as a whole.
 
-use crate::issuers::{Issuer, Trust};
+use crate::issuers::{Issuer, TrustedIssuers};
 use crate::key::{Key, KeyId};
 use crate::routing::Routing;
 use arc_swap::ArcSwap;
@@ -28,10 +28,10 @@ pub struct Snapshot {
     pub(crate) governance: Arc<Governances>,
     /// `governance`, compiled. Keys and models hold what applies to them; this is for those that come later.
     pub(crate) rules: Arc<Rules>,
-    pub(crate) trust: Arc<Trust>,
+    pub(crate) trusted_issuers: Arc<TrustedIssuers>,
 }
 
-pub type Shared = Arc<ArcSwap<Snapshot>>;
+pub type SharedSnapshot = Arc<ArcSwap<Snapshot>>;
 
 impl Default for Snapshot {
     fn default() -> Self {
@@ -43,7 +43,7 @@ impl Default for Snapshot {
             tenants: Arc::default(),
             governance: Arc::default(),
             rules: Arc::default(),
-            trust: Arc::default(),
+            trusted_issuers: Arc::default(),
         }
     }
 }
@@ -95,13 +95,13 @@ impl Snapshot {
 
     /// The issuers that are trusted, and their federated credentials.
     #[must_use]
-    pub fn trust(&self) -> &Arc<Trust> {
-        &self.trust
+    pub fn trusted_issuers(&self) -> &Arc<TrustedIssuers> {
+        &self.trusted_issuers
     }
 
     #[must_use]
     pub fn issuer(&self, issuer_id: &str) -> Option<&Arc<Issuer>> {
-        self.trust.issuer(issuer_id)
+        self.trusted_issuers.issuer(issuer_id)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one writer of the snapshot, on the control thread. Readers hold [`Shared`].
+//! The one writer of the snapshot, on the control thread. Readers hold [`SharedSnapshot`].
 //!
 //! The rule of revisions: a record replaces another only if it is newer; at the same revision a tombstone wins. A
 //! response of `ResolveKey` counts only if it was read at or after the last full snapshot of the same origin. That
@@ -8,12 +8,12 @@ use crate::key::Key;
 use crate::markings::Markings;
 use crate::routing::{Compiler, Routing};
 use crate::sealing::SealingKey;
-use crate::snapshot::{Rules, Shared, Snapshot, shard_of};
-use crate::sync_stats::{Heard, Rejection};
+use crate::snapshot::{Rules, SharedSnapshot, Snapshot, shard_of};
+use crate::sync_stats::{Rejection, SyncStats};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tenon_contract::{self as wire, Governance, Issuer, KeyRecord, RoutingTable, update::Change};
-use tenon_limits::{Registry, TenantRules};
+use tenon_limits::{LimitRegistry, TenantRules};
 
 /// The effect of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,35 +26,35 @@ pub enum Applied {
 }
 
 pub struct Store {
-    shared: Shared,
+    shared: SharedSnapshot,
     compiler: Compiler,
     /// Counters and leases, which outlive the tables.
-    registry: Arc<Registry>,
+    registry: Arc<LimitRegistry>,
     /// Revision of the last full snapshot.
     floor: u64,
     /// Grows with each full snapshot: a response requested before it does not count after it.
     epoch: u64,
-    heard: Arc<Heard>,
+    stats: Arc<SyncStats>,
 }
 
 impl Store {
     #[must_use]
-    pub fn new(shared: Shared, sealing: Arc<SealingKey>) -> Self {
+    pub fn new(shared: SharedSnapshot, sealing: Arc<SealingKey>) -> Self {
         let (markings, pools) = (Markings::default(), std::collections::HashMap::new());
         let compiler = Compiler { sealing, markings, pools, registry: Arc::default() };
-        Self { shared, compiler, registry: Arc::default(), floor: 0, epoch: 0, heard: Arc::default() }
+        Self { shared, compiler, registry: Arc::default(), floor: 0, epoch: 0, stats: Arc::default() }
     }
 
     /// Limits and budgets are counted in `registry`.
     #[must_use]
-    pub fn counting_in(self, registry: Arc<Registry>) -> Self {
+    pub fn with_limits(self, registry: Arc<LimitRegistry>) -> Self {
         Self { registry, ..self }
     }
 
     /// The number of calls that may wait for each server. Call it before anything is applied.
     #[must_use]
-    pub fn queueing(mut self, queue_len_max: usize) -> Self {
-        self.compiler.registry = Arc::new(tenon_balance::Registry::with_queues(queue_len_max));
+    pub fn with_queue_len_max(mut self, queue_len_max: usize) -> Self {
+        self.compiler.registry = Arc::new(tenon_balance::EndpointRegistry::with_queues(queue_len_max));
         self
     }
 
@@ -65,14 +65,14 @@ impl Store {
 
     /// The state of endpoints at run time, to which the tables of this store refer.
     #[must_use]
-    pub fn balance(&self) -> Arc<tenon_balance::Registry> {
+    pub fn endpoint_registry(&self) -> Arc<tenon_balance::EndpointRegistry> {
         self.compiler.registry.clone()
     }
 
     /// Which updates were received, and which of them were rejected.
     #[must_use]
-    pub fn heard(&self) -> Arc<Heard> {
-        self.heard.clone()
+    pub fn sync_stats(&self) -> Arc<SyncStats> {
+        self.stats.clone()
     }
 
     #[must_use]
@@ -82,7 +82,7 @@ impl Store {
 
     /// Applies one message of the stream.
     pub fn apply(&mut self, update: wire::Update) -> Applied {
-        self.heard.revision.fetch_max(update.revision, Relaxed);
+        self.stats.revision.fetch_max(update.revision, Relaxed);
         match update.change {
             Some(Change::Snapshot(full)) => self.apply_snapshot(full, update.revision),
             // The stream is ordered: a change older than the last full snapshot is part of it, or was undone by it.
@@ -94,7 +94,7 @@ impl Store {
             Some(Change::Heartbeat(_)) => self.advance(update.revision),
             None => {
                 tracing::error!(revision = update.revision, "a change of a type that this version does not know was left out");
-                self.heard.rejects(Rejection::Unknown, 1);
+                self.stats.count_rejected(Rejection::Unknown, 1);
                 self.advance(update.revision)
             }
         }
@@ -112,8 +112,8 @@ impl Store {
         let old = self.current();
         if *old.origin == full.origin && revision < old.revision {
             tracing::error!(held = old.revision, received = revision, "a snapshot older than the one in force was refused");
-            self.heard.rejects(Rejection::Older, 1);
-            self.heard.is_refusing.store(true, Relaxed);
+            self.stats.count_rejected(Rejection::Older, 1);
+            self.stats.is_refusing.store(true, Relaxed);
             return Applied::Rejected;
         }
         let mut new = Snapshot { origin: full.origin.as_str().into(), revision, ..Snapshot::default() };
@@ -134,18 +134,18 @@ impl Store {
         let tables = full.routing.into_iter().map(|table| {
             let rules = new.rules(&table.tenant_id);
             let table = Arc::new(Routing::compile(table, &mut self.compiler).with_rules(rules));
-            self.heard.rejects(Rejection::Endpoint, table.unusable());
+            self.stats.count_rejected(Rejection::Endpoint, table.unusable());
             (table.table.tenant_id.as_str().into(), table)
         });
         let tables = tables.collect();
         new.tenants = Arc::new(tables);
         new.governance = Arc::new(full.governance.into_iter().map(|g| (g.tenant_id.as_str().into(), Arc::new(g))).collect());
-        let trust = Arc::make_mut(&mut new.trust);
+        let trusted_issuers = Arc::make_mut(&mut new.trusted_issuers);
         for issuer in full.issuers {
-            trust.insert_if_newer(issuer);
+            trusted_issuers.insert_if_newer(issuer);
         }
-        self.heard.rejects(Rejection::Issuer, new.trust.unreadable());
-        self.heard.is_refusing.store(false, Relaxed);
+        self.stats.count_rejected(Rejection::Issuer, new.trusted_issuers.unreadable());
+        self.stats.is_refusing.store(false, Relaxed);
         self.floor = revision;
         self.epoch += 1;
         self.shared.store(Arc::new(new));
@@ -175,7 +175,7 @@ impl Store {
         }
         let rules = new.rules(&table.tenant_id);
         let table = Routing::compile(table, &mut self.compiler).with_rules(rules);
-        self.heard.rejects(Rejection::Endpoint, table.unusable());
+        self.stats.count_rejected(Rejection::Endpoint, table.unusable());
         Arc::make_mut(&mut new.tenants).insert(table.table.tenant_id.as_str().into(), Arc::new(table));
         self.shared.store(Arc::new(new));
         Applied::Changed
@@ -213,8 +213,8 @@ impl Store {
         let newer = new.issuer(&issuer.issuer_id).is_none_or(|held| held.record.revision < issuer.revision);
         if newer {
             let issuer_id = issuer.issuer_id.clone();
-            Arc::make_mut(&mut new.trust).insert_if_newer(issuer);
-            self.heard.rejects(Rejection::Issuer, usize::from(new.issuer(&issuer_id).is_some_and(|issuer| issuer.is_unreadable())));
+            Arc::make_mut(&mut new.trusted_issuers).insert_if_newer(issuer);
+            self.stats.count_rejected(Rejection::Issuer, usize::from(new.issuer(&issuer_id).is_some_and(|issuer| issuer.is_unreadable())));
         }
         self.shared.store(Arc::new(new));
         if newer { Applied::Changed } else { Applied::Ignored }
@@ -233,7 +233,7 @@ impl Store {
         let tombstone = KeyRecord { key_id: record.key_id.clone(), revision: record.revision, revoked: true, ..KeyRecord::default() };
         let compiled = Key::compile(record, &mut self.compiler.markings).or_else(|reason| {
             tracing::error!(key_id = %tombstone.key_id, "a key record is invalid, so the key counts as revoked: {reason}");
-            self.heard.rejects(Rejection::Key, 1);
+            self.stats.count_rejected(Rejection::Key, 1);
             Key::compile(tombstone, &mut self.compiler.markings)
         });
         compiled.ok().map(|key| {
@@ -261,8 +261,8 @@ fn insert_if_newer(snapshot: &mut Snapshot, key: Arc<Key>) -> bool {
 }
 
 fn insert(snapshot: &mut Snapshot, key: Arc<Key>) {
-    if snapshot.trust.is_index_outdated(&key) {
-        Arc::make_mut(&mut snapshot.trust).index_subject(&key);
+    if snapshot.trusted_issuers.is_index_outdated(&key) {
+        Arc::make_mut(&mut snapshot.trusted_issuers).index_subject(&key);
     }
     Arc::make_mut(&mut snapshot.keys[shard_of(&key.id)]).insert(key.id, key);
 }

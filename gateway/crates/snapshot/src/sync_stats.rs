@@ -24,7 +24,7 @@ pub enum Rejection {
 pub const REJECTIONS: [&str; 6] = ["unreadable", "older", "unknown", "key", "endpoint", "issuer"];
 
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct SyncStats {
     pub rejected: [AtomicU64; REJECTIONS.len()],
     /// The newest revision that was received, applied or not.
     pub revision: AtomicU64,
@@ -32,8 +32,8 @@ pub struct Heard {
     pub is_refusing: AtomicBool,
 }
 
-impl Heard {
-    pub fn rejects(&self, why: Rejection, count: usize) {
+impl SyncStats {
+    pub fn count_rejected(&self, why: Rejection, count: usize) {
         self.rejected[why as usize].fetch_add(count as u64, Relaxed);
     }
 }

@@ -32,7 +32,7 @@ pub struct Target {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum UnusableTarget {
     #[error("its URL must be http:// or https:// with a host, and without credentials, query or fragment")]
     Url,
     #[error("its credential cannot be opened with this gateway's sealing key")]
@@ -41,9 +41,9 @@ pub enum Unusable {
     Protocol,
 }
 
-pub(crate) fn credential(protocol: wire::Protocol, credential: &[u8]) -> Result<HeaderValue, Unusable> {
+pub(crate) fn credential(protocol: wire::Protocol, credential: &[u8]) -> Result<HeaderValue, UnusableTarget> {
     let scheme: &[u8] = if protocol == wire::Protocol::Anthropic { b"" } else { b"Bearer " };
-    let mut value = HeaderValue::from_bytes(&[scheme, credential].concat()).map_err(|_| Unusable::Credential)?;
+    let mut value = HeaderValue::from_bytes(&[scheme, credential].concat()).map_err(|_| UnusableTarget::Credential)?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 use tenon_contract::{Governance, KeyRecord, Limit, Model, RoutingTable, Snapshot, Subject, Update, update::Change};
-use tenon_limits::{Applies, Ask, Output, Registry};
-use tenon_snapshot::{SealingKey, Shared, Store};
+use tenon_limits::{AdmissionRequest, ApplicableRules, LimitRegistry, Output};
+use tenon_snapshot::{SealingKey, SharedSnapshot, Store};
 
 const ID: &[u8; 10] = b"abcdefghij";
 
@@ -34,16 +34,16 @@ fn governance(revision: u64, requests_per_minute: u64) -> Governance {
     Governance { tenant_id: "t".into(), revision, limits, ..Governance::default() }
 }
 
-fn store() -> (Shared, Store, Arc<Registry>) {
-    let (shared, registry) = (Shared::default(), Arc::<Registry>::default());
+fn store() -> (SharedSnapshot, Store, Arc<LimitRegistry>) {
+    let (shared, registry) = (SharedSnapshot::default(), Arc::<LimitRegistry>::default());
     let sealing = Arc::new(SealingKey::new(&[1; 32]).unwrap());
-    (shared.clone(), Store::new(shared, sealing).counting_in(registry.clone()), registry)
+    (shared.clone(), Store::new(shared, sealing).with_limits(registry.clone()), registry)
 }
 
-fn applies(shared: &Shared) -> Applies {
+fn applies(shared: &SharedSnapshot) -> ApplicableRules {
     let snapshot = shared.load();
     let model = snapshot.routing("t").and_then(|routing| routing.model("m").cloned());
-    Applies { key: snapshot.key(ID).and_then(|key| key.rules.clone()), model: model.and_then(|model| model.rules.clone()) }
+    ApplicableRules { key: snapshot.key(ID).and_then(|key| key.rules.clone()), model: model.and_then(|model| model.rules.clone()) }
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn counters_survive_replaced_tables_and_whole_snapshots() {
     store.apply(change(1, key(1)));
     store.apply(change(2, routing(1)));
     store.apply(change(3, Change::Governance(governance(1, 8))));
-    let ask = Ask {
+    let request = AdmissionRequest {
         now_us: 0,
         unix_ms: 0,
         body_bytes: 1,
@@ -76,7 +76,7 @@ fn counters_survive_replaced_tables_and_whole_snapshots() {
         is_endless: false,
         has_waited: false,
     };
-    let take = || applies(&shared).admit(&registry, &ask).map(|mut grant| grant.open()).is_ok();
+    let take = || applies(&shared).admit(&registry, &request).map(|mut reservation| reservation.open()).is_ok();
     assert!(take() && take() && !take(), "a quarter of eight");
     store.apply(change(4, Change::Governance(governance(2, 12))));
     assert!(take() && !take(), "a quarter of twelve, two of which are used");

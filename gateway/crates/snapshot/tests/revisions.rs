@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tenon_contract::{Endpoint, Issuer, KeyRecord, ResolveKeyResponse, RoutingTable, Snapshot, Update, update::Change};
-use tenon_snapshot::{Applied, REJECTIONS, SealingKey, Shared, Store};
+use tenon_snapshot::{Applied, REJECTIONS, SealingKey, SharedSnapshot, Store};
 
 const ID: &str = "abcdefghij";
 
-fn store() -> (Shared, Store) {
-    let shared = Shared::default();
+fn store() -> (SharedSnapshot, Store) {
+    let shared = SharedSnapshot::default();
     let sealing = Arc::new(SealingKey::new(&[1; 32]).unwrap());
     (shared.clone(), Store::new(shared, sealing))
 }
@@ -31,7 +31,7 @@ fn response(revision: u64, key: KeyRecord) -> ResolveKeyResponse {
     ResolveKeyResponse { found: true, key: Some(key), revision }
 }
 
-fn lives(shared: &Shared) -> bool {
+fn lives(shared: &SharedSnapshot) -> bool {
     shared.load().key(b"abcdefghij").is_some_and(|key| !key.record.revoked)
 }
 
@@ -131,7 +131,7 @@ fn an_invalid_record_revokes_the_key_instead_of_leaving_the_old_one() {
 }
 
 fn rejected(store: &Store) -> Vec<(&'static str, u64)> {
-    let stats = store.heard();
+    let stats = store.sync_stats();
     let counts = REJECTIONS.iter().zip(&stats.rejected).map(|(reason, count)| (*reason, count.load(Relaxed)));
     counts.filter(|(_, count)| *count > 0).collect()
 }
@@ -143,9 +143,9 @@ fn rejected_parts_are_counted_by_reason() {
     assert!(rejected(&store).is_empty());
     store.apply(full("o", 4, vec![]));
     assert_eq!(rejected(&store), [("older", 1)]);
-    assert!(store.heard().is_refusing.load(Relaxed));
+    assert!(store.sync_stats().is_refusing.load(Relaxed));
     store.apply(full("o", 6, vec![record(1, false)]));
-    assert!(!store.heard().is_refusing.load(Relaxed), "a valid one ends the refusal");
+    assert!(!store.sync_stats().is_refusing.load(Relaxed), "a valid one ends the refusal");
     let change = |revision, change| Update { revision, change, ..Default::default() };
     store.apply(change(7, None));
     let short = KeyRecord { secret_sha256: vec![1], ..record(8, false) };
@@ -157,5 +157,5 @@ fn rejected_parts_are_counted_by_reason() {
     let issuer = Issuer { issuer_id: "i".into(), revision: 10, algorithm: "none".into(), ..Default::default() };
     store.apply(change(10, Some(Change::Issuer(issuer))));
     assert_eq!(rejected(&store), [("older", 1), ("unknown", 1), ("key", 1), ("endpoint", 1), ("issuer", 1)]);
-    assert_eq!((store.heard().revision.load(Relaxed), shared.load().revision), (10, 10));
+    assert_eq!((store.sync_stats().revision.load(Relaxed), shared.load().revision), (10, 10));
 }

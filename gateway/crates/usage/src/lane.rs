@@ -1,10 +1,10 @@
 //! The log as one reactor writes it: into its own segments, so that threads share no position.
 
 use crate::log::Log;
-use crate::record::{OPEN_MAX, Opened, Settled, USES_MAX, settle_bytes};
+use crate::record::{OPEN_MAX, OpenRecord, SettleRecord, USES_MAX, settle_bytes};
 use crate::record_id::RecordId;
 use crate::segment::{HEADER, RecordKind, Segment, size_of_record};
-use crate::sync_point::Mark;
+use crate::sync_point::SyncPoint;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 /// The log has no room: the call must be refused, because it could not be metered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the usage log has no room")]
-pub struct Full;
+pub struct LogFull;
 
 /// An open call, with room reserved for its settle. It must be returned with [`Lane::settle`].
 #[derive(Debug)]
@@ -52,8 +52,8 @@ impl Lane {
     /// Stores the open record. Once it has returned, the call is metered whatever happens to the process.
     ///
     /// # Errors
-    /// [`Full`] when no segment has room for it and its settle.
-    pub fn open(&self, record: &Opened<'_>) -> Result<Ticket, Full> {
+    /// [`LogFull`] when no segment has room for it and its settle.
+    pub fn open(&self, record: &OpenRecord<'_>) -> Result<Ticket, LogFull> {
         let ticket = Ticket { id: record.id, uses: record.uses.len().min(USES_MAX) };
         let reserved = self.reserved.get() + ticket.settle_bytes();
         self.append_open(record, reserved)?;
@@ -64,19 +64,19 @@ impl Lane {
     /// The call goes to another endpoint: the later open record counts.
     ///
     /// # Errors
-    /// [`Full`]; then the first open record counts.
-    pub fn reopen(&self, ticket: &Ticket, record: &Opened<'_>) -> Result<(), Full> {
+    /// [`LogFull`]; then the first open record counts.
+    pub fn reopen(&self, ticket: &Ticket, record: &OpenRecord<'_>) -> Result<(), LogFull> {
         debug_assert_eq!((ticket.id, ticket.uses), (record.id, record.uses.len().min(USES_MAX)));
         self.append_open(record, self.reserved.get())
     }
 
     /// Stores how the call ended. It cannot fail, because its room was reserved.
-    pub fn settle(&self, ticket: Ticket, settled: &Settled) {
+    pub fn settle(&self, ticket: Ticket, settled: &SettleRecord) {
         self.settle_charged(ticket, settled, &[]);
     }
 
     /// As [`Self::settle`], with the charge to each lease of the open record.
-    pub fn settle_charged(&self, ticket: Ticket, settled: &Settled, charges: &[i64]) {
+    pub fn settle_charged(&self, ticket: Ticket, settled: &SettleRecord, charges: &[i64]) {
         let (bytes, length) = settled.encode(ticket.id, ticket.uses, charges);
         if let Some(segment) = &*self.segment.borrow() {
             self.at.set(segment.append(self.at.get(), RecordKind::Settle, &bytes[..length]));
@@ -86,19 +86,19 @@ impl Lane {
     }
 
     /// The position after the last record, for callers that must wait until it is on the disk.
-    pub fn mark(&self) -> Option<Mark> {
+    pub fn sync_point(&self) -> Option<SyncPoint> {
         let segment = self.segment.borrow().clone()?;
-        Some(Mark::new(self.log.clone(), segment, self.at.get()))
+        Some(SyncPoint::new(self.log.clone(), segment, self.at.get()))
     }
 
-    fn append_open(&self, record: &Opened<'_>, reserved: usize) -> Result<(), Full> {
+    fn append_open(&self, record: &OpenRecord<'_>, reserved: usize) -> Result<(), LogFull> {
         let mut buffer = self.buffer.borrow_mut();
         let length = record.encode(&mut buffer[..]);
         let needed = size_of_record(length) + reserved;
         let mut segment = self.segment.borrow_mut();
         let fits = |s: &Arc<Segment>| self.at.get() + needed <= s.size() && !s.failed.load(Ordering::Acquire);
         if !segment.as_ref().is_some_and(fits) {
-            let fresh = self.log.next_segment(HEADER + needed).ok_or(Full)?;
+            let fresh = self.log.next_segment(HEADER + needed).ok_or(LogFull)?;
             if let Some(old) = segment.replace(fresh) {
                 old.sealed.store(true, Ordering::Release);
             }

@@ -9,7 +9,7 @@
 //! - The open reserves room for the settle, so a settle never fails.
 //! - Every opened call ships exactly one terminal record, as often as needed until it is acknowledged. After a kill,
 //!   records acknowledged just before are shipped once more; the receiver keeps each record id once.
-//! - A background sync bounds what a power failure can take. [`Mark::poll`] waits for it where nothing may be lost.
+//! - A background sync bounds what a power failure can take. [`SyncPoint::poll`] waits for it where nothing may be lost.
 //! - A full disk refuses calls, never the start, and the log recovers by itself. Calls that another process has open
 //!   are left alone until that process is gone.
 //!
@@ -31,11 +31,11 @@ mod shipper;
 mod wal_manager;
 
 pub use directories::LogError;
-pub use lane::{Full, Lane, Ticket};
-pub use log::{Log, Options, Stats};
-pub use record::{Opened, Settled, Use};
+pub use lane::{Lane, LogFull, Ticket};
+pub use log::{Log, LogOptions, LogStats};
+pub use record::{LeaseUse, OpenRecord, SettleRecord};
 pub use record_id::{IdText, RecordId, random};
 pub use segment::Disk;
-pub use shipper::{Batch, Queue};
-pub use sync_point::{Mark, NotSynced};
+pub use shipper::{Batch, Shipper};
+pub use sync_point::{NotSynced, SyncPoint};
 pub use tenon_contract::{Operation, Outcome, UsageSource};

@@ -15,7 +15,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct LogOptions {
     /// `<data>/wal`.
     pub root: PathBuf,
     pub gateway_id: String,
@@ -33,7 +33,7 @@ pub struct Options {
 
 /// For metrics.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct LogStats {
     pub segments: AtomicU64,
     pub sync_errors: AtomicU64,
     pub allocation_errors: AtomicU64,
@@ -45,7 +45,7 @@ pub struct Stats {
 }
 
 pub struct Log {
-    pub(crate) options: Options,
+    pub(crate) options: LogOptions,
     /// Locked for moments only, because reactors take it too.
     state: Mutex<State>,
     /// Wakes the thread that creates segments.
@@ -54,7 +54,7 @@ pub struct Log {
     pub(crate) sync_needed: Condvar,
     pub(crate) is_stopping: AtomicBool,
     process_id: RecordId,
-    pub stats: Stats,
+    pub stats: LogStats,
 }
 
 #[derive(Default)]
@@ -79,7 +79,7 @@ pub(crate) struct State {
 }
 
 impl Log {
-    pub(crate) fn new(options: Options, process_id: RecordId) -> Self {
+    pub(crate) fn new(options: LogOptions, process_id: RecordId) -> Self {
         Self {
             options,
             state: Mutex::default(),
@@ -87,7 +87,7 @@ impl Log {
             sync_needed: Condvar::new(),
             is_stopping: AtomicBool::new(false),
             process_id,
-            stats: Stats::default(),
+            stats: LogStats::default(),
         }
     }
 

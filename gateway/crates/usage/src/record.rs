@@ -28,7 +28,7 @@ pub(crate) const fn settle_bytes(uses: usize) -> usize {
 
 /// Who calls what. Written before the upstream is called.
 #[derive(Clone, Copy, Debug)]
-pub struct Opened<'a> {
+pub struct OpenRecord<'a> {
     pub id: RecordId,
     /// Zero = none.
     pub trace_id: [u8; 16],
@@ -44,19 +44,19 @@ pub struct Opened<'a> {
     /// The price version by which `uses` were computed.
     pub price_id: &'a str,
     /// What was reserved of leases on hard budgets. Those after the 16th are not kept.
-    pub uses: &'a [Use<'a>],
+    pub uses: &'a [LeaseUse<'a>],
 }
 
 /// A part of a lease on a hard budget.
 #[derive(Clone, Copy, Debug)]
-pub struct Use<'a> {
+pub struct LeaseUse<'a> {
     pub lease_id: &'a str,
     pub nano: i64,
 }
 
 /// How the call ended. Written before the end of the response is sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Settled {
+pub struct SettleRecord {
     pub outcome: Outcome,
     pub source: UsageSource,
     pub http_status: u16,
@@ -95,7 +95,7 @@ impl Writer<'_> {
     }
 }
 
-impl Opened<'_> {
+impl OpenRecord<'_> {
     /// Writes itself into `to`, which holds [`OPEN_MAX`] bytes, and returns its length.
     pub(crate) fn encode(&self, to: &mut [u8]) -> usize {
         let mut writer = Writer { to, at: 0 };
@@ -118,7 +118,7 @@ impl Opened<'_> {
     }
 }
 
-impl Settled {
+impl SettleRecord {
     /// Returns the bytes and their number. The leases of the open record are charged `charges`; a missing charge counts
     /// as zero.
     pub(crate) fn encode(&self, id: RecordId, uses: usize, charges: &[i64]) -> ([u8; SETTLE_MAX], usize) {

@@ -42,7 +42,7 @@ pub struct Batch {
     pub message: Vec<u8>,
 }
 
-pub struct Queue {
+pub struct Shipper {
     log: Arc<Log>,
     /// Being read, oldest first. The segments of a lane are in the order it wrote them.
     reading: VecDeque<Cursor>,
@@ -56,13 +56,13 @@ pub struct Queue {
     process: RecordId,
 }
 
-impl Queue {
+impl Shipper {
     pub(crate) fn new(log: Arc<Log>, old: Vec<Arc<Segment>>) -> Self {
         let process = log.process_id();
         let (reading, read, ready, open, sent) = (VecDeque::new(), Vec::new(), VecDeque::new(), HashMap::default(), HashMap::default());
-        let mut queue = Self { log, reading, read, open, ready, sent, unmarked: Vec::new(), batches: 0, process };
-        queue.recover(old);
-        queue
+        let mut shipper = Self { log, reading, read, open, ready, sent, unmarked: Vec::new(), batches: 0, process };
+        shipper.recover(old);
+        shipper
     }
 
     /// Reads everything that ended processes left. Calls still open there end as unknown. After a second crash before
@@ -251,7 +251,7 @@ impl UnmarkedCalls {
     }
 }
 
-impl Drop for Queue {
+impl Drop for Shipper {
     fn drop(&mut self) {
         self.unmarked.iter().for_each(UnmarkedCalls::mark);
     }

@@ -13,13 +13,13 @@ use std::task::{Context, Poll};
 pub struct NotSynced;
 
 /// A position in the log.
-pub struct Mark {
+pub struct SyncPoint {
     log: Arc<Log>,
     segment: Arc<Segment>,
     at: usize,
 }
 
-impl Mark {
+impl SyncPoint {
     pub(crate) fn new(log: Arc<Log>, segment: Arc<Segment>, at: usize) -> Self {
         Self { log, segment, at }
     }

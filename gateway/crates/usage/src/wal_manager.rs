@@ -3,11 +3,11 @@
 //! Two threads, because a disk that takes seconds for a sync must not leave the reactors without a segment.
 
 use crate::directories::{LogError, create, lock_unowned, read_segments};
-use crate::log::{Log, Options, State};
+use crate::log::{Log, LogOptions, State};
 use crate::processes::{self, EarlierProcesses};
 use crate::record_id::RecordId;
 use crate::segment::Segment;
-use crate::shipper::Queue;
+use crate::shipper::Shipper;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -37,11 +37,11 @@ impl std::fmt::Display for NoSegment {
 
 impl Log {
     /// Locks the directories, adopts what earlier processes left, and starts the threads. A full log or disk is no
-    /// error: lanes then return [`crate::lane::Full`] until there is room.
+    /// error: lanes then return [`crate::lane::LogFull`] until there is room.
     ///
     /// # Errors
     /// When a directory cannot be used or a segment cannot be created for another reason.
-    pub fn start(options: Options) -> Result<(Arc<Self>, Queue), LogError> {
+    pub fn start(options: LogOptions) -> Result<(Arc<Self>, Shipper), LogError> {
         let log = Arc::new(Self::new(options, RecordId::mint(now_unix_ms())));
         match log.adopt() {
             Err(error) if !error.is_out_of_space() => return Err(error),
@@ -50,7 +50,7 @@ impl Log {
         let abandoned = log.take_new().1;
         // Reads the old segments and deletes at once those that are acknowledged: the first segments may need that
         // room.
-        let shipper = Queue::new(log.clone(), abandoned);
+        let shipper = Shipper::new(log.clone(), abandoned);
         match log.refill() {
             Err(NoSegment::Disk(error)) if !error.is_out_of_space() => return Err(error),
             Err(reason) => {
@@ -94,7 +94,7 @@ impl Log {
             }
             is_logged = refilled.is_err();
             let state = self.lock();
-            if is_logged || state.spares.len() >= self.spares_wanted() {
+            if is_logged || state.spares.len() >= self.spares_target() {
                 drop(self.refill_needed.wait_timeout(state, REFILL_INTERVAL));
             }
         }
@@ -151,14 +151,14 @@ impl Log {
 
     /// One spare for each lane and a few more, because allocating takes the disk's time: a few seconds of writing, or
     /// an eighth of a small log.
-    fn spares_wanted(&self) -> usize {
+    fn spares_target(&self) -> usize {
         let eighth = self.options.bytes_max / (self.options.segment_bytes as u64).max(1) / 8;
         self.options.lanes + usize::try_from(eighth).unwrap_or(SPARES_MAX).clamp(1, SPARES_MAX)
     }
 
     /// Creates the spares that are missing, outside the lock.
     fn refill(&self) -> Result<(), NoSegment> {
-        while self.lock().spares.len() < self.spares_wanted() {
+        while self.lock().spares.len() < self.spares_target() {
             let segment = self.create_segment().inspect_err(|_| {
                 self.stats.allocation_errors.fetch_add(1, Ordering::Relaxed);
             })?;
@@ -172,7 +172,7 @@ impl Log {
     }
 
     fn create_segment(&self) -> Result<Segment, NoSegment> {
-        let Options { root, gateway_id, segment_bytes, bytes_max, disk, .. } = &self.options;
+        let LogOptions { root, gateway_id, segment_bytes, bytes_max, disk, .. } = &self.options;
         if self.bytes() + *segment_bytes as u64 > *bytes_max {
             return Err(NoSegment::SizeLimit);
         }

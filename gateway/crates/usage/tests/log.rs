@@ -7,17 +7,17 @@ use std::path::Path;
 use std::time::Duration;
 use support::{files, open_call, options, records, restart, settled, ship, unlock, wait_for};
 use tenon_contract::UsageRecord;
-use tenon_usage::{Full, Log, Operation, Outcome, UsageSource};
+use tenon_usage::{Log, LogFull, Operation, Outcome, UsageSource};
 
 #[test]
 fn a_record_arrives_as_it_was_written() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let (log, mut shipper) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     let (id, ticket) = open_call(&lane).unwrap();
-    assert!(queue.next_batch(9).is_none(), "only ended calls ship");
+    assert!(shipper.next_batch(9).is_none(), "only ended calls ship");
     lane.settle(ticket, &settled());
-    let records = ship(&mut queue);
+    let records = ship(&mut shipper);
     assert_eq!(records.len(), 1);
     let r = &records[0];
     assert_eq!((&r.record_id[..], &*r.request_id, &*r.trace_id, &*r.gateway_id), (&id.0[..], &*id.text(), &*"ab".repeat(16), "gw-1"));
@@ -35,7 +35,7 @@ fn a_record_arrives_as_it_was_written() {
 #[test]
 fn many_segments_ship_once_and_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let (log, mut shipper) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     let (held_id, held) = open_call(&lane).unwrap(); // a long stream, open over many segments
     let mut shipped = Vec::new();
@@ -44,8 +44,8 @@ fn many_segments_ship_once_and_are_deleted() {
         let (id, ticket) = loop {
             match open_call(&lane) {
                 Ok(call) => break call,
-                Err(Full) => {
-                    shipped.extend(ship(&mut queue));
+                Err(LogFull) => {
+                    shipped.extend(ship(&mut shipper));
                     std::thread::yield_now();
                 }
             }
@@ -55,12 +55,12 @@ fn many_segments_ship_once_and_are_deleted() {
     }
     lane.settle(held, &settled());
     opened.push(held_id.0.to_vec());
-    shipped.extend(ship(&mut queue));
+    shipped.extend(ship(&mut shipper));
     let mut ids: Vec<_> = shipped.into_iter().map(|r| r.record_id).collect();
     ids.sort();
     opened.sort();
     assert!(ids == opened, "each once");
-    assert!(queue.is_shipped());
+    assert!(shipper.is_shipped());
     assert!(files(&log) < 6, "{} segments left", files(&log));
     log.stop();
 }
@@ -68,14 +68,14 @@ fn many_segments_ship_once_and_are_deleted() {
 #[test]
 fn a_full_log_refuses_and_still_settles() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let (log, mut shipper) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     let mut tickets = Vec::new();
     let mut refusals = 0;
     while refusals < 50 {
         match open_call(&lane) {
             Ok((_, ticket)) => tickets.push(ticket),
-            Err(Full) => {
+            Err(LogFull) => {
                 refusals += 1;
                 std::thread::yield_now();
             }
@@ -84,7 +84,7 @@ fn a_full_log_refuses_and_still_settles() {
     let opened = tickets.len();
     assert!(opened > 50);
     tickets.into_iter().for_each(|ticket| lane.settle(ticket, &settled()));
-    assert_eq!(ship(&mut queue).len(), opened);
+    assert_eq!(ship(&mut shipper).len(), opened);
     log.stop();
 }
 
@@ -99,8 +99,8 @@ fn copy_files(from: &Path, to: &Path) {
 #[test]
 fn what_a_segment_does_not_know_yet_is_shipped_again_as_it_was_and_nothing_becomes_unknown() {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let patient = |root: &Path| tenon_usage::Options { mark_after: Duration::from_secs(3600), ..options(root) };
-    let (log, mut queue) = Log::start(patient(dir.path())).unwrap();
+    let patient = |root: &Path| tenon_usage::LogOptions { mark_after: Duration::from_secs(3600), ..options(root) };
+    let (log, mut shipper) = Log::start(patient(dir.path())).unwrap();
     let lane = log.lane();
     let (whole_id, whole) = open_call(&lane).unwrap();
     lane.settle(whole, &settled());
@@ -120,7 +120,7 @@ fn what_a_segment_does_not_know_yet_is_shipped_again_as_it_was_and_nothing_becom
         if round == 2 {
             lane.settle(long.take().unwrap(), &settled());
         }
-        shipped += ship(&mut queue).len();
+        shipped += ship(&mut shipper).len();
     }
     assert_eq!(shipped, 402);
     copy_files(dir.path(), copy.path());
@@ -132,7 +132,7 @@ fn what_a_segment_does_not_know_yet_is_shipped_again_as_it_was_and_nothing_becom
     assert!(again.len() < 200, "segments without open calls are gone: {}", again.len());
     // A process that stops in order marks the segments.
     log.stop();
-    drop((queue, lane));
+    drop((shipper, lane));
     unlock(log);
     let left = ship(&mut restart(dir.path()).1);
     assert_eq!(left.iter().map(UsageRecord::outcome).collect::<Vec<_>>(), [Outcome::Unknown]);
@@ -142,60 +142,60 @@ fn what_a_segment_does_not_know_yet_is_shipped_again_as_it_was_and_nothing_becom
 fn a_restart_ships_what_was_not_acknowledged_and_settles_open_calls_as_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let copy = tempfile::tempdir().unwrap();
-    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let (log, mut shipper) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     let (_, first) = open_call(&lane).unwrap();
     lane.settle(first, &settled());
-    assert_eq!(ship(&mut queue).len(), 1);
+    assert_eq!(ship(&mut shipper).len(), 1);
     let (second_id, second) = open_call(&lane).unwrap();
     lane.settle(second, &settled());
-    let sent = queue.next_batch(9).unwrap();
+    let sent = shipper.next_batch(9).unwrap();
     assert_eq!(records(&sent).len(), 1, "sent, never acknowledged");
     let (third_id, _third) = open_call(&lane).unwrap();
     copy_files(dir.path(), copy.path());
     log.stop();
     for round in 0..2 {
-        let (log, mut queue) = Log::start(options(copy.path())).unwrap();
-        let batch = queue.next_batch(9).unwrap();
+        let (log, mut shipper) = Log::start(options(copy.path())).unwrap();
+        let batch = shipper.next_batch(9).unwrap();
         let shipped: Vec<_> = records(&batch).iter().map(|r| (r.record_id.clone(), r.outcome())).collect();
         assert_eq!(shipped.len(), 2, "round {round}");
         assert!(shipped.contains(&(second_id.0.to_vec(), Outcome::Completed)) && shipped.contains(&(third_id.0.to_vec(), Outcome::Unknown)));
         if round == 1 {
-            queue.acknowledge(&batch.id);
-            assert!(queue.is_shipped());
+            shipper.acknowledge(&batch.id);
+            assert!(shipper.is_shipped());
         }
         log.stop();
-        drop(queue);
+        drop(shipper);
         unlock(log);
     }
-    let (_, mut queue) = Log::start(options(copy.path())).unwrap();
-    assert!(queue.next_batch(9).is_none(), "acknowledged is acknowledged");
+    let (_, mut shipper) = Log::start(options(copy.path())).unwrap();
+    assert!(shipper.next_batch(9).is_none(), "acknowledged is acknowledged");
 }
 
 #[test]
 fn a_running_process_keeps_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (_one, _) = Log::start(options(dir.path())).unwrap();
-    let (_two, mut queue) = Log::start(options(dir.path())).unwrap();
+    let (_two, mut shipper) = Log::start(options(dir.path())).unwrap();
     assert!(dir.path().join("wal/1").is_dir());
-    assert!(queue.next_batch(9).is_none());
+    assert!(shipper.next_batch(9).is_none());
 }
 
 #[test]
 fn a_batch_of_a_broken_connection_is_sent_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let (log, mut shipper) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     let (_, ticket) = open_call(&lane).unwrap();
     lane.settle(ticket, &settled());
-    let first = queue.next_batch(9).unwrap();
-    assert!(queue.next_batch(9).is_none() && queue.in_flight() == 1);
-    queue.resend();
-    queue.acknowledge(&first.id);
-    let second = queue.next_batch(9).unwrap();
+    let first = shipper.next_batch(9).unwrap();
+    assert!(shipper.next_batch(9).is_none() && shipper.in_flight() == 1);
+    shipper.resend();
+    shipper.acknowledge(&first.id);
+    let second = shipper.next_batch(9).unwrap();
     assert_eq!(records(&second), records(&first));
-    queue.acknowledge(&second.id);
-    assert!(queue.is_shipped());
+    shipper.acknowledge(&second.id);
+    assert!(shipper.is_shipped());
     log.stop();
 }
 
@@ -217,6 +217,6 @@ fn a_torn_record_ends_its_segment_and_nothing_else() {
     let last = bytes.iter().rposition(|b| *b != 0).unwrap();
     bytes[last] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let (_, mut queue) = Log::start(options(dir.path())).unwrap();
-    assert_eq!(ship(&mut queue).len(), 1);
+    let (_, mut shipper) = Log::start(options(dir.path())).unwrap();
+    assert_eq!(ship(&mut shipper).len(), 1);
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 use support::{open_call, options, records, settled, ship, unlock, wait_for};
-use tenon_usage::{Disk, Full, Lane, Log, NotSynced, Outcome, Queue};
+use tenon_usage::{Disk, Lane, Log, LogFull, NotSynced, Outcome, Shipper};
 
 /// Ends calls until the log keeps refusing, and returns their number.
 fn fill(lane: &Lane) -> usize {
@@ -21,7 +21,7 @@ fn fill(lane: &Lane) -> usize {
                 lane.settle(ticket, &settled());
                 ended += 1;
             }
-            Err(Full) => {
+            Err(LogFull) => {
                 refused += 1;
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -33,24 +33,24 @@ fn fill(lane: &Lane) -> usize {
 #[test]
 fn a_log_that_is_full_at_start_refuses_ships_and_serves_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, queue) = Log::start(options(dir.path())).unwrap();
+    let (log, shipper) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     let left = fill(&lane);
     log.stop();
-    drop((lane, queue));
+    drop((lane, shipper));
     unlock(log);
 
-    let (log, mut queue) = Log::start(options(dir.path())).unwrap();
+    let (log, mut shipper) = Log::start(options(dir.path())).unwrap();
     let lane = log.lane();
     assert!(log.stats.is_full.load(Ordering::Relaxed));
-    assert!(matches!(open_call(&lane), Err(Full)), "without room there is no call");
-    let shipped = ship(&mut queue);
+    assert!(matches!(open_call(&lane), Err(LogFull)), "without room there is no call");
+    let shipped = ship(&mut shipper);
     assert_eq!(shipped.len(), left);
     assert!(shipped.iter().all(|record| record.outcome() == Outcome::Completed));
     wait_for("room again", || !log.stats.is_full.load(Ordering::Relaxed));
     let (id, ticket) = open_call(&lane).unwrap();
     lane.settle(ticket, &settled());
-    assert_eq!(ship(&mut queue)[0].record_id, id.0.to_vec());
+    assert_eq!(ship(&mut shipper)[0].record_id, id.0.to_vec());
     log.stop();
 }
 
@@ -58,10 +58,10 @@ fn a_log_that_is_full_at_start_refuses_ships_and_serves_again() {
 fn segments_without_records_are_deleted_at_once() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..40 {
-        let (log, queue) = Log::start(options(dir.path())).unwrap();
+        let (log, shipper) = Log::start(options(dir.path())).unwrap();
         assert!(!log.stats.is_full.load(Ordering::Relaxed), "spares of earlier processes took the room");
         log.stop();
-        drop(queue);
+        drop(shipper);
         unlock(log);
     }
 }
@@ -82,11 +82,11 @@ fn a_full_disk_does_not_prevent_a_start() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path());
     options.disk.allocate = allocate_unless_full;
-    let (log, mut queue) = Log::start(options).unwrap();
+    let (log, mut shipper) = Log::start(options).unwrap();
     let lane = log.lane();
     for _ in 0..20 {
-        assert!(matches!(open_call(&lane), Err(Full)));
-        assert!(queue.next_batch(9).is_none());
+        assert!(matches!(open_call(&lane), Err(LogFull)));
+        assert!(shipper.next_batch(9).is_none());
         std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(
@@ -111,7 +111,7 @@ fn a_full_disk_does_not_prevent_a_start() {
             true
         })
     });
-    assert!(ship(&mut queue).iter().all(|record| record.outcome() == Outcome::Completed));
+    assert!(ship(&mut shipper).iter().all(|record| record.outcome() == Outcome::Completed));
     log.stop();
 }
 
@@ -135,7 +135,7 @@ impl Wake for Flag {
 }
 
 fn wait_synced(lane: &Lane) -> Result<(), NotSynced> {
-    let mark = lane.mark().unwrap();
+    let mark = lane.sync_point().unwrap();
     let flag = Arc::new(Flag(AtomicBool::new(true)));
     let waker = Waker::from(flag.clone());
     loop {
@@ -157,7 +157,7 @@ fn a_call_that_waits_for_the_disk_is_served_at_once_and_gets_its_errors() {
     let mut options = options(dir.path());
     options.sync_every = Duration::from_secs(3600); // so that only a waiting call triggers a sync
     options.disk.sync = sync_unless_broken;
-    let (log, mut queue) = Log::start(options).unwrap();
+    let (log, mut shipper) = Log::start(options).unwrap();
     let lane = log.lane();
     ended_call(&lane);
     let begun = Instant::now();
@@ -175,44 +175,44 @@ fn a_call_that_waits_for_the_disk_is_served_at_once_and_gets_its_errors() {
     // The next call goes to another segment, and nothing that was written is lost.
     ended_call(&lane);
     assert_eq!(wait_synced(&lane), Ok(()));
-    assert_eq!(ship(&mut queue).len(), 3);
+    assert_eq!(ship(&mut shipper).len(), 3);
     log.stop();
 }
 
 #[test]
 fn overlapping_processes_settle_what_is_theirs_and_inherit_what_is_left() {
     let dir = tempfile::tempdir().unwrap();
-    let (old, mut old_queue) = Log::start(options(dir.path())).unwrap();
+    let (old, mut old_shipper) = Log::start(options(dir.path())).unwrap();
     let old_lane = old.lane();
     let (long_id, long) = open_call(&old_lane).unwrap();
     let (lost_id, lost) = open_call(&old_lane).unwrap();
-    let (new, mut new_queue) = Log::start(options(dir.path())).unwrap();
+    let (new, mut new_shipper) = Log::start(options(dir.path())).unwrap();
     let new_lane = new.lane();
     let (own_id, own) = open_call(&new_lane).unwrap();
     // Longer than the interval of adoption: the old process still holds its directory.
     std::thread::sleep(Duration::from_millis(1300));
-    assert!(new_queue.next_batch(9).is_none(), "the old process's open calls are its own");
+    assert!(new_shipper.next_batch(9).is_none(), "the old process's open calls are its own");
     old_lane.settle(long, &settled());
-    assert!(new_queue.next_batch(9).is_none(), "and so are its ended ones");
-    let sent = old_queue.next_batch(9).unwrap();
+    assert!(new_shipper.next_batch(9).is_none(), "and so are its ended ones");
+    let sent = old_shipper.next_batch(9).unwrap();
     assert_eq!(records(&sent)[0].record_id, long_id.0.to_vec());
-    old_queue.acknowledge(&sent.id);
+    old_shipper.acknowledge(&sent.id);
     let _dies_with_its_process = lost;
     old.stop();
-    drop((old_lane, old_queue));
+    drop((old_lane, old_shipper));
     unlock(old);
 
-    let inherited = wait_for_batch(&mut new_queue);
+    let inherited = wait_for_batch(&mut new_shipper);
     assert_eq!(inherited, [(lost_id.0.to_vec(), Outcome::Unknown)]);
     new_lane.settle(own, &settled());
-    assert_eq!(wait_for_batch(&mut new_queue), [(own_id.0.to_vec(), Outcome::Completed)]);
+    assert_eq!(wait_for_batch(&mut new_shipper), [(own_id.0.to_vec(), Outcome::Completed)]);
     new.stop();
 }
 
-fn wait_for_batch(queue: &mut Queue) -> Vec<(Vec<u8>, Outcome)> {
+fn wait_for_batch(shipper: &mut Shipper) -> Vec<(Vec<u8>, Outcome)> {
     let mut shipped = Vec::new();
     wait_for("a batch", || {
-        shipped = ship(queue).iter().map(|record| (record.record_id.clone(), record.outcome())).collect();
+        shipped = ship(shipper).iter().map(|record| (record.record_id.clone(), record.outcome())).collect();
         !shipped.is_empty()
     });
     shipped

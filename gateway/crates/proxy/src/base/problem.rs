@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenon_dialects::ApiError;
 use tenon_dialects::translate::TranslationError;
 use tenon_dialects::{BodyError, Dialect, error_body, error_frame};
-use tenon_limits::{Denied, Exceeded, Kind, Subject};
+use tenon_limits::{Denied, Exceeded, LimitKind, Subject};
 use tenon_policy::Refusal;
 use tenon_problem::ProblemCode;
 use tenon_usage::RecordId;
@@ -32,7 +32,7 @@ enum Message {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let told = refusal.told();
+        let told = refusal.details();
         let message = Message::Fixed(told.message);
         Self {
             status: told.status,
@@ -57,9 +57,9 @@ impl From<&Denied> for Problem {
         match denied {
             Denied::Exceeded(exceeded) => {
                 let code = match exceeded.kind {
-                    Kind::Requests => ProblemCode::RequestsLimitExceeded,
-                    Kind::Tokens => ProblemCode::TokensLimitExceeded,
-                    Kind::Concurrency => ProblemCode::ConcurrencyLimitExceeded,
+                    LimitKind::Requests => ProblemCode::RequestsLimitExceeded,
+                    LimitKind::Tokens => ProblemCode::TokensLimitExceeded,
+                    LimitKind::Concurrency => ProblemCode::ConcurrencyLimitExceeded,
                 };
                 Self { message: Message::Limit(*exceeded), ..Self::new(code, "") }
             }
@@ -91,11 +91,11 @@ fn sentence(exceeded: &Exceeded) -> String {
     };
     let wait = seconds(exceeded);
     match exceeded.kind {
-        Kind::Requests => format!("The limit of {limit} requests a minute of {whose} is reached. Try again in {wait} s."),
-        Kind::Tokens => {
+        LimitKind::Requests => format!("The limit of {limit} requests a minute of {whose} is reached. Try again in {wait} s."),
+        LimitKind::Tokens => {
             format!("This call exceeds the limit of {limit} tokens a minute of {whose}: {remaining} are left at this gateway. Try again in {wait} s.")
         }
-        Kind::Concurrency => format!("The limit of {limit} concurrent calls of {whose} is reached. Try again when one has ended."),
+        LimitKind::Concurrency => format!("The limit of {limit} concurrent calls of {whose} is reached. Try again when one has ended."),
     }
 }
 

@@ -11,12 +11,12 @@ use crate::reactor::state::Reactor;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::time::Duration;
-use tenon_balance::{Ask, Strategy, Verdict};
+use tenon_balance::{AttemptOutcome, RouteQuery, Strategy};
 use tenon_dialects::{Source, Usage};
-use tenon_limits::{End as Money, Grant, Tokens};
-use tenon_policy::Chosen;
+use tenon_limits::{Consumption, Reservation, Tokens};
+use tenon_policy::ChosenRoute;
 use tenon_problem::ProblemCode;
-use tenon_usage::{Full, Mark, Opened, Operation, Outcome, Settled, Ticket, UsageSource, Use, random};
+use tenon_usage::{LeaseUse, LogFull, OpenRecord, Operation, Outcome, SettleRecord, SyncPoint, Ticket, UsageSource, random};
 
 /// A call from its registration on. Dropped unsettled, it settles as left by its caller.
 pub struct Call {
@@ -28,22 +28,22 @@ pub struct Call {
     /// Opened while the log had no room, by the operator's choice: it is settled like any other, without a record.
     unmetered: bool,
     /// The position of its settlement in the log, for answers that wait for the disk.
-    pub mark: Option<Mark>,
+    pub mark: Option<SyncPoint>,
     attempt: u8,
     /// Of the last attempt.
-    chosen: Option<Chosen>,
+    chosen: Option<ChosenRoute>,
     /// What the caller got, or will get.
     pub http_status: u16,
     /// From the call's arrival to the beginning of the running attempt.
     began: Duration,
     first_token: Option<Duration>,
     /// What the call holds of limits and hard budgets until it is dropped.
-    grant: Option<Box<Grant>>,
+    reservation: Option<Box<Reservation>>,
     /// The last thing that went wrong.
     failure: Option<Failure>,
     pub call_trace: CallTrace,
     /// What the choice between routes depends on.
-    pub route_query: Ask,
+    pub route_query: RouteQuery,
     /// Its body, when the call is one of the sample for the request log.
     sampled: Option<Bytes>,
     settlement: Option<Settlement>,
@@ -89,40 +89,44 @@ impl Call {
             http_status: 0,
             began: Duration::ZERO,
             first_token: None,
-            grant: None,
+            reservation: None,
             failure: None,
             call_trace: CallTrace::default(),
-            route_query: Ask::default(),
+            route_query: RouteQuery::default(),
             sampled: None,
             settlement: None,
         })
     }
 
     /// The call holds this until it is dropped.
-    pub fn hold(&mut self, grant: Option<Box<Grant>>) {
-        self.grant = grant;
+    pub fn hold(&mut self, reservation: Option<Box<Reservation>>) {
+        self.reservation = reservation;
     }
 
     /// What the call holds, to give some of it back while it runs.
-    pub fn grant(&mut self) -> Option<&mut Grant> {
-        self.grant.as_deref_mut()
+    pub fn reservation(&mut self) -> Option<&mut Reservation> {
+        self.reservation.as_deref_mut()
     }
 
     /// The cap on output that the reservation pays and the caller did not set.
     pub fn cap(&self) -> Option<u64> {
-        self.grant.as_ref()?.cap()
+        self.reservation.as_ref()?.cap()
     }
 
     /// Writes the open record of the next attempt.
-    pub fn open(&mut self, chosen: Chosen) -> Result<(), Full> {
+    pub fn open(&mut self, chosen: ChosenRoute) -> Result<(), LogFull> {
         let chosen = self.chosen.insert(chosen);
         self.began = self.request.started.elapsed();
         self.call_trace.note_attempt(chosen.index, self.began);
         self.attempt = self.attempt.saturating_add(1);
         let key = self.in_flight.key.clone();
-        let uses: Vec<_> =
-            self.grant.iter().flat_map(|grant| grant.pieces()).map(|piece| Use { lease_id: &piece.lease.id, nano: piece.nano }).collect();
-        let record = Opened {
+        let uses: Vec<_> = self
+            .reservation
+            .iter()
+            .flat_map(|reservation| reservation.lease_parts())
+            .map(|piece| LeaseUse { lease_id: &piece.lease.id, nano: piece.nano })
+            .collect();
+        let record = OpenRecord {
             id: self.request.id,
             trace_id: self.request.trace.id,
             started_unix_us: self.request.started_unix_us,
@@ -133,7 +137,7 @@ impl Call {
             endpoint_id: &chosen.endpoint().id,
             model: &chosen.model.name,
             upstream_model: chosen.upstream_model().unwrap_or_default(),
-            price_id: self.grant.as_ref().map_or("", |grant| grant.price_id()),
+            price_id: self.reservation.as_ref().map_or("", |reservation| reservation.price_id()),
             uses: &uses,
         };
         let stored = match &self.ticket {
@@ -142,11 +146,11 @@ impl Call {
         };
         match stored {
             Ok(()) => self.unmetered = false,
-            Err(Full) if self.reactor.metering.serves_unmetered() => self.continue_unmetered(),
+            Err(LogFull) if self.reactor.metering.serves_unmetered() => self.continue_unmetered(),
             Err(full) => return Err(full),
         }
-        if let Some(grant) = &mut self.grant {
-            grant.open();
+        if let Some(reservation) = &mut self.reservation {
+            reservation.open();
         }
         Ok(())
     }
@@ -154,22 +158,22 @@ impl Call {
     /// Settles what was recorded so far; from here on the call has no record.
     fn continue_unmetered(&mut self) {
         // The call goes on, and keeps what it holds.
-        let grant = self.grant.take();
+        let reservation = self.reservation.take();
         self.settle(Outcome::UpstreamError, Measured::default());
-        self.grant = grant;
+        self.reservation = reservation;
         self.unmetered = true;
         bump(&self.reactor.observers.metrics().unmetered, 1);
     }
 
     /// The route of the running attempt.
-    pub fn chosen(&self) -> Option<&Chosen> {
+    pub fn chosen(&self) -> Option<&ChosenRoute> {
         self.chosen.as_ref()
     }
 
     /// Counts the result of the running attempt in its endpoint's health.
-    pub fn judge(&self, verdict: Verdict) {
+    pub fn record_outcome(&self, verdict: AttemptOutcome) {
         if let Some(chosen) = &self.chosen {
-            chosen.judge(verdict, self.reactor.clock.balance_ms());
+            chosen.record_outcome(verdict, self.reactor.clock.balance_ms());
         }
     }
 
@@ -208,7 +212,7 @@ impl Call {
             let took = self.request.started.elapsed();
             self.first_token = Some(took);
             if let Some(chosen) = self.chosen.as_ref().filter(|chosen| chosen.model.group.strategy == Strategy::Latency) {
-                chosen.endpoint().state.first_token(micros(took.saturating_sub(self.began)), self.reactor.clock.balance_ms());
+                chosen.endpoint().state.record_first_token(micros(took.saturating_sub(self.began)), self.reactor.clock.balance_ms());
             }
             self.reactor.observers.metrics().first_token.observe(took);
         }
@@ -246,11 +250,11 @@ impl Call {
             chosen.release((source != UsageSource::None).then_some(usage.input + usage.output));
         }
         let end = self.end_of(outcome, &usage, source);
-        let charges = self.grant.as_mut().map_or(&[][..], |grant| grant.reckon(&end));
-        if end == Money::Unknown && !charges.is_empty() {
+        let charges = self.reservation.as_mut().map_or(&[][..], |reservation| reservation.compute_cost(&end));
+        if end == Consumption::Unknown && !charges.is_empty() {
             source = UsageSource::Reserved;
         }
-        let settled = Settled {
+        let settled = SettleRecord {
             outcome,
             source,
             http_status: self.http_status,
@@ -268,21 +272,21 @@ impl Call {
             self.reactor.metering.lane.settle_charged(ticket, &settled, charges);
             self.mark = self.reactor.metering.mark();
         }
-        if let Some(grant) = &mut self.grant {
-            grant.settle(&end, self.reactor.clock.limits_us());
+        if let Some(reservation) = &mut self.reservation {
+            reservation.settle(&end, self.reactor.clock.limits_us());
         }
         self.count(outcome, &usage, took);
         self.settlement = Some(Settlement { outcome, usage: (source != UsageSource::None).then_some((usage, source)), took });
     }
 
     /// What the end means for money and tokens. An engine that may have worked without saying how much costs what was reserved.
-    fn end_of(&self, outcome: Outcome, usage: &Usage, source: UsageSource) -> Money {
+    fn end_of(&self, outcome: Outcome, usage: &Usage, source: UsageSource) -> Consumption {
         match source {
-            UsageSource::Engine | UsageSource::Continuous => Money::Used(tokens(usage)),
-            UsageSource::Estimated => Money::Counted(usage.output),
+            UsageSource::Engine | UsageSource::Continuous => Consumption::Used(tokens(usage)),
+            UsageSource::Estimated => Consumption::Counted(usage.output),
             // Refused or never sent; and counting tokens is free.
-            _ if outcome == Outcome::UpstreamError || self.request.operation == Operation::CountTokens => Money::Nothing,
-            _ => Money::Unknown,
+            _ if outcome == Outcome::UpstreamError || self.request.operation == Operation::CountTokens => Consumption::Nothing,
+            _ => Consumption::Unknown,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::observe::trace_context::OwnSpan;
 use std::sync::Arc;
 use std::time::Duration;
 use tenon_dialects::Usage;
-use tenon_policy::Chosen;
+use tenon_policy::ChosenRoute;
 use tenon_problem::ProblemCode;
 use tenon_snapshot::Key;
 use tenon_telemetry::Span;
@@ -31,7 +31,7 @@ pub struct Settlement {
 
 pub struct Report<'a> {
     pub request: &'a RequestInfo,
-    pub chosen: Option<&'a Chosen>,
+    pub chosen: Option<&'a ChosenRoute>,
     pub attempts: u8,
     /// Zero = the caller got no answer.
     pub http_status: u16,

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tenon_balance::{Ask, Group, Look};
+use tenon_balance::{Group, RouteQuery, RouteState};
 use tenon_dialects::Usage;
 use tenon_limits::Exceeded;
 use tenon_problem::ProblemCode;
@@ -50,15 +50,15 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 pub struct RouteStates {
     /// In the order of the model's routes.
-    pub looks: Box<[Look]>,
+    pub looks: Box<[RouteState]>,
     /// The call had a key for affinity.
     pub by_affinity: bool,
 }
 
 impl CallTrace {
     /// A route is about to be chosen among the `open` ones. The states of those that were tried before stay.
-    pub fn note_routes(&mut self, group: &Group, open: u64, ask: &Ask) {
-        let looks = group.look(open, ask);
+    pub fn note_routes(&mut self, group: &Group, open: u64, ask: &RouteQuery) {
+        let looks = group.route_states(open, ask);
         let by_affinity = ask.affinity.is_some();
         let Some(routes) = &mut self.routes else {
             self.routes = Some(Box::new(RouteStates { looks, by_affinity }));

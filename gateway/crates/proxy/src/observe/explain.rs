@@ -2,9 +2,9 @@
 
 use crate::observe::call_trace::{CompletedCall, CompletedCalls};
 use serde_json::{Map, Value, json};
-use tenon_balance::{Look, State, Strategy};
+use tenon_balance::{HealthState, RouteState, Strategy};
 use tenon_contract::Priority;
-use tenon_limits::{Exceeded, Kind};
+use tenon_limits::{Exceeded, LimitKind};
 use tenon_problem::ProblemCode;
 use tenon_snapshot::{Key, Model};
 use tenon_usage::UsageSource;
@@ -76,21 +76,21 @@ const fn priority_name(priority: Priority) -> &'static str {
     }
 }
 
-const fn state_name(state: State) -> &'static str {
+const fn state_name(state: HealthState) -> &'static str {
     match state {
-        State::Closed => "healthy",
-        State::HalfOpen => "half_open",
-        State::Open => "breaker_open",
-        State::Paused => "paused",
-        State::Down => "down",
+        HealthState::Closed => "healthy",
+        HealthState::HalfOpen => "half_open",
+        HealthState::Open => "breaker_open",
+        HealthState::Paused => "paused",
+        HealthState::Down => "down",
     }
 }
 
-const fn kind_name(kind: Kind) -> &'static str {
+const fn kind_name(kind: LimitKind) -> &'static str {
     match kind {
-        Kind::Requests => "requests_per_minute",
-        Kind::Tokens => "tokens_per_minute",
-        Kind::Concurrency => "concurrency",
+        LimitKind::Requests => "requests_per_minute",
+        LimitKind::Tokens => "tokens_per_minute",
+        LimitKind::Concurrency => "concurrency",
     }
 }
 
@@ -111,7 +111,7 @@ fn route(call: &CompletedCall) -> Value {
     let strategy = model.group.strategy;
     let is_affine = matches!(strategy, Strategy::Session | Strategy::Prefix);
     json!({
-        "why": if of_last.is_some_and(|look| look.rests) { "least_unhealthy" } else { strategy_name(strategy) },
+        "why": if of_last.is_some_and(|look| look.is_out) { "least_unhealthy" } else { strategy_name(strategy) },
         "by_affinity": call.call_trace.routes.as_ref().filter(|_| is_affine).map(|routes| routes.by_affinity),
         "tier": last.and_then(|last| routes.tier(last)),
         "score": of_last.and_then(|look| look.score),
@@ -120,7 +120,7 @@ fn route(call: &CompletedCall) -> Value {
 }
 
 impl Routes<'_> {
-    fn look(&self, index: usize) -> Option<&Look> {
+    fn look(&self, index: usize) -> Option<&RouteState> {
         self.call.call_trace.routes.as_ref()?.looks.get(index)
     }
 
@@ -152,7 +152,7 @@ impl Routes<'_> {
             _ if !self.call.key.ceiling.is_subset_of(&endpoint.cleared) => "not_cleared",
             _ if endpoint.operations & 1 << self.call.operation as u32 == 0 => "other_operation",
             _ if endpoint.target.is_err() => "unusable",
-            Some(look) if look.rests => "unhealthy",
+            Some(look) if look.is_out => "unhealthy",
             Some(look) if !look.has_room => "saturated",
             _ if is_higher => "higher_tier",
             Some(look) if look.is_over_bound => "over_bound",
@@ -161,14 +161,14 @@ impl Routes<'_> {
     }
 }
 
-fn state_of(look: &Look) -> Map<String, Value> {
-    let engine = look.figures.map(|figures| {
+fn state_of(look: &RouteState) -> Map<String, Value> {
+    let engine = look.engine_load.map(|figures| {
         let kv_cache_used = figures.kv_permille.map(|permille| f64::from(permille) / 1000.0);
         json!({ "running": figures.running, "waiting": figures.waiting, "kv_cache_used": kv_cache_used })
     });
     let pairs = [
         ("state", state_name(look.state).into()),
-        ("slow_start", look.part.into()),
+        ("slow_start", look.weight_part.into()),
         ("running", look.running.into()),
         ("waiting", look.waiting.into()),
         ("first_token_us", look.first_token_us.into()),

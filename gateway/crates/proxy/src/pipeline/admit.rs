@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tenon_dialects::{Head, RequestFormat};
-use tenon_limits::{Applies, Ask, Budget, Denied, Output};
+use tenon_limits::{AdmissionRequest, ApplicableRules, Budget, Denied, Output};
 use tenon_policy::{Admitted, Limiting, NotAdmitted, admit, recheck};
 use tenon_snapshot::{Key, unix_ms};
 use tenon_usage::Operation;
@@ -20,10 +20,10 @@ const COMPLETION_TOKENS: u64 = 16;
 
 /// What limits a request, for the headers of its answer. Set as soon as it is known.
 #[derive(Default)]
-pub struct LimitHeaders(RefCell<Applies>);
+pub struct LimitHeaders(RefCell<ApplicableRules>);
 
 impl LimitHeaders {
-    pub fn set(&self, applies: Applies) {
+    pub fn set(&self, applies: ApplicableRules) {
         self.0.replace(applies);
     }
 
@@ -32,7 +32,7 @@ impl LimitHeaders {
         let applies = self.0.borrow();
         if applies.key.is_some() || applies.model.is_some() {
             let as_openai_too = shared.limits.openai_limit_headers || response.status() == StatusCode::TOO_MANY_REQUESTS;
-            applies.tell(response.headers_mut(), clock.limits_us(), as_openai_too);
+            applies.add_headers(response.headers_mut(), clock.limits_us(), as_openai_too);
         }
     }
 }
@@ -48,8 +48,8 @@ pub struct RequestedCall<'a> {
 
 impl RequestedCall<'_> {
     /// `exactly`: a hard budget applies, so the body is read once more for bounds that it proves.
-    fn admission_request(&self, clock: &Clock, exactly: bool, has_waited: bool) -> Ask {
-        let mut request = Ask {
+    fn admission_request(&self, clock: &Clock, exactly: bool, has_waited: bool) -> AdmissionRequest {
+        let mut request = AdmissionRequest {
             // Leases end at an instant, so the clock is read for them; for windows the sweep's time is good enough.
             now_us: if exactly { clock.limits_us_exact() } else { clock.limits_us() },
             unix_ms: if exactly { unix_ms() } else { 0 },
@@ -113,8 +113,8 @@ pub async fn admit_call(
 fn attempt(shared: &SharedState, clock: &Clock, key: &Arc<Key>, requested: &RequestedCall<'_>, has_waited: bool) -> Result<Admitted, NotAdmitted> {
     let snapshot = shared.snapshots.load();
     recheck(&snapshot, key, &clock.moment())?;
-    let ask = |exactly| requested.admission_request(clock, exactly, has_waited);
-    admit(&snapshot, key, requested.model, requested.operation, &Limiting { registry: &shared.registry, ask: &ask })
+    let request = |exactly| requested.admission_request(clock, exactly, has_waited);
+    admit(&snapshot, key, requested.model, requested.operation, &Limiting { registry: &shared.registry, request: &request })
 }
 
 async fn wait_for_lease(
@@ -126,13 +126,13 @@ async fn wait_for_lease(
 ) -> Result<Admitted, Problem> {
     let deadline = Instant::now() + LEASE_WAIT_MAX;
     while let Denied::Short { budget, nano, least } = &denied {
-        let seen = budget.news.version();
+        let seen = budget.changes.version();
         // A lease may have come between the refusal and the reading of the version.
         let mut next = attempt(shared, clock, key, requested, false);
         if let Err(NotAdmitted::Limited(_, Denied::Short { .. })) = next {
             request_lease(shared, clock, budget, *nano, *least)?;
             let left = deadline.saturating_duration_since(Instant::now());
-            let waited = tokio::time::timeout(left, budget.news.after(seen)).await;
+            let waited = tokio::time::timeout(left, budget.changes.changed_after(seen)).await;
             next = attempt(shared, clock, key, requested, true);
             if waited.is_err() && matches!(next, Err(NotAdmitted::Limited(_, Denied::Short { .. }))) {
                 return Err(Problem::LEASE_UNAVAILABLE);
@@ -155,9 +155,9 @@ fn request_lease(shared: &SharedState, clock: &Clock, budget: &Budget, nano: i64
     match budget.denied_remaining(now_us) {
         Some(remaining) if remaining.saturating_add(left) < least => return Err(Problem::BUDGET_EXHAUSTED),
         _ if shared.registry.is_lost.load(std::sync::atomic::Ordering::Acquire) => return Err(Problem::LEASE_UNAVAILABLE),
-        Some(remaining) => budget.want(missing.min(remaining)),
-        None => budget.want(missing),
+        Some(remaining) => budget.request_lease(missing.min(remaining)),
+        None => budget.request_lease(missing),
     }
-    shared.registry.bell.ring();
+    shared.registry.lease_needed.notify();
     Ok(())
 }

@@ -10,7 +10,7 @@ use http::header::AUTHORIZATION;
 use std::sync::Arc;
 use std::time::Duration;
 use tenon_control::Resolution;
-use tenon_policy::{KeyText, Refusal, Source, TokenError, Verdict, authenticate_token, check_scope};
+use tenon_policy::{Authentication, KeyText, Refusal, Source, TokenError, authenticate_token, check_scope};
 use tenon_snapshot::Key;
 use tenon_usage::Operation;
 
@@ -41,26 +41,26 @@ async fn identify(credentials: &Credentials, clock: &Clock, headers: &HeaderMap,
         };
     };
     match check_key(credentials, clock, &key) {
-        Verdict::Known(key) => return Ok(key),
-        Verdict::Refused(refusal) => return Err(refusal.into()),
-        Verdict::Unknown => {}
+        Authentication::Known(key) => return Ok(key),
+        Authentication::Refused(refusal) => return Err(refusal.into()),
+        Authentication::Unknown => {}
     }
     match credentials.resolver().resolve(key.id).await {
         Resolution::Held => match check_key(credentials, clock, &key) {
-            Verdict::Known(key) => Ok(key),
-            Verdict::Refused(refusal) => Err(refusal.into()),
-            Verdict::Unknown => Err(Refusal::InvalidKey.into()),
+            Authentication::Known(key) => Ok(key),
+            Authentication::Refused(refusal) => Err(refusal.into()),
+            Authentication::Unknown => Err(Refusal::InvalidKey.into()),
         },
         Resolution::Unknown => Err(Refusal::InvalidKey.into()),
         Resolution::Unavailable => Err(Refusal::Unresolvable.into()),
     }
 }
 
-/// `source` is called only for a token that was not seen before: callers whose token is known pay nothing for forgeries of others.
+/// `source` is called only for a token that was not seen before: callers whose token is known pay nothing for token_failures of others.
 fn check_token(credentials: &Credentials, clock: &Clock, token: &[u8], source: impl Fn() -> Source) -> Result<Arc<Key>, Problem> {
     let snapshot = credentials.snapshots().load();
     let mut verified = credentials.verified_tokens.borrow_mut();
-    let may_check = || !credentials.forgeries.borrow().is_spent(source(), clock.balance_ms());
+    let may_check = || !credentials.token_failures.borrow().is_spent(source(), clock.balance_ms());
     let verdict = match authenticate_token(&snapshot, token, &clock.moment(), &mut verified, may_check) {
         // As in `check_key`; and a token may be younger than the clock, which was read some milliseconds ago.
         Err(Refusal::NotFresh | Refusal::TooOld | Refusal::Token(TokenError::NotYet)) => {
@@ -72,21 +72,21 @@ fn check_token(credentials: &Credentials, clock: &Clock, token: &[u8], source: i
     if let Some(issuer_id) = verified.take_missing_key() {
         credentials.resolver().report_missing_key(issuer_id);
     }
-    let wasted = verified.take_wasted();
+    let wasted = verified.take_failed_checks();
     if wasted > 0 {
-        credentials.forgeries.borrow_mut().count(source(), wasted, clock.balance_ms());
+        credentials.token_failures.borrow_mut().count(source(), wasted, clock.balance_ms());
     }
     verdict.map_err(|refusal| match refusal {
-        Refusal::TooManyForgeries => Problem::from(refusal).after(Duration::from_secs(1)),
+        Refusal::TooManyInvalidTokens => Problem::from(refusal).after(Duration::from_secs(1)),
         refusal => refusal.into(),
     })
 }
 
-fn check_key(credentials: &Credentials, clock: &Clock, text: &KeyText<'_>) -> Verdict {
+fn check_key(credentials: &Credentials, clock: &Clock, text: &KeyText<'_>) -> Authentication {
     let snapshot = credentials.snapshots().load();
     match tenon_policy::authenticate(&snapshot, text, &clock.moment()) {
         // The control plane may have answered since the last sweep: a clock some milliseconds old is no reason to refuse.
-        Verdict::Refused(Refusal::NotFresh | Refusal::TooOld) => {
+        Authentication::Refused(Refusal::NotFresh | Refusal::TooOld) => {
             clock.tick();
             tenon_policy::authenticate(&snapshot, text, &clock.moment())
         }

@@ -13,9 +13,9 @@ use crate::reactor::in_flight::Abort;
 use crate::reactor::state::Reactor;
 use std::future::poll_fn;
 use std::time::Duration;
-use tenon_balance::{Ask, Charge, Grant, Strategy, Verdict, Who, bits, of_heads, of_text};
+use tenon_balance::{AttemptOutcome, QueueRequest, QueueResult, RouteQuery, Strategy, TokenCharge, bits, hash_prompt, hash_text};
 use tenon_contract::Priority;
-use tenon_policy::{Admitted, Choice, Chosen, Refusal, Waiting};
+use tenon_policy::{Admitted, ChosenRoute, Refusal, RouteChoice, WaitingCall};
 use tenon_problem::ProblemCode;
 use tenon_snapshot::Model;
 use tenon_usage::{Outcome, random};
@@ -29,7 +29,7 @@ const OUTPUT_TOKENS: u64 = 512;
 struct Attempts<'a> {
     reactor: &'a Reactor,
     admitted: Admitted,
-    route_query: Ask,
+    route_query: RouteQuery,
     count: u32,
 }
 
@@ -57,9 +57,9 @@ pub async fn try_routes<T: ResponseHead>(
     call: &mut Call,
     attempt: impl AsyncFn(&Call) -> Result<T, AttemptError>,
 ) -> Result<T, Problem> {
-    call.hold(admitted.take_grant());
+    call.hold(admitted.take_reservation());
     if admitted.open().count_ones() > 1 {
-        admitted.model().group.budget.earn();
+        admitted.model().group.retry_budget.earn();
     }
     let mut attempts = Attempts { reactor, admitted, route_query: call.route_query, count: 0 };
     let mut chosen = match attempts.first(call).await {
@@ -87,12 +87,12 @@ pub async fn try_routes<T: ResponseHead>(
 }
 
 impl Attempts<'_> {
-    fn route_query(&self) -> Ask {
-        Ask { now_ms: self.reactor.clock.balance_ms(), random: random(), ..self.route_query }
+    fn route_query(&self) -> RouteQuery {
+        RouteQuery { now_ms: self.reactor.clock.balance_ms(), random: random(), ..self.route_query }
     }
 
     /// One of the routes not tried yet. The state of all of them is noted where the call's trace is kept.
-    fn choose(&mut self, call: &mut Call) -> Choice {
+    fn choose(&mut self, call: &mut Call) -> RouteChoice {
         let query = self.route_query();
         let model = self.admitted.model();
         if model.routes.len() > 1 && call.is_kept() {
@@ -102,16 +102,16 @@ impl Attempts<'_> {
     }
 
     /// The first route. When none has room, after a wait in the queue.
-    async fn first(&mut self, call: &mut Call) -> Result<Chosen, Problem> {
+    async fn first(&mut self, call: &mut Call) -> Result<ChosenRoute, Problem> {
         match self.choose(call) {
-            Choice::Go(chosen) => Ok(chosen),
-            Choice::Nowhere => Err(Refusal::NoUsableEndpoint.into()),
+            RouteChoice::Taken(chosen) => Ok(chosen),
+            RouteChoice::Exhausted => Err(Refusal::NoUsableEndpoint.into()),
             // Boxed: few calls wait, and every call would carry the room for it.
-            Choice::Full(routes) => Box::pin(self.wait(call, routes)).await,
+            RouteChoice::Full(routes) => Box::pin(self.wait(call, routes)).await,
         }
     }
 
-    async fn wait(&mut self, call: &mut Call, mut routes: u64) -> Result<Chosen, Problem> {
+    async fn wait(&mut self, call: &mut Call, mut routes: u64) -> Result<ChosenRoute, Problem> {
         let reactor = self.reactor;
         let since = std::time::Instant::now();
         let own = self.admitted.model().queue_timeout;
@@ -123,7 +123,7 @@ impl Attempts<'_> {
             };
             match wait_for_turn(call, &mut waiting).await {
                 Ok(Some(grant)) => {
-                    if let Some(chosen) = self.admitted.granted(waiting, grant, reactor.clock.balance_ms()) {
+                    if let Some(chosen) = self.admitted.take_granted(waiting, grant, reactor.clock.balance_ms()) {
                         break Ok(chosen);
                     }
                 }
@@ -133,9 +133,9 @@ impl Attempts<'_> {
             }
             // The granted route became unhealthy in the meantime.
             match self.choose(call) {
-                Choice::Go(chosen) => break Ok(chosen),
-                Choice::Full(others) => routes = others,
-                Choice::Nowhere => break Err(Refusal::NoUsableEndpoint.into()),
+                RouteChoice::Taken(chosen) => break Ok(chosen),
+                RouteChoice::Full(others) => routes = others,
+                RouteChoice::Exhausted => break Err(Refusal::NoUsableEndpoint.into()),
             }
         };
         call.call_trace.queued = since.elapsed();
@@ -143,14 +143,14 @@ impl Attempts<'_> {
         chosen
     }
 
-    fn who(&self) -> Who {
+    fn who(&self) -> QueueRequest {
         let record = &self.admitted.key().record;
         let band = match record.priority() {
             Priority::High => 0,
             Priority::Unspecified | Priority::Normal => 1,
             Priority::Low => 2,
         };
-        Who { band, flow: of_text(record.tenant_id.as_bytes()), tokens: self.route_query.input_tokens + self.route_query.output_tokens }
+        QueueRequest { band, flow: hash_text(record.tenant_id.as_bytes()), tokens: self.route_query.input_tokens + self.route_query.output_tokens }
     }
 
     fn retry_after(&self, routes: u64) -> Duration {
@@ -159,14 +159,14 @@ impl Attempts<'_> {
     }
 
     /// An answer has begun. `Some` = another route is tried instead of passing it on.
-    fn after_answer(&mut self, call: &mut Call, head: &impl ResponseHead) -> Option<Chosen> {
+    fn after_answer(&mut self, call: &mut Call, head: &impl ResponseHead) -> Option<ChosenRoute> {
         let status = head.status();
-        call.judge(if status < 400 { Verdict::Answered } else { Verdict::of_status(status, head.retry_after_seconds()) });
+        call.record_outcome(if status < 400 { AttemptOutcome::Answered } else { AttemptOutcome::of_status(status, head.retry_after_seconds()) });
         call.call_trace.note_connection(head.is_on_kept_connection());
         call.call_trace.note_answer(status, call.request.started.elapsed());
         let reason = RetryReason::of_status(status)?;
         // An answer that is here is not given up for a wait in a queue.
-        let Choice::Go(chosen) = self.next(call, reason) else {
+        let RouteChoice::Taken(chosen) = self.next(call, reason) else {
             return None;
         };
         self.count(reason);
@@ -175,24 +175,24 @@ impl Attempts<'_> {
     }
 
     /// No answer came. The next route, after a wait where it is full, or the error for the caller.
-    async fn after_failure(&mut self, call: &mut Call, failed: AttemptError) -> Result<Chosen, Problem> {
+    async fn after_failure(&mut self, call: &mut Call, failed: AttemptError) -> Result<ChosenRoute, Problem> {
         let failures = &self.reactor.observers.metrics().failures;
         let (problem, outcome, reason) = match failed {
             AttemptError::Unsent(problem, detail) => {
                 bump(&failures[0], 1);
-                call.judge(Verdict::Unreachable);
+                call.record_outcome(AttemptOutcome::Unreachable);
                 call.attempt_failed(problem.code, detail);
                 (problem, Outcome::UpstreamError, RetryReason::Connect)
             }
             AttemptError::Untranslatable(problem) => {
-                call.judge(Verdict::Nothing);
+                call.record_outcome(AttemptOutcome::Nothing);
                 call.attempt_failed(problem.code, None);
                 (problem, Outcome::UpstreamError, RetryReason::Untranslatable)
             }
             AttemptError::Unanswered(problem, outcome) => {
                 let reason = if outcome == Outcome::Timeout { RetryReason::Timeout } else { RetryReason::Reset };
                 bump(&failures[if reason == RetryReason::Timeout { 3 } else { 2 }], 1);
-                call.judge(Verdict::Failed);
+                call.record_outcome(AttemptOutcome::Failed);
                 call.attempt_failed(problem.code, None);
                 (problem, outcome, reason)
             }
@@ -205,9 +205,9 @@ impl Attempts<'_> {
         // A timeout at this endpoint does not end the next attempt.
         call.in_flight.clear_timeout();
         let chosen = match self.next(call, reason) {
-            Choice::Go(chosen) => Some(chosen),
-            Choice::Full(routes) => Box::pin(self.wait(call, routes)).await.ok(),
-            Choice::Nowhere => None,
+            RouteChoice::Taken(chosen) => Some(chosen),
+            RouteChoice::Full(routes) => Box::pin(self.wait(call, routes)).await.ok(),
+            RouteChoice::Exhausted => None,
         };
         match chosen {
             Some(chosen) => {
@@ -222,18 +222,19 @@ impl Attempts<'_> {
     }
 
     /// Another route, if the retry allowance permits another attempt.
-    fn next(&mut self, call: &mut Call, reason: RetryReason) -> Choice {
+    fn next(&mut self, call: &mut Call, reason: RetryReason) -> RouteChoice {
         let model = self.admitted.model();
         // Nothing was sent, so going on to the next route is free.
         if reason == RetryReason::Untranslatable {
             return self.choose(call);
         }
         if self.count > retries_max(model) || self.admitted.open() == 0 || (reason.is_doubtful() && model.retries_max == 0) {
-            return Choice::Nowhere;
+            return RouteChoice::Exhausted;
         }
         let choice = self.choose(call);
-        let is_permitted = !matches!(choice, Choice::Nowhere) && self.admitted.model().group.budget.spend(self.reactor.clock.balance_ms());
-        if is_permitted { choice } else { Choice::Nowhere }
+        let is_permitted =
+            !matches!(choice, RouteChoice::Exhausted) && self.admitted.model().group.retry_budget.spend(self.reactor.clock.balance_ms());
+        if is_permitted { choice } else { RouteChoice::Exhausted }
     }
 
     fn count(&self, reason: RetryReason) {
@@ -246,22 +247,22 @@ fn retries_max(model: &Model) -> u32 {
 }
 
 /// `None` = the call was evicted from the queue. It leaves the queue when the caller leaves.
-async fn wait_for_turn(call: &Call, waiting: &mut Waiting) -> Result<Option<(u32, Charge)>, Abort> {
+async fn wait_for_turn(call: &Call, waiting: &mut WaitingCall) -> Result<Option<(u32, TokenCharge)>, Abort> {
     let grant = call.in_flight.race(poll_fn(|context| waiting.poll(context))).await?;
     Ok(match grant {
-        Grant::Route { route, charge } => Some((route, charge)),
-        Grant::Evicted => None,
+        QueueResult::Route { route, charge } => Some((route, charge)),
+        QueueResult::Evicted => None,
     })
 }
 
-fn route_query(model: &Model, caller_request: &CallerRequest<'_>) -> Ask {
+fn route_query(model: &Model, caller_request: &CallerRequest<'_>) -> RouteQuery {
     let head = caller_request.head;
     let part = |span: Option<(usize, usize)>| span.and_then(|(from, to)| caller_request.body.get(from..to));
     let affinity = match model.group.strategy {
-        Strategy::Session => caller_request.headers.get(&model.affinity_header).map(|value| of_text(value.as_bytes())),
-        Strategy::Prefix => part(head.prompt_at).map(|prompt| of_heads(part(head.system_at).unwrap_or_default(), prompt)),
+        Strategy::Session => caller_request.headers.get(&model.affinity_header).map(|value| hash_text(value.as_bytes())),
+        Strategy::Prefix => part(head.prompt_at).map(|prompt| hash_prompt(part(head.system_at).unwrap_or_default(), prompt)),
         _ => None,
     };
     let output_tokens = head.max_tokens.unwrap_or(OUTPUT_TOKENS).saturating_mul(head.choices);
-    Ask { affinity, input_tokens: caller_request.body.len() as u64 / 4, output_tokens, ..Ask::default() }
+    RouteQuery { affinity, input_tokens: caller_request.body.len() as u64 / 4, output_tokens, ..RouteQuery::default() }
 }

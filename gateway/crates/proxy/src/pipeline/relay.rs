@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tenon_balance::Verdict;
+use tenon_balance::AttemptOutcome;
 use tenon_dialects::translate::{Direction, MalformedAnswer, Translator};
 use tenon_dialects::{MediaObserver, Observer, RequestFormat, StreamProgress, find_usage, usage_of_answer};
 use tenon_upstream::pool::Sender;
@@ -311,7 +311,7 @@ impl Relay {
         self.over = true;
         self.sender = None;
         if problem.code == Problem::CUT.code || (self.is_waiting && problem.code == Problem::IDLE_TIMEOUT.code) {
-            self.call.judge(Verdict::BrokeOff);
+            self.call.record_outcome(AttemptOutcome::BrokeOff);
         }
         self.call.failed(problem.code, None);
         if !self.is_stream() {

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use tenon_dialects::multipart::splice_form;
 use tenon_dialects::translate::{Direction, EndpointOptions, TranslationError};
 use tenon_dialects::{Cap, Changes, Dialect, Head, Pieces, RequestFormat, UsageRequest, splice};
-use tenon_policy::Chosen;
+use tenon_policy::ChosenRoute;
 use tenon_snapshot::Target;
 use tenon_upstream::request_body::RequestBody;
 
@@ -47,7 +47,7 @@ pub enum RequestError {
 /// The request, and how its answer is to be translated.
 pub fn request(
     call: &Call,
-    chosen: &Chosen,
+    chosen: &ChosenRoute,
     target: &Target,
     caller_request: &CallerRequest<'_>,
 ) -> Result<(Request<RequestBody>, Option<Direction>), RequestError> {
@@ -95,7 +95,7 @@ fn capped(caller_request: &CallerRequest<'_>, cap: Option<&Cap>) -> Bytes {
 }
 
 /// `None` = the bytes pass as they are. Admission let through only what the endpoint serves in one way or the other.
-fn direction(chosen: &Chosen, target: &Target, caller_request: &CallerRequest<'_>) -> Option<Direction> {
+fn direction(chosen: &ChosenRoute, target: &Target, caller_request: &CallerRequest<'_>) -> Option<Direction> {
     if chosen.endpoint().native & 1 << caller_request.route.operation as u32 != 0 {
         return None;
     }
@@ -103,7 +103,7 @@ fn direction(chosen: &Chosen, target: &Target, caller_request: &CallerRequest<'_
     Direction::between(caller_request.format, endpoint_dialect).ok().flatten()
 }
 
-fn endpoint_options<'a>(chosen: &'a Chosen, target: &Target) -> EndpointOptions<'a> {
+fn endpoint_options<'a>(chosen: &'a ChosenRoute, target: &Target) -> EndpointOptions<'a> {
     EndpointOptions {
         model: chosen.upstream_model(),
         output_tokens_max: chosen.model.output_tokens_max,
@@ -112,7 +112,7 @@ fn endpoint_options<'a>(chosen: &'a Chosen, target: &Target) -> EndpointOptions<
     }
 }
 
-fn usage_request(call: &Call, chosen: &Chosen, format: RequestFormat, requested: bool) -> UsageRequest {
+fn usage_request(call: &Call, chosen: &ChosenRoute, format: RequestFormat, requested: bool) -> UsageRequest {
     match (call.request.streamed && format.needs_usage_option() && chosen.endpoint().continuous_usage, requested) {
         (true, _) => UsageRequest::Continuous,
         (false, true) => UsageRequest::Total,

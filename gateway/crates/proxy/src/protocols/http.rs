@@ -34,7 +34,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use tenon_dialects::{Dialect, IncludeUsage, RequestFormat};
-use tenon_limits::Applies;
+use tenon_limits::ApplicableRules;
 use tenon_snapshot::Key;
 use tenon_usage::{Outcome, RecordId};
 
@@ -94,7 +94,7 @@ async fn model_call(
     let (parts, body) = request.into_parts();
     let refused = |problem: &Problem| log_refusal(&reactor.observers, &reactor.clock, &arrival, problem);
     let (key, body) = caller_and_body(reactor, &parts.headers, &arrival.peer, route, body).await.inspect_err(refused)?;
-    limit_headers.set(Applies { key: key.rules.clone(), model: None });
+    limit_headers.set(ApplicableRules { key: key.rules.clone(), model: None });
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let head = format.read(content_type, &body).map_err(Problem::from).inspect_err(refused)?;
     let streamed = head.stream && format.streams();

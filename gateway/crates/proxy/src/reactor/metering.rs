@@ -2,7 +2,7 @@
 
 use crate::base::limits::WhenLogFull;
 use crate::reactor::shared::SharedState;
-use tenon_usage::{Lane, Mark};
+use tenon_usage::{Lane, SyncPoint};
 
 pub struct Metering {
     pub lane: Lane,
@@ -22,7 +22,7 @@ impl Metering {
     }
 
     /// Where the last settlement is in the log, for an answer that must wait until it is on the disk.
-    pub fn mark(&self) -> Option<Mark> {
-        if self.settle_on_disk { self.lane.mark() } else { None }
+    pub fn mark(&self) -> Option<SyncPoint> {
+        if self.settle_on_disk { self.lane.sync_point() } else { None }
     }
 }

@@ -6,26 +6,26 @@ use crate::observe::metrics::Metrics;
 use crate::observe::request_log::RequestLog;
 use crate::reactor::tls_listener::TlsListener;
 use std::sync::Arc;
-use tenon_balance::Registry;
-use tenon_control::Asker;
+use tenon_balance::EndpointRegistry;
+use tenon_control::KeyResolver;
 use tenon_limits as limits;
-use tenon_snapshot::{Freshness, Network, Shared as Snapshots};
+use tenon_snapshot::{Freshness, Network, SharedSnapshot};
 use tenon_telemetry::Spans;
 use tenon_upstream::trust_store::TrustStore;
 use tenon_usage::Log;
 
 #[derive(Clone)]
 pub struct SharedState {
-    pub snapshots: Snapshots,
+    pub snapshots: SharedSnapshot,
     pub freshness: Arc<Freshness>,
-    pub asker: Asker,
+    pub key_resolver: KeyResolver,
     pub log: Arc<Log>,
     /// Limits and hard budgets.
-    pub registry: Arc<limits::Registry>,
+    pub registry: Arc<limits::LimitRegistry>,
     pub limits: Limits,
     pub body_memory: BodyMemory,
     /// Health, load and latency of endpoints.
-    pub balance: Arc<Registry>,
+    pub balance: Arc<EndpointRegistry>,
     pub trust: Arc<TrustStore>,
     pub metrics: Metrics,
     /// `None` = spans are not exported.

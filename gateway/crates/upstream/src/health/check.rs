@@ -1,7 +1,7 @@
 //! What is checked at one address. Endpoints that have an address in common share its check.
 
 use tenon_contract::Engine;
-use tenon_snapshot::{Address, Origin};
+use tenon_snapshot::{Origin, ProbeAddress};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CheckKind {
@@ -19,7 +19,7 @@ pub struct Check {
 
 impl Check {
     /// `None` when the host cannot be written as a header.
-    pub fn new(kind: CheckKind, address: &Address) -> Option<Self> {
+    pub fn new(kind: CheckKind, address: &ProbeAddress) -> Option<Self> {
         let host = address.host_header.to_str().ok()?.into();
         Some(Self { kind, origin: address.origin.clone(), host, path: address.path.as_str().into() })
     }

@@ -15,8 +15,8 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tenon_balance::{EndpointState, Registry};
-use tenon_snapshot::{Shared as Snapshots, Snapshot};
+use tenon_balance::{EndpointRegistry, EndpointState};
+use tenon_snapshot::{SharedSnapshot, Snapshot};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -41,7 +41,7 @@ type Plan = HashMap<Check, States>;
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(snapshots: Snapshots, registry: Arc<Registry>, trust: Arc<TrustStore>, intervals: CheckIntervals) -> io::Result<()> {
+pub fn start(snapshots: SharedSnapshot, registry: Arc<EndpointRegistry>, trust: Arc<TrustStore>, intervals: CheckIntervals) -> io::Result<()> {
     let body = move || {
         loop {
             if plan(&snapshots.load_full(), &intervals).is_empty() {
@@ -61,7 +61,7 @@ pub fn start(snapshots: Snapshots, registry: Arc<Registry>, trust: Arc<TrustStor
     std::thread::Builder::new().name("health-checker".into()).spawn(body).map(drop)
 }
 
-fn wait_for_change(snapshots: &Snapshots) {
+fn wait_for_change(snapshots: &SharedSnapshot) {
     let seen = snapshots.load_full();
     while seen.has_routing_of(&snapshots.load()) {
         std::thread::park_timeout(POLL_INTERVAL);
@@ -69,7 +69,7 @@ fn wait_for_change(snapshots: &Snapshots) {
 }
 
 /// Returns when nothing is left to be checked.
-async fn check_until_empty(snapshots: &Snapshots, registry: &Arc<Registry>, trust: &Arc<TrustStore>, intervals: CheckIntervals) {
+async fn check_until_empty(snapshots: &SharedSnapshot, registry: &Arc<EndpointRegistry>, trust: &Arc<TrustStore>, intervals: CheckIntervals) {
     let prober = Prober { resolver: Resolver::default(), connector: Connector::new(trust.clone()) };
     let permits = Semaphore::new(RUNNING_MAX);
     let checker = Rc::new(Checker { prober, registry: registry.clone(), intervals, permits, random: RandomState::default() });
@@ -89,8 +89,8 @@ async fn check_until_empty(snapshots: &Snapshots, registry: &Arc<Registry>, trus
 fn plan(snapshot: &Snapshot, intervals: &CheckIntervals) -> Plan {
     let mut plan = Plan::new();
     for endpoint in snapshot.routings().flat_map(|routing| &routing.endpoints) {
-        let health = endpoint.watched.health.as_ref().filter(|_| !intervals.health.is_zero());
-        let metrics = endpoint.watched.metrics.as_ref().filter(|_| !intervals.metrics.is_zero());
+        let health = endpoint.probes.health.as_ref().filter(|_| !intervals.health.is_zero());
+        let metrics = endpoint.probes.metrics.as_ref().filter(|_| !intervals.metrics.is_zero());
         let health = health.and_then(|address| Check::new(CheckKind::Health, address));
         let metrics = metrics.and_then(|(engine, address)| Check::new(CheckKind::Engine(*engine), address));
         for check in health.into_iter().chain(metrics) {
@@ -102,7 +102,7 @@ fn plan(snapshot: &Snapshot, intervals: &CheckIntervals) -> Plan {
 
 struct Checker {
     prober: Prober,
-    registry: Arc<Registry>,
+    registry: Arc<EndpointRegistry>,
     intervals: CheckIntervals,
     permits: Semaphore,
     random: RandomState,
@@ -136,8 +136,8 @@ impl Checker {
             }
             let of_health = check.is_of_health();
             task.states.borrow().iter().filter(|state| !is_checked(state, of_health)).for_each(|state| match check.kind {
-                CheckKind::Health => state.checked(None, self.now()),
-                CheckKind::Engine(_) => state.forget_figures(),
+                CheckKind::Health => state.record_check(None, self.now()),
+                CheckKind::Engine(_) => state.clear_engine_load(),
             });
         }
         running.retain(|check, _| plan.contains_key(check));
@@ -195,14 +195,14 @@ fn record(checker: &Checker, check: &Check, states: &[Arc<EndpointState>], page:
     let now = checker.now();
     match check.kind {
         CheckKind::Health => {
-            states.iter().for_each(|state| state.checked(Some(page.is_ok()), now));
+            states.iter().for_each(|state| state.record_check(Some(page.is_ok()), now));
             page.map(drop)
         }
         CheckKind::Engine(engine) => {
             let page = page?;
             // An idle engine's page lacks what it has not counted yet: no figures are no failure.
             if let Some(figures) = engine_metrics::figures(engine, &String::from_utf8_lossy(&page)) {
-                states.iter().for_each(|state| state.told(figures, now));
+                states.iter().for_each(|state| state.set_engine_load(figures, now));
             }
             Ok(())
         }

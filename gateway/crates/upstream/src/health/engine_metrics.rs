@@ -1,6 +1,6 @@
 //! Reads from an engine's metrics page (Prometheus text) the figures that routing uses.
 
-use tenon_balance::Figures;
+use tenon_balance::EngineLoad;
 use tenon_contract::Engine;
 
 /// A metric's name, and what its labels must contain.
@@ -58,7 +58,7 @@ const LLAMA_CPP: MetricNames = MetricNames {
 };
 
 /// The figures of a page; `None` = it has none that this engine is known to report.
-pub fn figures(engine: Engine, page: &str) -> Option<Figures> {
+pub fn figures(engine: Engine, page: &str) -> Option<EngineLoad> {
     match engine {
         Engine::Vllm => VLLM.read(page),
         Engine::Sglang => SGLANG.read(page),
@@ -71,7 +71,7 @@ pub fn figures(engine: Engine, page: &str) -> Option<Figures> {
 }
 
 impl MetricNames {
-    fn read(&self, page: &str) -> Option<Figures> {
+    fn read(&self, page: &str) -> Option<EngineLoad> {
         let (mut running, mut waiting) = (Sums::of(self.running), Sums::of(self.waiting));
         let mut usage: Option<f64> = None;
         for sample in page.lines().filter_map(sample) {
@@ -87,7 +87,7 @@ impl MetricNames {
         }
         let (running, waiting) = (running.unwrap_or(0.0), waiting.unwrap_or(0.0));
         let running = if self.running_is_all { (running - waiting).max(0.0) } else { running };
-        Some(Figures { running: whole(running), waiting: whole(waiting), kv_permille: usage.map(permille) })
+        Some(EngineLoad { running: whole(running), waiting: whole(waiting), kv_permille: usage.map(permille) })
     }
 }
 
@@ -170,8 +170,8 @@ fn closing(labels: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn expected(running: u32, waiting: u32, kv_permille: impl Into<Option<u16>>) -> Option<Figures> {
-        Some(Figures { running, waiting, kv_permille: kv_permille.into() })
+    fn expected(running: u32, waiting: u32, kv_permille: impl Into<Option<u16>>) -> Option<EngineLoad> {
+        Some(EngineLoad { running, waiting, kv_permille: kv_permille.into() })
     }
 
     #[test]

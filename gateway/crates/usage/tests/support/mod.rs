@@ -5,10 +5,12 @@ use prost::Message;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tenon_usage::{Disk, Full, Lane, Log, Opened, Operation, Options, Outcome, Queue, RecordId, Settled, Ticket, UsageSource, Use};
+use tenon_usage::{
+    Disk, Lane, LeaseUse, Log, LogFull, LogOptions, OpenRecord, Operation, Outcome, RecordId, SettleRecord, Shipper, Ticket, UsageSource,
+};
 
-pub fn options(root: &Path) -> Options {
-    Options {
+pub fn options(root: &Path) -> LogOptions {
+    LogOptions {
         root: root.join("wal"),
         gateway_id: "gw-1".into(),
         lanes: 1,
@@ -20,14 +22,14 @@ pub fn options(root: &Path) -> Options {
     }
 }
 
-pub fn open_call(lane: &Lane) -> Result<(RecordId, Ticket), Full> {
+pub fn open_call(lane: &Lane) -> Result<(RecordId, Ticket), LogFull> {
     open_using(lane, &[])
 }
 
-pub fn open_using(lane: &Lane, uses: &[Use<'_>]) -> Result<(RecordId, Ticket), Full> {
+pub fn open_using(lane: &Lane, uses: &[LeaseUse<'_>]) -> Result<(RecordId, Ticket), LogFull> {
     let parties = ["tenant", "project", "principal", "key", "session"].map(Into::into);
     let id = RecordId::mint(1);
-    let opened = Opened {
+    let opened = OpenRecord {
         id,
         trace_id: [0xab; 16],
         started_unix_us: 77,
@@ -44,8 +46,8 @@ pub fn open_using(lane: &Lane, uses: &[Use<'_>]) -> Result<(RecordId, Ticket), F
     lane.open(&opened).map(|ticket| (id, ticket))
 }
 
-pub fn settled() -> Settled {
-    Settled {
+pub fn settled() -> SettleRecord {
+    SettleRecord {
         outcome: Outcome::Completed,
         source: UsageSource::Engine,
         http_status: 200,
@@ -68,10 +70,10 @@ pub fn records(batch: &tenon_usage::Batch) -> Vec<tenon_contract::UsageRecord> {
     message.records
 }
 
-pub fn ship(queue: &mut Queue) -> Vec<tenon_contract::UsageRecord> {
+pub fn ship(shipper: &mut Shipper) -> Vec<tenon_contract::UsageRecord> {
     let mut all = Vec::new();
-    while let Some(batch) = queue.next_batch(50) {
-        queue.acknowledge(&batch.id);
+    while let Some(batch) = shipper.next_batch(50) {
+        shipper.acknowledge(&batch.id);
         all.extend(records(&batch));
     }
     all
@@ -90,7 +92,7 @@ pub fn unlock(mut log: Arc<Log>) {
 }
 
 /// Starts the log again, once the one before has released its directory.
-pub fn restart(root: &Path) -> (Arc<Log>, Queue) {
+pub fn restart(root: &Path) -> (Arc<Log>, Shipper) {
     let held = root.join("wal/0/lock");
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
     while std::fs::File::open(&held).unwrap().try_lock().is_err() {

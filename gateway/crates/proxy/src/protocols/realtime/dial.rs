@@ -20,7 +20,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::pin::pin;
 use tenon_dialects::Pieces;
-use tenon_policy::{Chosen, Refusal};
+use tenon_policy::{ChosenRoute, Refusal};
 use tenon_snapshot::Target;
 use tenon_upstream::request_body::RequestBody;
 use tenon_usage::Outcome;
@@ -84,7 +84,7 @@ pub async fn dial(upstreams: &Upstreams, clock: &Clock, call: &Call, beta: bool)
     in_flight.race(hyper::upgrade::on(response)).await?.map(Dialed::Open).map_err(|_| failed)
 }
 
-fn request(call: &Call, chosen: &Chosen, target: &Target, key: &str, beta: bool) -> Option<Request<RequestBody>> {
+fn request(call: &Call, chosen: &ChosenRoute, target: &Target, key: &str, beta: bool) -> Option<Request<RequestBody>> {
     let model = encoded(chosen.upstream_model().unwrap_or(&chosen.model.name));
     let path: Uri = format!("{}/realtime?model={model}", target.path_prefix).parse().ok()?;
     let mut request = Request::new(RequestBody(Pieces::One(Bytes::new())));

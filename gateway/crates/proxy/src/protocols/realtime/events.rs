@@ -4,8 +4,8 @@ use crate::base::problem::Problem;
 use std::sync::Arc;
 use tenon_dialects::BodyError;
 use tenon_dialects::realtime::{NamedModel, scan_client_event};
-use tenon_limits::Applies;
-use tenon_policy::{Chosen, Refusal};
+use tenon_limits::ApplicableRules;
+use tenon_policy::{ChosenRoute, Refusal};
 use tenon_snapshot::{Key, Snapshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -24,7 +24,7 @@ impl From<Problem> for Box<RefusedEvent> {
 /// Which models the events may name, and how the endpoint calls them.
 pub struct ModelNames {
     pub key: Arc<Key>,
-    pub chosen: Chosen,
+    pub chosen: ChosenRoute,
 }
 
 impl ModelNames {
@@ -55,9 +55,9 @@ impl ModelNames {
     }
 
     /// What limits the session, by the current snapshot: a limit may change while the session is open.
-    pub fn limits(&self, snapshot: &Snapshot) -> Applies {
+    pub fn limits(&self, snapshot: &Snapshot) -> ApplicableRules {
         let model = snapshot.routing(&self.key.record.tenant_id).and_then(|routing| routing.model(&self.chosen.model.name));
-        Applies { key: snapshot.key(&self.key.id).and_then(|key| key.rules.clone()), model: model.and_then(|model| model.rules.clone()) }
+        ApplicableRules { key: snapshot.key(&self.key.id).and_then(|key| key.rules.clone()), model: model.and_then(|model| model.rules.clone()) }
     }
 
     /// How the endpoint calls the model; `None` = as the caller does.

@@ -48,9 +48,9 @@ pub async fn realtime(
             Dialed::Open(upstream) => upstream,
         };
     call.http_status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
-    if let Some(grant) = call.grant() {
+    if let Some(reservation) = call.reservation() {
         // The opening had to fit within the limits of tokens; each answer takes its own.
-        grant.give_back_tokens(reactor.clock.limits_us());
+        reservation.give_back_tokens(reactor.clock.limits_us());
     }
     let response = switching(&call, handshake);
     let (caller, reactor) = (hyper::upgrade::on(&mut request), reactor.clone());

@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tenon_dialects::Dialect;
 use tenon_dialects::realtime::{ServerEvent, UsageTally};
-use tenon_policy::Chosen;
+use tenon_policy::ChosenRoute;
 use tenon_usage::{Outcome, RecordId, UsageSource};
 use tokio::sync::Mutex;
 use tokio_tungstenite::WebSocketStream;
@@ -77,7 +77,7 @@ struct Session {
 
 /// Runs the session to its end.
 pub async fn run_session(reactor: Rc<Reactor>, call: Box<Call>, caller: Upgraded, endpoint: Upgraded) {
-    let Some(chosen) = call.chosen().map(Chosen::unheld) else {
+    let Some(chosen) = call.chosen().map(ChosenRoute::without_slot) else {
         return;
     };
     let config = WebSocketConfig::default()
@@ -209,8 +209,8 @@ impl Session {
 
     /// From its first response on, a session counts as many requests as it has responses; until then its opening counts as one.
     fn count_by_responses(&self) {
-        if let Some(grant) = self.call.borrow_mut().grant() {
-            grant.give_back_requests();
+        if let Some(reservation) = self.call.borrow_mut().reservation() {
+            reservation.give_back_requests();
         }
     }
 

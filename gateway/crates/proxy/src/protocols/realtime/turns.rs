@@ -9,7 +9,7 @@ use crate::reactor::shared::SharedState;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use tenon_dialects::realtime::{ResponseUsage, refuses_response};
-use tenon_limits::{Ask, End, Grant, Output};
+use tenon_limits::{AdmissionRequest, Consumption, Output, Reservation};
 use tenon_snapshot::unix_ms;
 
 /// Refusals are short; pieces of audio are not.
@@ -17,8 +17,8 @@ const REFUSAL_BYTES_MAX: usize = 4096;
 
 #[derive(Default)]
 pub struct Turns {
-    /// Of requested responses that are not over, the oldest first. Which grant belongs to which does not matter: their sum is right.
-    open: RefCell<VecDeque<Grant>>,
+    /// Of requested responses that are not over, the oldest first. Which reservation belongs to which does not matter: their sum is right.
+    open: RefCell<VecDeque<Reservation>>,
     /// Input tokens of the last response: the conversation only grows.
     input: Cell<u64>,
 }
@@ -30,7 +30,7 @@ impl Turns {
     /// The limit that refuses it.
     pub fn begin(&self, shared: &SharedState, clock: &Clock, names: &ModelNames, max_output_tokens: Option<u64>) -> Result<(), Problem> {
         let applies = names.limits(&shared.snapshots.load());
-        let ask = Ask {
+        let ask = AdmissionRequest {
             now_us: clock.limits_us(),
             unix_ms: if applies.has_hard_budget() { unix_ms() } else { 0 },
             // The estimate counts four bytes a token.
@@ -42,9 +42,9 @@ impl Turns {
             is_endless: true,
             has_waited: false,
         };
-        let mut grant = applies.admit_turn(&shared.registry, &ask).map_err(|denied| Problem::from(&denied))?;
-        grant.open();
-        self.open.borrow_mut().push_back(grant);
+        let mut reservation = applies.admit_turn(&shared.registry, &ask).map_err(|denied| Problem::from(&denied))?;
+        reservation.open();
+        self.open.borrow_mut().push_back(reservation);
         Ok(())
     }
 
@@ -54,13 +54,13 @@ impl Turns {
             self.input.set(usage.input);
         }
         let end = match (spent.usage, spent.failed) {
-            (Some(usage), _) => End::Used(tokens(&usage)),
-            (None, true) => End::Nothing,
-            (None, false) => End::Unknown,
+            (Some(usage), _) => Consumption::Used(tokens(&usage)),
+            (None, true) => Consumption::Nothing,
+            (None, false) => Consumption::Unknown,
         };
-        let grant = self.open.borrow_mut().pop_front();
-        match grant {
-            Some(mut grant) => grant.settle(&end, clock.limits_us()),
+        let reservation = self.open.borrow_mut().pop_front();
+        match reservation {
+            Some(mut reservation) => reservation.settle(&end, clock.limits_us()),
             None => count_unrequested(shared, clock, names, 1, spent),
         }
     }
@@ -71,8 +71,8 @@ impl Turns {
             return;
         }
         let refused = self.open.borrow_mut().pop_back();
-        if let Some(mut grant) = refused {
-            grant.settle(&End::Nothing, clock.limits_us());
+        if let Some(mut reservation) = refused {
+            reservation.settle(&Consumption::Nothing, clock.limits_us());
         }
     }
 }
