@@ -61,11 +61,11 @@ class Provider(AuthorizationServer):
 
     def token(self, client: Client) -> str:
         """What the client gets for its secret, over HTTP."""
-        asked = httpx2.post(
+        response = httpx2.post(
             f"{self.issuer}/token", data={"grant_type": "client_credentials"}, auth=(client.client_id, client.secret), timeout=10
         )
-        assert asked.is_success, asked.text
-        return str(asked.json()["access_token"])
+        assert response.is_success, response.text
+        return str(response.json()["access_token"])
 
     def close(self) -> None:
         self._http.shutdown()

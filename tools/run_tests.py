@@ -1,4 +1,4 @@
-"""`make check` and `make test`: all steps side by side, results counted, one last line that says what was left out.
+"""`make check` and `make test`: all steps side by side, results counted, and a last line that says what was left out.
 
 run_tests.py                 everything
 run_tests.py --check         formats, lints, types and layers only
@@ -53,7 +53,7 @@ def run(chosen: list[Step], *, is_whole: bool) -> int:
 
 
 def report(outcomes: list[Outcome], *, is_whole: bool) -> int:
-    """Print what failed and what was left out; the last line counts."""
+    """Print what failed and what was left out; the last line says what did not run."""
     total = results.Results()
     for outcome in outcomes:
         total.add(outcome.counted)
@@ -67,8 +67,8 @@ def report(outcomes: list[Outcome], *, is_whole: bool) -> int:
         print(f"skipped, and not in {ALLOWED_SKIPS.relative_to(ROOT)}: {skip.test}: {skip.reason}")
     if is_whole:
         left_out = left_out_names(outcomes, total)
-        ending = f". Left out: {'; '.join(left_out)}" if left_out else ""
-        print(f"tests: {total.passed} passed, {len(total.failures)} failed, {len(total.skips)} skipped{ending}")
+        print(f"tests: {total.passed} passed, {len(total.failures)} failed, {len(total.skips)} skipped")
+        print(f"Left out: {'; '.join(left_out) or 'nothing'}.")
     return 1 if broken or total.failures or forbidden else 0
 
 

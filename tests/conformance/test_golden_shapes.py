@@ -29,8 +29,8 @@ def answering(file: str) -> httpx2.MockTransport:
 def test_answers_are_of_the_sdks_types(case: dict[str, Any], side: str) -> None:
     is_chat = (case["direction"] == "to_messages") == (side == "to")
     check: Callable[..., Any] = ChatCompletion.model_validate if is_chat else Message.model_validate
-    given = {"object": "chat.completion", "created": 0} if is_chat else {}
-    checked = check(given | case[side], strict=True)
+    defaults = {"object": "chat.completion", "created": 0} if is_chat else {}
+    checked = check(defaults | case[side], strict=True)
     assert checked.usage is not None
 
 

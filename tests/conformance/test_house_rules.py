@@ -64,9 +64,9 @@ def test_an_import_through_a_wall_is_named(copy: Path, where: str, line: str, co
     [
         ("server/src/tenon/kit/x.py", "x = 1\n" * 601, "601 lines"),
         ("server/src/tenon/kit/utils.py", "", "says nothing"),
-        ("server/src/tenon/kit/x/__init__.py", "x = 1\n", "room card"),
+        ("server/src/tenon/kit/x/__init__.py", "x = 1\n", "opens with its contract"),
         ("server/src/tenon/kit/x.py", "def long():\n" + "    x = 1\n" * 70, "71 lines"),
-        ("gateway/crates/x/src/lib.rs", "pub mod y;\n", "room card"),
+        ("gateway/crates/x/src/lib.rs", "pub mod y;\n", "opens with its contract"),
         ("gateway/crates/x/src/y.rs", "fn long() {\n" + "    y();\n" * 70 + "}\n", "72 lines"),
     ],
 )

@@ -20,12 +20,12 @@ CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "ma
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    made = Provider(CLIENT, STRANGER)
-    yield made
-    made.close()
+    provider = Provider(CLIENT, STRANGER)
+    yield provider
+    provider.close()
 
 
-class House:
+class Federation:
     """The installation as this test uses it."""
 
     def __init__(self, stack: Stack, operator: httpx2.Client) -> None:
@@ -60,10 +60,10 @@ class House:
 
 def test_a_provider_is_trusted_its_keys_rotate_and_it_is_trusted_no_longer(stack: Stack, provider: Provider) -> None:
     with stack.client(stack.keys["operator"]) as operator:
-        house, name = House(stack, operator), f"idp-{uuid.uuid4().hex[:8]}"
+        federation, name = Federation(stack, operator), f"idp-{uuid.uuid4().hex[:8]}"
         trusted = {"name": name, "issuer": provider.issuer, "audiences": [AUDIENCE], "algorithm": "RS256", "lifetime_max_ms": 3_600_000}
-        issuer = house.post("/v1/issuers", trusted)["id"]
-        service = house.post("/v1/principals", {"name": f"reports {name}", "kind": "service", "roles": ["editor"]})["id"]
+        issuer = federation.post("/v1/issuers", trusted)["id"]
+        service = federation.post("/v1/principals", {"name": f"reports {name}", "kind": "service", "roles": ["editor"]})["id"]
         credential = {
             "principal": service,
             "name": "nightly",
@@ -71,35 +71,35 @@ def test_a_provider_is_trusted_its_keys_rotate_and_it_is_trusted_no_longer(stack
             "subject": CLIENT.client_id,
             "allowed_operations": ["chat"],
         }
-        key_id = house.post("/v1/federated-credentials", credential)["key_id"]
-        house.until("the keys are fetched", lambda: house.keys_of(issuer) == 1)
+        key_id = federation.post("/v1/federated-credentials", credential)["key_id"]
+        federation.until("the keys are fetched", lambda: federation.keys_of(issuer) == 1)
 
         token = provider.token(CLIENT)
-        house.until("the gateway knows them", lambda: house.call(token)[0] == 200)
+        federation.until("the gateway knows them", lambda: federation.call(token)[0] == 200)
         with stack.client(token) as caller:
             assert answer(caller.get("/v1/me"))["principal"] == service
         with stack.client(token, f"http://{stack.settings.gateway_listen}") as caller:
             refused = caller.post("/v1/embeddings", json={"model": "smollm2", "input": "x"})
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "operation_not_allowed")
-        assert house.call(provider.token(STRANGER)) == (401, "token_subject_unknown")
+        assert federation.call(provider.token(STRANGER)) == (401, "token_subject_unknown")
 
         provider.rotate("second", keep_old=True)
-        house.renewed(issuer, 2)
+        federation.renewed(issuer, 2)
         fresh = provider.token(CLIENT)
-        house.until("the gateway believes the new key", lambda: house.call(fresh)[0] == 200)
-        assert house.call(token)[0] == 200, "the old key is still shown"
+        federation.until("the gateway believes the new key", lambda: federation.call(fresh)[0] == 200)
+        assert federation.call(token)[0] == 200, "the old key is still shown"
         provider.rotate("third", keep_old=False)
-        house.renewed(issuer, 1)
-        house.until("the gateway forgets the old keys", lambda: house.call(fresh) == (401, "invalid_token"))
+        federation.renewed(issuer, 1)
+        federation.until("the gateway forgets the old keys", lambda: federation.call(fresh) == (401, "invalid_token"))
         newest = provider.token(CLIENT)
-        assert house.call(newest)[0] == 200
+        assert federation.call(newest)[0] == 200
 
-        house.post(f"/v1/keys/{key_id}/revoke")
-        assert house.until("the credential is revoked", lambda: house.call(newest) == (401, "key_revoked")) < 5
-        again = house.post("/v1/federated-credentials", credential)["key_id"]
+        federation.post(f"/v1/keys/{key_id}/revoke")
+        assert federation.until("the credential is revoked", lambda: federation.call(newest) == (401, "key_revoked")) < 5
+        again = federation.post("/v1/federated-credentials", credential)["key_id"]
         assert again != key_id
-        house.until("the new credential is known", lambda: house.call(newest)[0] == 200)
-        house.post(f"/v1/issuers/{issuer}/disable")
-        house.until("the issuer is trusted no longer", lambda: house.call(newest) == (401, "invalid_token"))
+        federation.until("the new credential is known", lambda: federation.call(newest)[0] == 200)
+        federation.post(f"/v1/issuers/{issuer}/disable")
+        federation.until("the issuer is trusted no longer", lambda: federation.call(newest) == (401, "invalid_token"))
         with stack.client(newest) as caller:
-            house.until("by the API neither", lambda: caller.get("/v1/me").status_code == 401)
+            federation.until("by the API neither", lambda: caller.get("/v1/me").status_code == 401)

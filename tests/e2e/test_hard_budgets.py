@@ -59,8 +59,8 @@ class BudgetScenario:
         return dict(answer(self.operator.get(f"/v1/budgets/{self.budget}"))["state"])
 
     def open_leases(self) -> list[dict[str, Any]]:
-        found = answer(self.operator.get(f"/v1/budgets/{self.budget}/leases"))["leases"]
-        return [lease for lease in found if lease["state"] == "open"]
+        leases = answer(self.operator.get(f"/v1/budgets/{self.budget}/leases"))["leases"]
+        return [lease for lease in leases if lease["state"] == "open"]
 
     def charged(self) -> tuple[int, int]:
         """What the stored records of the model took from leases, and how many records there are."""
@@ -86,8 +86,8 @@ def scenario(stack: Stack, tmp_path: Path) -> Iterator[BudgetScenario]:
         _send(operator, "PUT", f"/v1/inference/models/{model}", {"routes": [{"endpoint": endpoint}]})
         price = {"model": model, "currency": "EUR", "input_nano_per_million": INPUT * 10**6, "output_nano_per_million": OUTPUT * 10**6}
         _send(operator, "POST", "/v1/prices", price | {"request_nano": CALL})
-        wanted = {"subject": "model", "subject_id": model, "mode": "hard", "currency": "EUR", "amount_nano": AMOUNT}
-        budget = _send(operator, "POST", "/v1/budgets", wanted)["id"]
+        budget_body = {"subject": "model", "subject_id": model, "mode": "hard", "currency": "EUR", "amount_nano": AMOUNT}
+        budget = _send(operator, "POST", "/v1/budgets", budget_body)["id"]
         scenario = BudgetScenario(stack, upstream, operator, model, budget)
         try:
             for number in range(GATEWAYS):

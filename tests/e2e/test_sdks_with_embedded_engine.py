@@ -106,8 +106,8 @@ def test_chat(gpt: openai.OpenAI, model: str) -> None:
 
 
 def test_chat_streamed(gpt: openai.OpenAI, model: str) -> None:
-    asked = {"include_usage": True}
-    chunks = list(gpt.chat.completions.create(model=model, messages=SAY, max_tokens=SHORT, stream=True, stream_options=asked))  # type: ignore[call-overload]
+    options = {"include_usage": True}
+    chunks = list(gpt.chat.completions.create(model=model, messages=SAY, max_tokens=SHORT, stream=True, stream_options=options))  # type: ignore[call-overload]
     assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
     assert [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason]
     assert chunks[-1].choices == []
@@ -132,13 +132,13 @@ def test_chat_with_tools(gpt: openai.OpenAI, model: str) -> None:
     """The small model calls no tool; that a conversation with calls in it is understood can be asked of it. Calls themselves: test_golden_shapes."""
     tool: Any = {"type": "function", "function": {"name": "weather", "description": "The weather of a city.", "parameters": WEATHER}}
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
-    ask: list[Any] = [
+    calls: list[Any] = [
         {"role": "system", "content": "Use the tool."},
         {"role": "user", "content": [{"type": "text", "text": "What is the weather in Paris?"}]},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": "Sunny, 20 degrees."},
     ]
-    reply = gpt.chat.completions.create(model=model, messages=ask, max_tokens=SHORT, tools=[tool], temperature=0.5, stop=["END"])
+    reply = gpt.chat.completions.create(model=model, messages=calls, max_tokens=SHORT, tools=[tool], temperature=0.5, stop=["END"])
     assert reply.choices[0].finish_reason in {"stop", "length", "tool_calls"}
 
 
@@ -212,12 +212,12 @@ def test_messages_streamed(claude: anthropic.Anthropic, model: str) -> None:
 def test_messages_with_tools(claude: anthropic.Anthropic, model: str) -> None:
     tool: Any = {"name": "weather", "description": "The weather of a city.", "input_schema": WEATHER}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "Sunny."}]}
-    ask: list[Any] = [
+    calls: list[Any] = [
         {"role": "user", "content": "What is the weather in Paris?"},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Paris"}}]},
         {"role": "user", "content": [result, {"type": "text", "text": "So?"}]},
     ]
-    reply = claude.messages.create(model=model, messages=ask, max_tokens=SHORT, tools=[tool], stop_sequences=["END"])
+    reply = claude.messages.create(model=model, messages=calls, max_tokens=SHORT, tools=[tool], stop_sequences=["END"])
     assert reply.stop_reason in {"end_turn", "max_tokens", "tool_use", "stop_sequence"}
 
 

@@ -83,9 +83,9 @@ def _tenant_b(stack: Stack) -> dict[str, str]:
         owner = ""
         for role in ("viewer", "editor", "approver", "agent"):
             body: dict[str, Any] = {"name": role, "kind": "agent" if role == "agent" else "user", "roles": [role]}
-            made = post(client, "/v1/principals", body | ({"owner": owner} if role == "agent" else {}))
-            owner = made["id"] if role == "editor" else owner
-            keys[role] = post(client, "/v1/keys", {"principal": made["id"], "name": role})["key"]
+            principal = post(client, "/v1/principals", body | ({"owner": owner} if role == "agent" else {}))
+            owner = principal["id"] if role == "editor" else owner
+            keys[role] = post(client, "/v1/keys", {"principal": principal["id"], "name": role})["key"]
     return keys
 
 
@@ -93,10 +93,10 @@ def _ids_of_a(stack: Stack) -> dict[str, str]:
     keys = stack.keys
     with stack.client(keys["operator"]) as operator, stack.client(keys["editor"]) as editor, stack.client(keys["agent"]) as agent:
         flight = answer(editor.get("/v1/objects/flight?status=departed&first=1"))["items"][0]["id"]
-        ask = {"flight": flight, "minutes": 12, "notice": "Late."}
+        parameters = {"flight": flight, "minutes": 12, "notice": "Late."}
         return {
             "type": "flight", "link": "plane", "id": flight,
-            "proposal_id": post(editor, "/v1/proposals", {"action_type": "delay_flight", "parameters": ask})["id"],
+            "proposal_id": post(editor, "/v1/proposals", {"action_type": "delay_flight", "parameters": parameters})["id"],
             "entry_id": answer(operator.get("/v1/audit/entries"))["entries"][0]["id"],
             "session_id": post(agent, "/v1/agent-sessions", {"ceiling": ["fleet_confidential"], "purpose": "wall"})["id"],
             "endpoint_id": answer(operator.get("/v1/inference/endpoints"))["endpoints"][0]["id"],
@@ -121,12 +121,12 @@ def every_route(stack: Stack) -> set[tuple[str, str]]:
     """All routes with a placeholder: the documented ones, and the object reads, which are plain ASGI."""
     from tenon.ontology.objects import rest
 
-    found = {(method, route.path) for route in rest.routes() for method in (route.methods or ()) if method != "HEAD"}
+    routes = {(method, route.path) for route in rest.routes() for method in (route.methods or ()) if method != "HEAD"}
     with stack.client(None) as client:
         paths = answer(client.get("/openapi.json"))["paths"]
-    found |= {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    routes |= {(method.upper(), path) for path, methods in paths.items() for method in methods}
     words = {"/v1/objects/{type}", "/v1/objects/{type}/by-key", "/v1/objects/{type}/aggregate"}  # by words, not by ids
-    return {(method, path) for method, path in found if "{" in path and path not in words}
+    return {(method, path) for method, path in routes if "{" in path and path not in words}
 
 
 def test_the_table_has_every_route(stack: Stack) -> None:
@@ -157,14 +157,14 @@ def test_lists_and_aggregates_hold_nothing_of_another_tenant(two: Two) -> None:
         for kind in ("flight", "airport", "plane", "airline", "weather"):
             assert answer(operator.get(f"/v1/objects/{kind}"))["items"] == []
             assert sum(group["count"] for group in answer(operator.get(f"/v1/objects/{kind}/aggregate"))["groups"]) == 0
-        found = answer(
+        data = answer(
             operator.post("/v1/graphql", json={"query": f'{{ flight(id: "{two.ids["id"]}") {{ id }} flights {{ items {{ id }} }} }}'})
         )
-        assert found["data"] == {"flight": None, "flights": {"items": []}}
+        assert data["data"] == {"flight": None, "flights": {"items": []}}
         paths = ("/v1/proposals", "/v1/events?format=json", "/v1/usage", "/v1/keys", "/v1/agent-sessions", "/v1/inference/endpoints")
         paths = (*paths, "/v1/inference/models", "/v1/limits", "/v1/prices", "/v1/budgets", "/v1/usage/quarantine")
         seen = [operator.get(path).text for path in paths]
-        # B's own refused attempts name what B asked for.
+        # B's own refused attempts name what B requests for.
         entries = answer(operator.get("/v1/audit/entries?limit=1000"))["entries"]
         seen.append(str([entry for entry in entries if entry["decision"] != "refused"]))
     for value in {value for name, value in two.ids.items() if name not in ("type", "link", "name")}:
@@ -177,7 +177,7 @@ def test_no_tool_finds_another_tenants_things(two: Two) -> None:
 
     async def refusals() -> dict[str, Any]:
         ids = two.ids
-        asked: dict[str, dict[str, Any]] = {
+        requests: dict[str, dict[str, Any]] = {
             "get_flight": {"id": ids["id"]},
             "follow_link": {"type": "flight", "id": ids["id"], "link": "plane"},
             "simulate_delay_flight": {"flight": ids["id"], "minutes": 5, "notice": "x"},
@@ -193,11 +193,11 @@ def test_no_tool_finds_another_tenants_things(two: Two) -> None:
             Client(streamable_http_client(url, http_client=web)) as tools,
         ):
             by_id = {tool.name for tool in (await tools.list_tools()).tools if _takes_ids(tool.input_schema)}
-            assert {name for name in by_id if name.split("_")[0] != "get"} <= asked.keys() | {
+            assert {name for name in by_id if name.split("_")[0] != "get"} <= requests.keys() | {
                 "simulate_cancel_departures",
                 "propose_cancel_departures",
             }
-            return {name: await tools.call_tool(name, arguments) for name, arguments in asked.items()}
+            return {name: await tools.call_tool(name, arguments) for name, arguments in requests.items()}
 
     for name, result in asyncio.run(refusals()).items():
         assert result.is_error, name

@@ -52,8 +52,8 @@ def engines(usage: Any) -> tuple[int, int, str, str]:
 
 def test_chat_is_billed_as_the_engine_counted(sdk: openai.OpenAI, operator: Operator, model: str) -> None:
     whole = sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=9)
-    asked = {"include_usage": True}
-    chunks = list(sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=12, stream=True, stream_options=asked))  # type: ignore[call-overload]
+    options = {"include_usage": True}
+    chunks = list(sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=12, stream=True, stream_options=options))  # type: ignore[call-overload]
     usages = [chunk.usage for chunk in chunks if chunk.usage]
     assert whole.usage is not None
     assert (whole.usage.completion_tokens, usages[-1].completion_tokens) == (9, 12)
@@ -116,7 +116,7 @@ def test_a_caller_who_leaves_is_billed_what_passed(operator: Operator, tmp_path:
 
 
 def test_who_leaves_is_billed_by_the_running_numbers(operator: Operator, tmp_path: Path) -> None:
-    """The caller asked for no numbers; the gateway did, for it knows that this engine sends them along the way."""
+    """The caller requests no numbers; the gateway does, for it knows that this engine sends them along the way."""
     name = f"dynamo-{uuid.uuid4().hex[:8]}"
     with Dynamo(tmp_path, speedup=0.2) as slow:
         operator.offer(name, slow.url, upstream_model=MODEL, serving={"abort_billing": "continuous"})

@@ -72,7 +72,7 @@ try:
 except triton.InferenceServerException as error:
     output = {"status": error.status(), "message": error.message()}
 print(json.dumps(output), flush=True)
-os._exit(0)  # the thread that feeds a stream may wait for ever for a request of a stream that was refused
+os._exit(0)  # the thread that feeds a stream may wait without end for a request of a stream that was refused
 """
 
 

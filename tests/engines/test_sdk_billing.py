@@ -22,8 +22,8 @@ from tests.canned_upstream import Canned, canned_upstream
 from tests.conftest import Stack
 from tests.engines.conftest import Operator
 
-Asked = list[dict[str, str]]
-ASKED: Any = [{"role": "user", "content": "Say hello."}]
+Messages = list[dict[str, str]]
+MESSAGES: Any = [{"role": "user", "content": "Say hello."}]
 MOST = 12
 CALM = {"temperature": 0}
 
@@ -76,10 +76,10 @@ def into(usage: anthropic.types.Usage) -> int:
 
 
 def test_chat(sdk: openai.OpenAI, operator: Operator, model: str) -> None:
-    whole = sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0)
+    whole = sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=MOST, temperature=0)
     options: Any = {"include_usage": True}
     chunks = list(
-        sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0, stream=True, stream_options=options)
+        sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=MOST, temperature=0, stream=True, stream_options=options)
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     last = next(chunk.usage for chunk in reversed(chunks) if chunk.usage)
@@ -92,8 +92,8 @@ def test_chat(sdk: openai.OpenAI, operator: Operator, model: str) -> None:
 
 async def test_chat_async(async_sdk: openai.AsyncOpenAI, operator: Operator, model: str) -> None:
     whole, stream = await asyncio.gather(
-        async_sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0),
-        async_sdk.chat.completions.create(model=model, messages=ASKED, max_tokens=MOST, temperature=0, stream=True),
+        async_sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=MOST, temperature=0),
+        async_sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=MOST, temperature=0, stream=True),
     )
     assert whole.choices[0].message.content
     assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
@@ -101,8 +101,8 @@ async def test_chat_async(async_sdk: openai.AsyncOpenAI, operator: Operator, mod
 
 
 def test_messages(claude: anthropic.Anthropic, operator: Operator, model: str) -> None:
-    whole = claude.messages.create(model=model, messages=ASKED, max_tokens=MOST, extra_body=CALM)
-    with claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST, extra_body=CALM) as stream:
+    whole = claude.messages.create(model=model, messages=MESSAGES, max_tokens=MOST, extra_body=CALM)
+    with claude.messages.stream(model=model, messages=MESSAGES, max_tokens=MOST, extra_body=CALM) as stream:
         text = "".join(stream.text_stream)
         last = stream.get_final_message()
     assert whole.content[0].type == "text"
@@ -112,8 +112,8 @@ def test_messages(claude: anthropic.Anthropic, operator: Operator, model: str) -
 
 
 async def test_messages_async(async_claude: anthropic.AsyncAnthropic, operator: Operator, model: str) -> None:
-    whole = await async_claude.messages.create(model=model, messages=ASKED, max_tokens=MOST, extra_body=CALM)
-    async with async_claude.messages.stream(model=model, messages=ASKED, max_tokens=MOST, extra_body=CALM) as stream:
+    whole = await async_claude.messages.create(model=model, messages=MESSAGES, max_tokens=MOST, extra_body=CALM)
+    async with async_claude.messages.stream(model=model, messages=MESSAGES, max_tokens=MOST, extra_body=CALM) as stream:
         text = "".join([piece async for piece in stream.text_stream])
     assert whole.content
     assert text
@@ -122,8 +122,8 @@ async def test_messages_async(async_claude: anthropic.AsyncAnthropic, operator: 
 
 @pytest.mark.parametrize("model", ["anthropic"], indirect=True)
 def test_count_tokens(claude: anthropic.Anthropic, operator: Operator, model: str) -> None:
-    counted = claude.messages.count_tokens(model=model, messages=ASKED)
-    said = claude.messages.create(model=model, messages=ASKED, max_tokens=2)
+    counted = claude.messages.count_tokens(model=model, messages=MESSAGES)
+    said = claude.messages.create(model=model, messages=MESSAGES, max_tokens=2)
     assert counted.input_tokens == into(said.usage)
     assert [record["operation"] for record in operator.records(model, 2)] == ["count_tokens", "message"]
 
@@ -167,9 +167,12 @@ def test_speech_transcripts_and_images(sdk: openai.OpenAI, operator: Operator, m
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda sdk: sdk.chat.completions.create(model="nobody-routes-this", messages=ASKED), openai.NotFoundError),
-        (lambda sdk: sdk.with_options(api_key="sk-wrong").chat.completions.create(model="m", messages=ASKED), openai.AuthenticationError),
-        (lambda sdk: sdk.chat.completions.create(model="m", messages=ASKED, extra_body={"model": 7}), openai.BadRequestError),
+        (lambda sdk: sdk.chat.completions.create(model="nobody-routes-this", messages=MESSAGES), openai.NotFoundError),
+        (
+            lambda sdk: sdk.with_options(api_key="sk-wrong").chat.completions.create(model="m", messages=MESSAGES),
+            openai.AuthenticationError,
+        ),
+        (lambda sdk: sdk.chat.completions.create(model="m", messages=MESSAGES, extra_body={"model": 7}), openai.BadRequestError),
     ],
 )
 def test_openais_errors(sdk: openai.OpenAI, call: Callable[[openai.OpenAI], Any], error: type[openai.APIStatusError]) -> None:
@@ -182,12 +185,12 @@ def test_openais_errors(sdk: openai.OpenAI, call: Callable[[openai.OpenAI], Any]
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda sdk: sdk.messages.create(model="nobody-routes-this", messages=ASKED, max_tokens=2), anthropic.NotFoundError),
+        (lambda sdk: sdk.messages.create(model="nobody-routes-this", messages=MESSAGES, max_tokens=2), anthropic.NotFoundError),
         (
-            lambda sdk: sdk.with_options(api_key="sk-wrong").messages.create(model="m", messages=ASKED, max_tokens=2),
+            lambda sdk: sdk.with_options(api_key="sk-wrong").messages.create(model="m", messages=MESSAGES, max_tokens=2),
             anthropic.AuthenticationError,
         ),
-        (lambda sdk: sdk.messages.create(model="m", messages=ASKED, max_tokens=2, extra_body={"model": 7}), anthropic.BadRequestError),
+        (lambda sdk: sdk.messages.create(model="m", messages=MESSAGES, max_tokens=2, extra_body={"model": 7}), anthropic.BadRequestError),
     ],
 )
 def test_anthropics_errors(

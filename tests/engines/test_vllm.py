@@ -36,11 +36,11 @@ def test_chat_is_billed_as_the_engine_counted(sdk: openai.OpenAI, operator: Oper
     chunks = list(sdk.chat.completions.create(model=name, messages=MESSAGES, max_tokens=12, stream=True, extra_body=extra))
     assert whole.usage is not None
     assert all(chunk.usage is None for chunk in chunks), "the caller did not ask"
-    asked = whole.usage.prompt_tokens
-    assert asked > 0
+    prompt_tokens = whole.usage.prompt_tokens
+    assert prompt_tokens > 0
     assert [billed(record) for record in operator.records(name, 2)] == [
-        (asked, 9, "engine", "completed", False),
-        (asked, 12, "engine", "completed", True),
+        (prompt_tokens, 9, "engine", "completed", False),
+        (prompt_tokens, 12, "engine", "completed", True),
     ]
 
 

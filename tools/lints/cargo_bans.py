@@ -11,17 +11,17 @@ BANNED = {
     "openssl-sys": "TLS is rustls; a system library would have to be on every machine",
     "native-tls": "TLS is rustls",
     "simd-json": "parses security keys differently from engines; the scan in `dialects` refuses what they would read differently",
-    "reqwest": "the upstream road is our own pool of hyper connections",
+    "reqwest": "connections to endpoints are our own pool of hyper connections",
 }
 
 
 def main() -> int:
     """Print every banned crate that is locked."""
     lock = tomllib.loads((Path(__file__).parents[2] / "gateway" / "Cargo.lock").read_text())
-    found = sorted({package["name"] for package in lock["package"]} & BANNED.keys())
-    for name in found:
+    locked = sorted({package["name"] for package in lock["package"]} & BANNED.keys())
+    for name in locked:
         print(f"gateway/Cargo.lock: {name} is banned: {BANNED[name]}.")
-    return 1 if found else 0
+    return 1 if locked else 0
 
 
 if __name__ == "__main__":

@@ -132,12 +132,12 @@ def _leaves(tree: str) -> list[tuple[Name, str]]:
         return [(segments, alias.strip() or segments[-1])] if segments else []
     prefix = tuple(part.strip() for part in tree[:opening].split("::") if part.strip())
     inner = tree[opening + 1 : _closing(tree, opening)]
-    found: list[tuple[Name, str]] = []
+    leaves: list[tuple[Name, str]] = []
     for part in _parts(inner):
         for path, alias in _leaves(part):
             whole = prefix if path == ("self",) else prefix + path
-            found.append((whole, whole[-1] if alias == "self" else alias))
-    return found
+            leaves.append((whole, whole[-1] if alias == "self" else alias))
+    return leaves
 
 
 def _parts(inner: str) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlinter import Contract, ContractCheck, fields, output
 
-DOORS = frozenset({"rest", "graphql", "tasks"})
+HANDLERS = frozenset({"rest", "graphql", "tasks"})
 PRIVATE = ("models", "repository")
 
 
 class SlicePrivacyContract(Contract):
-    """Nobody outside a slice imports its `models` or `repository`, and neither do the slice's own doors."""
+    """Nobody outside a slice imports its `models` or `repository`, and neither do the slice's own handlers."""
 
     parents = fields.ListField(subfield=fields.StringField())
 
@@ -31,4 +31,4 @@ def _outside(importer: str, owner: str) -> bool:
     """Whether `importer` may not see the private parts of `owner`."""
     if not importer.startswith(f"{owner}."):
         return True
-    return importer.removeprefix(f"{owner}.").split(".")[0] in DOORS
+    return importer.removeprefix(f"{owner}.").split(".")[0] in HANDLERS

@@ -1,4 +1,4 @@
-"""The tidy test: sizes of files and functions, room cards, words we do not use for modules. Prints what is wrong and exits 1."""
+"""The tidy test: sizes of files and functions, package contracts, words we do not use for modules. Prints what is wrong and exits 1."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def check_file(name: str, text: str) -> list[str]:
 
 
 def check_python(name: str, text: str) -> list[str]:
-    """Room cards and function sizes."""
+    """Package contracts and function sizes."""
     tree = ast.parse(text)
     problems = []
     if name.endswith("__init__.py") and "/src/" in name and not ast.get_docstring(tree):
-        problems.append(f"{name}: a package opens with its room card: what it owns, promises and needs.")
+        problems.append(f"{name}: a package opens with its contract: what it owns, promises and needs.")
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -59,10 +59,10 @@ def check_python(name: str, text: str) -> list[str]:
 
 
 def check_rust(name: str, text: str) -> list[str]:
-    """Room cards of crates and function sizes, by indentation (rustfmt makes it reliable)."""
+    """Contracts of crates and function sizes, by indentation (rustfmt makes it reliable)."""
     problems = []
     if name.endswith("src/lib.rs") and not text.lstrip().startswith("//!"):
-        problems.append(f"{name}: a crate opens with its room card: what it owns, promises and needs.")
+        problems.append(f"{name}: a crate opens with its contract: what it owns, promises and needs.")
     opened: tuple[str, str, int] | None = None
     for number, line in enumerate(text.split("\n"), 1):
         if opened is None and (match := _RUST_FUNCTION.match(line)) and not line.rstrip().endswith((";", "}")):

@@ -83,6 +83,7 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _RUST_TEXT = re.compile(r'b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"', re.DOTALL)
 _RUST_COMMENT = re.compile(r"//[^\n]*")
 _IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*\b")
+_LIBRARY_CALL = re.compile(r"\.tell\(\)")  # a file\'s position, in Python
 _OF_THE_FIELD = {"well_known"}  # RFC 8615
 
 
@@ -118,12 +119,12 @@ def _anywhere(name: str, text: str) -> Iterator[str]:
     """Words and phrases that stand nowhere."""
     for number, line in enumerate(text.split("\n"), 1):
         lower = line.lower()
-        words = {part.lower() for part in _PARTS.findall(line)}
+        words = {part.lower() for part in _PARTS.findall(_LIBRARY_CALL.sub("", line))}
         for word in sorted(words & NOWHERE.keys()):
             if (name, word) not in ALLOWED:
                 yield f"{name}:{number}: “{word}”: {NOWHERE[word]}."
         for phrase, instead in NOWHERE_PHRASES.items():
-            if phrase in lower and (name, phrase) not in ALLOWED:
+            if re.search(rf"(?<![a-z]){phrase}(?![a-z])", lower) and (name, phrase) not in ALLOWED:
                 yield f"{name}:{number}: “{phrase}”: {instead}."
 
 

@@ -39,12 +39,12 @@ def binaries(words: list[str]) -> list[Binary]:
     """Compile, and list what came of it, longest first. Raises CalledProcessError when a crate does not compile."""
     command = ["cargo", "test", "--no-run", "--message-format=json-render-diagnostics", *CARGO, *(words or ["--workspace"])]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    found = []
+    tests = []
     for line in done.stdout.splitlines():
         message = json.loads(line)
         if message["reason"] == "compiler-artifact" and message["profile"]["test"] and message["executable"]:
-            found.append(Binary(message["target"]["name"], message["executable"], Path(message["manifest_path"]).parent))
-    return sorted(found, key=lambda binary: binary.order)
+            tests.append(Binary(message["target"]["name"], message["executable"], Path(message["manifest_path"]).parent))
+    return sorted(tests, key=lambda binary: binary.order)
 
 
 def run(binary: Binary) -> bool:
@@ -63,10 +63,10 @@ def run(binary: Binary) -> bool:
 def main() -> int:
     """0 when every binary and every documentation test passed."""
     words = sys.argv[1:]
-    found = binaries(words)
+    tests = binaries(words)
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-        passed = list(pool.map(run, found))
-    failed = [binary.name for binary, good in zip(found, passed, strict=True) if not good]
+        passed = list(pool.map(run, tests))
+    failed = [binary.name for binary, good in zip(tests, passed, strict=True) if not good]
     if not words:
         documentation = subprocess.run(["cargo", "test", "--doc", *CARGO, "--workspace"], cwd=ROOT, stderr=subprocess.STDOUT, check=False)
         failed += ["documentation"] if documentation.returncode else []

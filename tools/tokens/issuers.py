@@ -13,8 +13,8 @@ NOW = 1_900_000_000_000  # 2030-03-17, in milliseconds
 
 def issuer(algorithm: str, *keys: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """An issuer's record, as the control plane sends it."""
-    made = {"issuer": NAME, "audiences": [AUDIENCE, "api://second"], "algorithm": algorithm, "jwks": {"keys": list(keys)}}
-    return made | {"leeway_ms": 0, "lifetime_max_ms": 0} | changes
+    issuer = {"issuer": NAME, "audiences": [AUDIENCE, "api://second"], "algorithm": algorithm, "jwks": {"keys": list(keys)}}
+    return issuer | {"leeway_ms": 0, "lifetime_max_ms": 0} | changes
 
 
 OFF_CURVE = public("p256", y=public("p256_other")["y"])

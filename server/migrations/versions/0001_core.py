@@ -12,7 +12,7 @@ def upgrade() -> None:
     create function tenon.current_tenant() returns uuid language sql stable parallel safe
         return substring(current_user::text from '_t_([0-9a-f]{32})$')::uuid;
 
-    -- Revisions of what gateways are told. The lock is held until commit, so revision order is commit order and a reader that has seen
+    -- Revisions of what gateways receive. The lock is held until commit, so revision order is commit order and a reader that has seen
     -- revision n has seen everything below it.
     create sequence tenon.sync_revision;
     create function tenon.next_revision() returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

@@ -202,7 +202,7 @@ begin
     if previous.epoch >= expected then
         return previous.epoch;
     end if;
-    -- Transaction ids that began anew lie below all that the old epoch holds, so nothing of it can be taken as read.
+    -- Transaction ids that began again lie below all that the old epoch holds, so nothing of it can be taken as read.
     insert into tenon.outbox_epoch (epoch, system_identifier, replay_from, watermark)
     values (expected, identifier,
             case when pg_snapshot_xmax(pg_current_snapshot()) < previous.watermark then '0' else previous.watermark end, '0');

@@ -82,7 +82,7 @@ def _keys(m: Migration) -> None:
         add foreign key (tenant_id, issuer_id) references tenon.issuer (tenant_id, id);
     create unique index api_key_subject on tenon.api_key (tenant_id, issuer_id, subject) where issuer_id is not null and revoked_at is null;
     """)
-    # A successor counts against its predecessor's limits and budgets: gateways are told them anew.
+    # A successor counts against its predecessor's limits and budgets: gateways receive them again.
     m.run(r"""
     create function tenon.restamp_governance() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
     begin

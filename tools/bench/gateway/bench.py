@@ -45,8 +45,8 @@ def gateway_rival(stage: Stage, gateway: Gateway, name: str, body: str) -> Rival
 def plain_rivals(stage: Stage, upstream: int, body: str) -> list[Rival]:
     """nginx and bare hyper."""
     script = lua_script(stage.fresh("lua") / "post.lua", "none", body)
-    found = [("nginx plain proxy", *stage.proxy(upstream)), ("bare hyper relay", *stage.relay(upstream))]
-    return [Rival(name, url, pid, script) for name, url, pid in found]
+    peers = [("nginx plain proxy", *stage.proxy(upstream)), ("bare hyper relay", *stage.relay(upstream))]
+    return [Rival(name, url, pid, script) for name, url, pid in peers]
 
 
 def requests(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def records(gateway: Gateway) -> dict[str, int]:
         time.sleep(0.1)
     outcomes = ("completed", "client_gone", "upstream_error", "timeout", "cut")
     settled = sum(int(gateway.metric(f'tenon_gateway_calls_total{{outcome="{name}"}}')) for name in outcomes)
-    return {"settled": settled, "stored": int(gateway.ask_kit("count"))}
+    return {"settled": settled, "stored": int(gateway.query_kit("count"))}
 
 
 def features(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
@@ -133,10 +133,10 @@ def streaming(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
     unbuffered = "proxy_buffering off;"
     engine = stream_engine(stage, 2)
     (nginx_url, nginx_pid), gateway = stage.proxy(engine, unbuffered), stage.gateway(engine, BARE)
-    roads = [("direct", f"http://127.0.0.1:{engine}", 1), ("nginx", nginx_url, nginx_pid), ("gateway", gateway.url, gateway.pid)]
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in roads}
+    paths = [("direct", f"http://127.0.0.1:{engine}", 1), ("nginx", nginx_url, nginx_pid), ("gateway", gateway.url, gateway.pid)]
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in paths}
     for number in range(options.rounds):
-        for name, url, pid in roads if number % 2 == 0 else roads[::-1]:
+        for name, url, pid in paths if number % 2 == 0 else paths[::-1]:
             runs[name].append(streams(url, gateway.key, 1, 8, options.seconds / 2, pid))
     for name, results in runs.items():
         out["first"][name] = {key: sorted(run[key] for run in results)[len(results) // 2] for key in ("first_p50_us", "first_p99_us")}

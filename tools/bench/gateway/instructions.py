@@ -47,7 +47,7 @@ def counted(directory: Path, variant: Variant) -> dict[str, int]:
             variant = everything(collector)
         out = stage.fresh("callgrind") / "out"
         wrapper = ("valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}", "--quiet")
-        gateway = stage.gateway(upstream, variant, wrapper, patience=120)
+        gateway = stage.gateway(upstream, variant, wrapper, start_seconds_max=120)
         body = chat_body(1024)
         send_calls(gateway, 300, body)
         settle(gateway)
@@ -78,12 +78,12 @@ def control(gateway: Gateway, what: str) -> None:
 
 def read(out: Path) -> list[int]:
     """Totals of each thread in the dump."""
-    found = []
+    counts = []
     for part in out.parent.glob(f"{out.name}.1-*"):
         match = re.search(r"^totals: (\d+)", part.read_text(errors="replace"), re.MULTILINE)
         if match:
-            found.append(int(match.group(1)))
-    return found if len(found) > 2 else []
+            counts.append(int(match.group(1)))
+    return counts if len(counts) > 2 else []
 
 
 def main() -> None:

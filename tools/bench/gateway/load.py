@@ -46,10 +46,10 @@ class Rival:
         return out
 
 
-def chat_body(bytes_wanted: int) -> str:
+def chat_body(size_bytes: int) -> str:
     """A chat request of about so many bytes."""
     question = {"model": "m", "max_tokens": 64, "messages": [{"role": "user", "content": ""}]}
-    filler = bytes_wanted - len(json.dumps(question, separators=(",", ":")))
+    filler = size_bytes - len(json.dumps(question, separators=(",", ":")))
     question["messages"] = [{"role": "user", "content": ("the quick brown fox jumps over the lazy dog " * (filler // 44 + 1))[:filler]}]
     return json.dumps(question, separators=(",", ":"))
 
@@ -78,16 +78,16 @@ def burst(rival: Rival, connections: int, seconds: float) -> Sample:
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(rival.pid) - before
 
-    def found(pattern: str) -> str:
+    def match_of(pattern: str) -> str:
         match = re.search(pattern, out, re.MULTILINE)
         assert match, out
         return match.group(1)
 
-    requests = int(found(r"(\d+) requests in"))
+    requests = int(match_of(r"(\d+) requests in"))
     errors = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out))
     errors += sum(int(n) for line in re.findall(r"Socket errors: (.*)", out) for n in re.findall(r"\d+", line))
-    times = [microseconds(found(rf"^\s+{share}%\s+(\S+)")) for share in (50, 99)]
-    return Sample(float(found(r"Requests/sec:\s+([\d.]+)")), *times, used / max(requests, 1) * 1e6, requests, errors)
+    times = [microseconds(match_of(rf"^\s+{share}%\s+(\S+)")) for share in (50, 99)]
+    return Sample(float(match_of(r"Requests/sec:\s+([\d.]+)")), *times, used / max(requests, 1) * 1e6, requests, errors)
 
 
 def rounds(

@@ -34,7 +34,7 @@ MARKS = ("<!-- bench-peers:begin -->", "<!-- bench-peers:end -->")
 LITELLM = "litellm[proxy]==1.106.2"
 KEY = "sk-bench"
 MANY = 16
-PATIENCE_SECONDS = 120
+START_SECONDS_MAX = 120
 # https://docs.litellm.ai/docs/proxy/prod, October 2026: a master key, no debugging, one Uvicorn worker.
 CONFIG = """
 model_list:
@@ -63,8 +63,8 @@ def litellm(stage: Stage, upstream: int) -> Peer:
     if not (environment / "bin" / "litellm").exists():
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", LITELLM], check=True)
-    asked = "import importlib.metadata as m; print(m.version('litellm'))"
-    version = subprocess.run([str(python), "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    program = "import importlib.metadata as m; print(m.version('litellm'))"
+    version = subprocess.run([str(python), "-c", program], capture_output=True, text=True, check=True).stdout.strip()
     directory = stage.fresh("litellm")
     (directory / "config.yaml").write_text(CONFIG.format(upstream=upstream))
     command = [
@@ -87,8 +87,8 @@ def other(stage: Stage, upstream: int, name: str, command: str, config: Path | N
     places = {"{dir}": str(directory), "{port}": str(port), "{upstream}": str(upstream)}
 
     def filled(text: str) -> str:
-        for place, value in places.items():
-            text = text.replace(place, value)
+        for path, value in places.items():
+            text = text.replace(path, value)
         return text
 
     if config:
@@ -108,7 +108,7 @@ def wait_answering(peer: Peer, body: str) -> None:
     """Until it completes a call."""
     headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
     request = urllib.request.Request(peer.url + CHAT, body.encode(), headers)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + START_SECONDS_MAX
     trouble = "it ended"
     while time.monotonic() < deadline and peer.process.poll() is None:
         try:

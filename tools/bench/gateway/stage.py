@@ -75,10 +75,10 @@ class Gateway:
         """One sample of its metrics page."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5) as answer:
             page = answer.read().decode()
-        found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
-        return float(found.group(1)) if found else 0.0
+        match = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+        return float(match.group(1)) if match else 0.0
 
-    def ask_kit(self, word: str) -> str:
+    def query_kit(self, word: str) -> str:
         """One line to the control plane, one line back."""
         assert self.kit.stdin and self.kit.stdout
         self.kit.stdin.write(f"{word}\n")
@@ -135,7 +135,7 @@ class Stage:
         wait_listening(port)
         return f"http://127.0.0.1:{port}", process.pid
 
-    def gateway(self, upstream: int, variant: Variant, wrapper: tuple[str, ...] = (), patience: float = 15) -> Gateway:
+    def gateway(self, upstream: int, variant: Variant, wrapper: tuple[str, ...] = (), start_seconds_max: float = 15) -> Gateway:
         """A gateway and the control plane it lives on. `wrapper` runs it inside another program."""
         directory = self.fresh("gateway")
         port, admin, control = free_port(), free_port(), free_port()
@@ -159,7 +159,7 @@ class Stage:
         }
         process = self.start([*wrapper, str(binary("tenon-gateway"))], env=environment | variant.environment)
         gateway = Gateway(f"http://127.0.0.1:{port}", admin, key, process, kit)
-        wait_ready(gateway, patience)
+        wait_ready(gateway, start_seconds_max)
         return gateway
 
     def end_one(self, process: subprocess.Popen[str]) -> None:
@@ -201,9 +201,9 @@ def wait_listening(port: int) -> None:
     raise SystemExit(f"nothing listens on port {port}")
 
 
-def wait_ready(gateway: Gateway, patience: float) -> None:
+def wait_ready(gateway: Gateway, start_seconds_max: float) -> None:
     """Until it serves what the control plane sent."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + start_seconds_max
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin}/readyz", timeout=5) as answer:
@@ -224,16 +224,16 @@ def cpu_seconds(pid: int) -> float:
 def memory_mb(pid: int) -> dict[str, float]:
     """Resident memory by kind: the mapped log counts as file pages."""
     status = Path(f"/proc/{pid}/status").read_text()
-    found = {name: re.search(rf"{name}:\s+(\d+)", status) for name in ("VmRSS", "RssAnon", "RssFile")}
-    return {name: int(match.group(1)) / 1024 for name, match in found.items() if match}
+    match = {name: re.search(rf"{name}:\s+(\d+)", status) for name in ("VmRSS", "RssAnon", "RssFile")}
+    return {name: int(match.group(1)) / 1024 for name, match in match.items() if match}
 
 
 def nginx_binary() -> str:
     """Where Debian puts it is not on every PATH."""
-    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if not found:
+    match = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if not match:
         raise SystemExit("nginx is not installed (Debian: nginx-light)")
-    return found
+    return match
 
 
 def binary(name: str) -> Path:

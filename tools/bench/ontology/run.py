@@ -53,7 +53,7 @@ def main() -> None:
     options.add_argument("--seconds", type=int, default=5, help="of each measurement")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--hold", action="store_true", help="keep everything running instead of measuring")
-    given = options.parse_args()
+    arguments = options.parse_args()
     load_before = os.getloadavg()[0]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     with tempfile.TemporaryDirectory(prefix="tenon-bench-") as scratch, ExitStack() as running:
@@ -63,15 +63,15 @@ def main() -> None:
         loaded = asyncio.run(load(server, Path(scratch)))
         ours = running.enter_context(tenon(loaded))
         peer = running.enter_context(postgraphile(loaded, free_port()))
-        if given.hold:
+        if arguments.hold:
             print(
                 json.dumps({"tenon": ours.address, "key": loaded.key, "peer": peer.address, "admin": loaded.admin, "scratch": scratch}),
                 flush=True,
             )
             while True:
                 time.sleep(3600)
-        bench = Bench(ours, peer, loaded, Path(scratch), given.seconds, given.rounds)
-        _write([f"{os.cpu_count()} cores, {given.rounds} interleaved rounds of {given.seconds} s, medians (lowest–highest in brackets)."
+        bench = Bench(ours, peer, loaded, Path(scratch), arguments.seconds, arguments.rounds)
+        _write([f"{os.cpu_count()} cores, {arguments.rounds} interleaved rounds of {arguments.seconds} s, medians (lowest–highest in brackets)."
                 f" Load average before it: {load_before:.1f}.", "", *bench.table()])  # fmt: skip
 
 
@@ -92,10 +92,10 @@ class Bench:
         for read in reads(self.loaded):
             _same_answers(read, self.ours.address, self.peer.address, self.loaded.key)
             for connections in CONNECTIONS:
-                found = self._measure(read, connections)
-                base = statistics.median(each.per_second for each in found[PEER])
-                lines += [_line(read.name, connections, name, results, base) for name, results in found.items()]
-                print("\n".join(lines[-len(found) :]), flush=True)
+                figures = self._measure(read, connections)
+                base = statistics.median(each.per_second for each in figures[PEER])
+                lines += [_line(read.name, connections, name, results, base) for name, results in figures.items()]
+                print("\n".join(lines[-len(figures) :]), flush=True)
         return lines
 
     def _measure(self, read: Read, connections: int) -> dict[str, list[Result]]:
@@ -107,11 +107,11 @@ class Bench:
         }
         if read.rest:
             ways["Tenon, REST"] = lambda: self._wrk(ours, None, read.rest, key, connections)
-        found: dict[str, list[Result]] = {name: [] for name in ways}
+        figures: dict[str, list[Result]] = {name: [] for name in ways}
         for _ in range(self.rounds):
             for name, way in ways.items():
-                found[name].append(way())
-        return found
+                figures[name].append(way())
+        return figures
 
     def _wrk(self, server: Server, path: str | None, items: list[str], key: str | None, connections: int) -> Result:
         """Load with `wrk`: POST of each body in turn, or GET of each path."""

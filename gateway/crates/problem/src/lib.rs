@@ -48,7 +48,7 @@ problem_codes! {
     KeyRevoked "key_revoked" 401 "The API key has been revoked.", "Create another key.";
     KeyExpired "key_expired" 401 "The API key has expired.", "Create another key.";
     KeyNotFresh "key_not_fresh" 503 "The key is strict, and the control plane cannot confirm it now.", "Try again.";
-    SnapshotTooOld "snapshot_too_old" 503 "The gateway has had no answer from the control plane for too long.", "Try again; tell the operator.";
+    SnapshotTooOld "snapshot_too_old" 503 "The gateway has had no answer from the control plane for too long.", "Try again; report it to the operator.";
     KeyUnresolvable "key_unresolvable" 503 "The gateway does not know the key yet and cannot ask the control plane now.", "Try again.";
     InvalidToken "invalid_token" 401 "The token is not valid; the message says why.", "Get another token from your provider.";
     TokenExpired "token_expired" 401 "The token has expired.", "Get another token from your provider.";
@@ -66,7 +66,7 @@ problem_codes! {
     ModelNotAllowed "model_not_allowed" 403 "The key does not permit this model.", "List the permitted models with `GET /v1/models`.";
     NoClearedEndpoint "no_cleared_endpoint" 403 "No endpoint of the model is cleared for the session's markings.",
         "Choose another model, or open a session with a lower ceiling.";
-    NoUsableEndpoint "no_usable_endpoint" 503 "No endpoint of the model can be used now.", "Try again; tell the operator.";
+    NoUsableEndpoint "no_usable_endpoint" 503 "No endpoint of the model can be used now.", "Try again; report it to the operator.";
     OperationNotServed "operation_not_served" 400 "No endpoint of the model serves this operation.", "Use an operation that the model's endpoints serve.";
     RequestsLimitExceeded "requests_limit_exceeded" 429 "A limit of requests a minute is reached.", "Wait as `Retry-After` says.";
     TokensLimitExceeded "tokens_limit_exceeded" 429 "A limit of tokens a minute is reached.", "Wait as `Retry-After` says.";
@@ -102,13 +102,13 @@ problem_codes! {
     ProviderStateNotServed "provider_state_not_served" 400 "The request refers to state at the provider, which callers would share.",
         "Send the whole conversation.";
     HostedToolNotServed "hosted_tool_not_served" 400 "The request uses a tool that the provider runs and bills.", "Use tools that you run.";
-    MeteringUnavailable "metering_unavailable" 503 "Usage cannot be recorded now, so no call is made.", "Try again; tell the operator.";
+    MeteringUnavailable "metering_unavailable" 503 "Usage cannot be recorded now, so no call is made.", "Try again; report it to the operator.";
     QueueTimeout "queue_timeout" 503 "Every endpoint of the model was busy for as long as a call may wait.", "Wait as `Retry-After` says.";
     QueueFull "queue_full" 503 "Every endpoint of the model is busy, and too many calls wait already.", "Wait as `Retry-After` says.";
-    UpstreamUnreachable "upstream_unreachable" 502 "No endpoint of the model could be reached.", "Try again; tell the operator.";
+    UpstreamUnreachable "upstream_unreachable" 502 "No endpoint of the model could be reached.", "Try again; report it to the operator.";
     UpstreamError "upstream_error" 502 "The endpoint failed to answer.", "Try again.";
-    UpstreamProtocol "upstream_protocol" 502 "The endpoint's answer cannot be passed on.", "Tell the operator.";
-    UpstreamRefusedGateway "upstream_refused_gateway" 502 "The endpoint refused the gateway's credential.", "Tell the operator.";
+    UpstreamProtocol "upstream_protocol" 502 "The endpoint's answer cannot be passed on.", "Report it to the operator.";
+    UpstreamRefusedGateway "upstream_refused_gateway" 502 "The endpoint refused the gateway's credential.", "Report it to the operator.";
     UpstreamCut "upstream_cut" 502 "The endpoint broke off its answer.", "Try again.";
     UpstreamUnavailable "upstream_unavailable" 503 "The endpoint is not available now.", "Try again.";
     UpstreamConnectTimeout "upstream_connect_timeout" 504 "No connection to the endpoint was made in time.", "Try again.";
@@ -167,7 +167,7 @@ mod tests {
         lines.join("\n")
     }
 
-    /// `UPDATE_DOCS=1 cargo test -p tenon-problem` writes the section anew.
+    /// `UPDATE_DOCS=1 cargo test -p tenon-problem` writes the section again.
     #[test]
     fn the_docs_page_has_every_code() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/reference/error-codes.md");
