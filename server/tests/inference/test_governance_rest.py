@@ -1,4 +1,4 @@
-"""The HTTP doors of limits, prices and budgets, in the order of statuses: 401, 404, 403, 4xx, then success."""
+"""The HTTP routes of limits, prices and budgets, in the order of statuses: 401, 404, 403, 4xx, then success."""
 
 from __future__ import annotations
 

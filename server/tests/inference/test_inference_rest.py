@@ -1,4 +1,4 @@
-"""The HTTP doors of models and usage, in the order of statuses: 401, 404, 403, 4xx, then success."""
+"""The HTTP routes of models and usage, in the order of statuses: 401, 404, 403, 4xx, then success."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ async def test_without_a_key_nothing(web) -> None:
 
 
 async def test_a_stranger_finds_nothing(web, keys) -> None:
-    made = (await web.post("/v1/inference/endpoints", json=ENDPOINT, headers=headers(keys["operator"]))).json()
+    created = (await web.post("/v1/inference/endpoints", json=ENDPOINT, headers=headers(keys["operator"]))).json()
     stranger = headers(keys["stranger"])
-    assert (await web.get(f"/v1/inference/endpoints/{made['id']}", headers=stranger)).status_code == 404
-    assert (await web.delete(f"/v1/inference/endpoints/{made['id']}", headers=stranger)).status_code == 404
+    assert (await web.get(f"/v1/inference/endpoints/{created['id']}", headers=stranger)).status_code == 404
+    assert (await web.delete(f"/v1/inference/endpoints/{created['id']}", headers=stranger)).status_code == 404
     assert (await web.get("/v1/inference/endpoints", headers=stranger)).json() == {"endpoints": []}
 
 
@@ -79,12 +79,12 @@ async def test_usage_is_read_with_pages_and_totals(web, keys, login, tenant_a, i
     operator, editor = tenant_a.context("operator"), tenant_a.context("editor")
     key = await issue_key(operator, editor)
     await UsageStore(login("usage")).store("gw-1", [claim(editor, key.key_id, model=f"m{n % 2}") for n in range(7)])
-    asked = headers(keys["operator"])
-    first = (await web.get("/v1/usage?limit=4", headers=asked)).json()
-    second = (await web.get(f"/v1/usage?limit=4&after={first['next_cursor']}", headers=asked)).json()
+    as_operator = headers(keys["operator"])
+    first = (await web.get("/v1/usage?limit=4", headers=as_operator)).json()
+    second = (await web.get(f"/v1/usage?limit=4&after={first['next_cursor']}", headers=as_operator)).json()
     assert (len(first["records"]), len(second["records"]), second["next_cursor"]) == (4, 3, None)
-    totals = (await web.get("/v1/usage/totals?by=model", headers=asked)).json()["totals"]
+    totals = (await web.get("/v1/usage/totals?by=model", headers=as_operator)).json()["totals"]
     assert [(row["model"], row["calls"], row["input_tokens"]) for row in totals] == [("m0", 4, 40), ("m1", 3, 30)]
-    assert (await web.get("/v1/usage/totals?by=nonsense", headers=asked)).json()["code"] == "invalid_group"
-    assert (await web.get(f"/v1/usage?session={uuid7()}", headers=asked)).json()["records"] == []
-    assert (await web.get("/v1/usage?since=2026-01-01T00:00:00", headers=asked)).status_code == 400
+    assert (await web.get("/v1/usage/totals?by=nonsense", headers=as_operator)).json()["code"] == "invalid_group"
+    assert (await web.get(f"/v1/usage?session={uuid7()}", headers=as_operator)).json()["records"] == []
+    assert (await web.get("/v1/usage?since=2026-01-01T00:00:00", headers=as_operator)).status_code == 400

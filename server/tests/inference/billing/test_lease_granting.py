@@ -63,7 +63,7 @@ async def test_a_lease_is_granted_spent_reported_and_closed(exchange, budget, st
     assert money(await state(budget)) == (70, 30, 1_500, 0)
     assert (await exchange("gw-1", process, reports=[(grant.lease, 40, 0, True)])).closed == ()
     assert money(await state(budget)) == (0, 40, 1_560, 0)
-    assert (await exchange("gw-1", process, reports=[(grant.lease, 40, 0, True)])).closed == (), "told again, as gateways do"
+    assert (await exchange("gw-1", process, reports=[(grant.lease, 40, 0, True)])).closed == (), "reported again, as gateways do"
     assert money(await state(budget)) == (0, 40, 1_560, 0)
 
 
@@ -135,7 +135,7 @@ async def test_records_of_one_gateway_cannot_charge_anothers_lease(exchange, bud
     assert money(await state(budget)) == (100, 0, 1_500, 0)
 
 
-async def test_what_is_spent_above_a_lease_is_overdraft_and_told(
+async def test_what_is_spent_above_a_lease_is_overdraft_and_published(
     exchange, budget, state, login, claim, issue_key, tenant_a, database
 ) -> None:
     editor, operator = tenant_a.context("editor"), tenant_a.context("operator")
@@ -151,7 +151,7 @@ async def test_what_is_spent_above_a_lease_is_overdraft_and_told(
     assert [(row["type"], row["data"]["nano"]) for row in rows] == [("tenon.budget.overdrawn.v1", 30)]
 
 
-async def test_a_lost_answer_is_told_again_on_the_next_stream(exchange, budget, monkeypatch) -> None:
+async def test_a_lost_answer_is_sent_again_on_the_next_stream(exchange, budget, monkeypatch) -> None:
     process = uuid4()
     (lost,) = (await exchange("gw-1", process, requested={budget: 10})).grants
     assert (await exchange("gw-1", process)).grants == ()
@@ -164,7 +164,7 @@ async def test_a_lost_answer_is_told_again_on_the_next_stream(exchange, budget, 
     assert over.valid_ms == 0
 
 
-async def test_a_new_period_begins_anew_and_old_leases_only_close(make_budget, exchange, operator, state, monkeypatch) -> None:
+async def test_a_new_period_begins_again_and_old_leases_only_close(make_budget, exchange, operator, state, monkeypatch) -> None:
     daily = await make_budget(operator, MONEY, period=Period.DAY)
     process = uuid4()
     (old,) = (await exchange("gw-1", process, requested={daily: 1_600})).grants

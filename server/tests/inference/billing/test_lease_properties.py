@@ -1,6 +1,6 @@
 """A hard budget is never spent twice, whatever requests, reports, crashes, lost answers, shipped logs and write-offs come in whatever order.
 
-The other side is a model of gateways: processes that spend only what they were told, keep each record until it is acknowledged, die at any
+The other side is a model of gateways: processes that spend only what they were granted, keep each record until it is acknowledged, die at any
 moment, and lose their disk now and then. Ours is the real thing on the real database, served by several connections at once.
 """
 
@@ -47,7 +47,7 @@ class Process:
 
 
 @dataclass
-class World:
+class Fleet:
     """Everything that happens, and what must hold after each step."""
 
     exchange: Callable[..., Any]
@@ -63,7 +63,7 @@ class World:
     alive: dict[str, Process] = field(default_factory=lambda: {gateway: Process(gateway) for gateway in GATEWAYS})
     dead: list[Process] = field(default_factory=list)
     spent: int = 0  # by every process there ever was, and not lost with its disk
-    untold: int = 0  # spent by processes whose disk is gone
+    unrecorded: int = 0  # spent by processes whose disk is gone
 
     async def message(self, process: Process, *, want: int | None = None, close: bool = False, lost: bool = False) -> None:
         """Report all leases, perhaps close them and want more; the answer may be lost."""
@@ -80,7 +80,7 @@ class World:
         if lost:
             return
         for grant in answer.grants:
-            if grant.lease not in process.leases and grant.lease not in closing:  # told late, there is nothing to use, only to close
+            if grant.lease not in process.leases and grant.lease not in closing:  # granted late, there is nothing to use, only to close
                 process.leases[grant.lease] = Held(grant.amount_nano, usable=grant.valid_ms > 0)
 
     def spend(self, process: Process, part: float) -> None:
@@ -97,12 +97,12 @@ class World:
             )
 
     def crash(self, gateway: str, *, disk: bool) -> None:
-        """kill -9; with its disk, what it had not shipped is gone for ever."""
+        """kill -9; with its disk, what it had not shipped is gone."""
         died = self.alive[gateway]
         self.alive[gateway] = Process(gateway)
         if disk:
             lost = sum(nano for record in died.log for _, nano in record.lease_uses)
-            self.spent, self.untold = self.spent - lost, self.untold + lost
+            self.spent, self.unrecorded = self.spent - lost, self.unrecorded + lost
         else:
             self.dead.append(died)
 
@@ -148,7 +148,7 @@ class World:
                 other = self.alive[GATEWAYS[1 - GATEWAYS.index(gateway)]]
                 self.spend(process, 0.5)
                 await asyncio.gather(self.message(process, close=True), self.message(other, want=400), self.ship(other.gateway))
-            case "lie":  # one gateway tells of another's leases, and that its running process is gone
+            case "lie":  # one gateway reports another's leases, and that its running process is gone
                 foreign = [(id, 0, 0, True) for each in self.alive.values() if each is not process for id in each.leases]
                 others = [each.id for each in (*self.alive.values(), *self.dead) if each.gateway != gateway]
                 await self.exchange(gateway, process.id, reports=foreign, shipped=others)
@@ -196,27 +196,27 @@ async def test_a_hard_budget_is_never_overspent(
         def move(seconds: int) -> None:
             moved[0] += timedelta(seconds=seconds)
 
-        world = World(
+        fleet = Fleet(
             exchange, UsageStore(login("usage")), claim, database, operator, editor, key.key_id, await make_budget(operator, AMOUNT), move,
             random.Random(seed),
         )  # fmt: skip
         for step in steps:
-            await world.step(step)
-            await world.check()
-        await _all_comes_back(world)
+            await fleet.step(step)
+            await fleet.check()
+        await _all_comes_back(fleet)
 
 
-async def _all_comes_back(world: World) -> None:
+async def _all_comes_back(fleet: Fleet) -> None:
     """When every process has closed, every log is shipped and what is lost is written off, nothing is held any more."""
-    for process in world.alive.values():
-        for each in (process, *world.dead):
+    for process in fleet.alive.values():
+        for each in (process, *fleet.dead):
             while each.log:
-                await world.ship(each.gateway)
-        await world.message(process)  # what a lost answer granted is told again
-        await world.message(process, close=True)
-    world.move(120)
-    await world.write_off()
-    await world.check()
-    async with world.database.tenant(world.operator.identity) as session:
-        held = await session.scalar("select count(*) from tenon.lease where budget_id = :b and state = 'open'", {"b": world.budget})
+                await fleet.ship(each.gateway)
+        await fleet.message(process)  # what a lost answer granted is sent again
+        await fleet.message(process, close=True)
+    fleet.move(120)
+    await fleet.write_off()
+    await fleet.check()
+    async with fleet.database.tenant(fleet.operator.identity) as session:
+        held = await session.scalar("select count(*) from tenon.lease where budget_id = :b and state = 'open'", {"b": fleet.budget})
     assert held == 0

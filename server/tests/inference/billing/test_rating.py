@@ -25,8 +25,8 @@ def test_each_kind_is_counted_once_and_parts_come_out_of_their_whole() -> None:
     by_kind = price(1_000_000, 2_000_000, 10_000_000, 100_000_000, 3_000_000, 7_000_000, 5, 11)
     used = Quantities(input_tokens=100, output_tokens=50, cache_read_tokens=30, cache_write_tokens=20, reasoning_tokens=10, images=3)
     assert rate(used, by_kind).cost_nano == 50 * 1 + 40 * 2 + 30 * 10 + 20 * 100 + 10 * 3 + 3 * 5 + 11
-    heard = Quantities(input_tokens=100, output_tokens=50, audio_tokens=120)
-    assert rate(heard, by_kind).cost_nano == 120 * 7 + 30 * 2 + 11
+    audio = Quantities(input_tokens=100, output_tokens=50, audio_tokens=120)
+    assert rate(audio, by_kind).cost_nano == 120 * 7 + 30 * 2 + 11
 
 
 def test_it_is_rounded_up_once_for_the_whole_record() -> None:
@@ -49,6 +49,6 @@ def test_the_cost_is_bounded_by_the_dearest_kind(used: tuple[int, ...], amounts:
 @given(st.lists(st.integers(-100, 100), unique=True), st.integers(-200, 200))
 def test_the_version_in_force_is_the_latest_that_has_begun(hours: list[int], at: int) -> None:
     versions = [Price(uuid7(), PriceDraft("m", "EUR", NOW + timedelta(hours=hour))) for hour in hours]
-    found = in_force(versions, NOW + timedelta(hours=at))
+    price_then = in_force(versions, NOW + timedelta(hours=at))
     begun = [hour for hour in hours if hour <= at]
-    assert (found.terms.effective_from if found else None) == (NOW + timedelta(hours=max(begun)) if begun else None)
+    assert (price_then.terms.effective_from if price_then else None) == (NOW + timedelta(hours=max(begun)) if begun else None)

@@ -28,7 +28,7 @@ from tenon.kit.errors import Conflict, Unavailable
 from tenon.kit.ids import uuid7
 
 TOKEN = secrets.token_urlsafe(32)
-PATIENCE_SECONDS = 20
+DEADLINE_SECONDS = 20
 HEARTBEAT_SECONDS_MAX = 5
 
 
@@ -53,14 +53,14 @@ class Stream:
         self.revisions: list[int] = []
 
     async def next(self) -> wire.Update:
-        update = await asyncio.wait_for(self.call.read(), PATIENCE_SECONDS)
+        update = await asyncio.wait_for(self.call.read(), DEADLINE_SECONDS)
         assert update is not grpc.aio.EOF
         self.revisions.append(update.revision)
         return update
 
-    async def until(self, wanted: Callable[[wire.Update], bool]) -> wire.Update:
-        async with asyncio.timeout(PATIENCE_SECONDS):  # heartbeats would keep it alive for ever
-            while not wanted(update := await self.next()):
+    async def until(self, is_expected: Callable[[wire.Update], bool]) -> wire.Update:
+        async with asyncio.timeout(DEADLINE_SECONDS):  # heartbeats would keep it alive without end
+            while not is_expected(update := await self.next()):
                 pass
         return update
 
@@ -69,8 +69,8 @@ class Stream:
         await self.until(lambda update: update.HasField("heartbeat"))
         return self
 
-    async def key(self, key_id: str, wanted: Callable[[wire.KeyRecord], bool] = lambda _: True) -> wire.KeyRecord:
-        return (await self.until(lambda update: update.key.key_id == key_id and wanted(update.key))).key
+    async def key(self, key_id: str, is_expected: Callable[[wire.KeyRecord], bool] = lambda _: True) -> wire.KeyRecord:
+        return (await self.until(lambda update: update.key.key_id == key_id and is_expected(update.key))).key
 
     async def key_in_snapshot(self, key_id: str) -> wire.KeyRecord:
         return next(key for key in (await self.next()).snapshot.keys if key.key_id == key_id)
@@ -113,7 +113,7 @@ async def test_whoever_is_not_enrolled_is_refused_everywhere(server, metadata) -
         server.stub.ShipUsage(metadata=metadata),
     ]
     for call in calls:
-        assert await asyncio.wait_for(call.code(), PATIENCE_SECONDS) is grpc.StatusCode.UNAUTHENTICATED
+        assert await asyncio.wait_for(call.code(), DEADLINE_SECONDS) is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_gateway_speaks_only_for_itself(server) -> None:
@@ -200,9 +200,9 @@ async def test_a_known_revision_is_continued_and_another_origin_is_not(server, d
     async with database.tenant(operator.identity) as session:
         await identity.revoke_key(session, operator, key.key_id)
     again = server.subscribe(snapshot.revision, snapshot.snapshot.origin)
-    told = [await again.next() for _ in range(3)]
-    assert [(update.key.key_id, update.key.revoked) for update in told[:2]] == [(later.key_id, False), (key.key_id, True)]
-    assert told[2].HasField("heartbeat")
+    updates = [await again.next() for _ in range(3)]
+    assert [(update.key.key_id, update.key.revoked) for update in updates[:2]] == [(later.key_id, False), (key.key_id, True)]
+    assert updates[2].HasField("heartbeat")
     assert again.revisions == sorted(again.revisions)
     for known, origin in ((snapshot.revision, "elsewhere"), (0, snapshot.snapshot.origin)):
         assert (await server.subscribe(known, origin).next()).HasField("snapshot")
@@ -230,17 +230,17 @@ async def test_a_large_snapshot_is_finished_by_ordinary_changes(server, tenant_a
 
 
 async def test_no_change_is_lost_between_catching_up_and_following(server, issue_key, tenant_a) -> None:
-    """Keys made while gateways subscribe reach each of them."""
+    """Keys that are created while gateways subscribe reach each of them."""
     operator, editor = tenant_a.context("operator"), tenant_a.context("editor")
-    made = asyncio.gather(*(issue_key(operator, editor) for _ in range(30)))
+    issuing = asyncio.gather(*(issue_key(operator, editor) for _ in range(30)))
     streams = []
     for _ in range(10):
         streams.append(server.subscribe())
         await asyncio.sleep(0.02)
-    wanted = {key.key_id for key in await made}
+    issued = {key.key_id for key in await issuing}
     for stream in streams:
         seen: set[str] = set()
-        while not wanted <= seen:
+        while not issued <= seen:
             update = await stream.next()
             seen |= {record.key_id for record in update.snapshot.keys} | {update.key.key_id}
         assert stream.revisions == sorted(stream.revisions)
@@ -269,14 +269,14 @@ async def test_a_key_is_resolved_with_the_revision_at_which_it_was_true(server, 
     assert await malformed.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_long_expired_keys_are_not_told(server, database, tenant_a, issue_key) -> None:
+async def test_long_expired_keys_are_not_sent(server, database, tenant_a, issue_key) -> None:
     operator = tenant_a.context("operator")
     old = await issue_key(operator, tenant_a.context("editor"), expires_at=clock.now() - timedelta(days=2))
     assert old.key_id not in {record.key_id for record in (await server.subscribe().next()).snapshot.keys}
 
 
 async def test_a_tenant_cannot_choose_a_revision(server, database, tenant_a, key) -> None:
-    """Else it could jump the stream, and everybody's revocations behind it would never be told."""
+    """Else it could jump the stream, and everybody's revocations behind it would never be sent."""
     operator = tenant_a.context("operator")
     stream = await server.subscribe().caught_up()
     async with database.tenant(operator.identity) as session:
@@ -289,7 +289,7 @@ async def test_a_tenant_cannot_choose_a_revision(server, database, tenant_a, key
 # --- routing ------------------------------------------------------------------------------------------------------------------------
 
 
-async def test_routing_is_told_as_a_whole_with_the_credential_sealed(server, database, settings, tenant_a) -> None:
+async def test_routing_is_sent_as_a_whole_with_the_credential_sealed(server, database, settings, tenant_a) -> None:
     operator, installation = tenant_a.context("operator"), models.EndpointSettings.of(settings)
     stream = await server.subscribe().caught_up()
     async with database.tenant(operator.identity) as session:
@@ -300,10 +300,14 @@ async def test_routing_is_told_as_a_whole_with_the_credential_sealed(server, dat
         endpoint = await models.create_endpoint(session, operator, draft, installation)
         await models.put_model(session, operator, models.Model("org/tiny", (models.Route(endpoint.id, "tiny-v1", 3),)))
     table = (await stream.until(lambda update: update.routing.tenant_id == str(operator.tenant))).routing
-    (told,), (model,) = table.endpoints, table.models
-    assert (told.endpoint_id, told.base_url, list(told.cleared_markings)) == (str(endpoint.id), "http://127.0.0.1:8000/v1", ["pii"])
-    assert (told.first_token_timeout_ms, told.total_timeout_ms, told.protocol) == (30_000, 0, wire.PROTOCOL_OPENAI)
-    sealed, key = told.sealed_credential, AESGCM(settings.sealing_key_file.read_bytes())
+    (received,), (model,) = table.endpoints, table.models
+    assert (received.endpoint_id, received.base_url, list(received.cleared_markings)) == (
+        str(endpoint.id),
+        "http://127.0.0.1:8000/v1",
+        ["pii"],
+    )
+    assert (received.first_token_timeout_ms, received.total_timeout_ms, received.protocol) == (30_000, 0, wire.PROTOCOL_OPENAI)
+    sealed, key = received.sealed_credential, AESGCM(settings.sealing_key_file.read_bytes())
     assert key.decrypt(sealed[:12], sealed[12:], str(endpoint.id).encode()) == b"sk-upstream"
     assert (model.name, model.routes[0].upstream_model, model.routes[0].weight) == ("org/tiny", "tiny-v1", 3)
     async with database.tenant(operator.identity) as session:
@@ -335,7 +339,7 @@ async def test_batches_are_acknowledged_after_their_commit_any_number_in_flight(
     call = server.stub.ShipUsage(metadata=server.metadata())
     for batch in batches:
         await call.write(batch)
-    acks = [await asyncio.wait_for(call.read(), PATIENCE_SECONDS) for _ in batches]
+    acks = [await asyncio.wait_for(call.read(), DEADLINE_SECONDS) for _ in batches]
     await call.done_writing()
     assert {ack.batch_id for ack in acks} == {batch.batch_id for batch in batches}
     assert sum(ack.stored for ack in acks) == 200
@@ -355,7 +359,7 @@ async def test_nothing_is_acknowledged_when_it_cannot_be_stored(server, tenant_a
     monkeypatch.setattr("tenon.inference.usage.repository.store", broken)
     call = server.stub.ShipUsage(metadata=server.metadata())
     await call.write(wire.UsageBatch(batch_id="b", records=[usage(tenant_a.context("editor"), key.key_id)]))
-    assert await asyncio.wait_for(call.code(), PATIENCE_SECONDS) is grpc.StatusCode.UNAVAILABLE
+    assert await asyncio.wait_for(call.code(), DEADLINE_SECONDS) is grpc.StatusCode.UNAVAILABLE
     assert "canary" not in await call.details()
 
 
@@ -367,7 +371,7 @@ async def test_unknown_enumerations_and_strangers_are_quarantined_not_fatal(serv
     ]  # fmt: skip
     call = server.stub.ShipUsage(metadata=server.metadata())
     await call.write(wire.UsageBatch(batch_id="b", records=records))
-    ack = await asyncio.wait_for(call.read(), PATIENCE_SECONDS)
+    ack = await asyncio.wait_for(call.read(), DEADLINE_SECONDS)
     assert (ack.stored, ack.duplicates, ack.quarantined) == (1, 0, 4)
 
 
@@ -389,13 +393,13 @@ async def test_stopping_ends_open_streams_at_once(settings) -> None:
         stream = Server(port, GatewayControlStub(channel)).subscribe()
         await stream.next()
         started = time.monotonic()
-    assert time.monotonic() - started < PATIENCE_SECONDS / 2
+    assert time.monotonic() - started < DEADLINE_SECONDS / 2
 
 
 # --- credentials ------------------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_successor_counts_as_its_predecessor_and_both_are_told(server, database, tenant_a, issue_key) -> None:
+async def test_a_successor_counts_as_its_predecessor_and_both_are_sent(server, database, tenant_a, issue_key) -> None:
     operator = tenant_a.context("operator")
     key = await issue_key(operator, tenant_a.context("editor"))
     async with database.tenant(operator.identity) as session:
@@ -406,19 +410,24 @@ async def test_a_successor_counts_as_its_predecessor_and_both_are_told(server, d
         async with database.tenant(operator.identity) as session:
             rotated = await identity.rotate_key(session, operator, before or successors[-1], overlap_seconds=60)
         successors.append(rotated.key_id)
-        told = await stream.until(lambda update: update.HasField("governance"))
-        assert list(told.governance.limits[0].also_keys) == sorted(successors)
+        update = await stream.until(lambda update: update.HasField("governance"))
+        assert list(update.governance.limits[0].also_keys) == sorted(successors)
     assert (await server.subscribe().key_in_snapshot(key.key_id)).replaced_by == successors[0]
 
 
-async def test_an_issuer_and_its_subject_are_told(server, database, login, tenant_a) -> None:
+async def test_an_issuer_and_its_subject_are_sent(server, database, login, tenant_a) -> None:
     operator, holder = tenant_a.context("operator"), tenant_a.context("editor")
     stream = await server.subscribe().caught_up()
-    wanted = identity.IssuerRequest("idp", "https://idp.example", ("tenon",), "ES256", "https://127.0.0.1:9/")
+    trusted = identity.IssuerRequest("idp", "https://idp.example", ("tenon",), "ES256", "https://127.0.0.1:9/")
     async with database.tenant(operator.identity) as session:
-        issuer = (await identity.create_issuer(session, operator, wanted, http_allowed=True))["id"]
-    told = (await stream.until(lambda update: update.HasField("issuer"))).issuer
-    assert (told.issuer_id, list(told.audiences), told.algorithm, told.jwks) == (str(issuer), ["tenon"], "ES256", b'{"keys":[]}')
+        issuer = (await identity.create_issuer(session, operator, trusted, http_allowed=True))["id"]
+    received = (await stream.until(lambda update: update.HasField("issuer"))).issuer
+    assert (received.issuer_id, list(received.audiences), received.algorithm, received.jwks) == (
+        str(issuer),
+        ["tenon"],
+        "ES256",
+        b'{"keys":[]}',
+    )
     scope = identity.KeyScope(("chat",), ("10.0.0.0/8",), b"c" * 32, identity.Priority.LOW)
     request = identity.KeyRequest(
         holder.principal, holder.project, KeyKind.USER, "f", scope=scope, federation=identity.Federation(issuer, "robot")
@@ -439,7 +448,7 @@ async def test_an_issuer_and_its_subject_are_told(server, database, login, tenan
         assert await issuers.claim_due_issuers(session, least=0, every=1e6, again=1e6, limit=100) == []
         await issuers.keep_jwks(session, tenant_a.tenant_id, issuer, '{"keys":[1]}')
     changed = await stream.until(lambda update: update.HasField("issuer"))
-    assert (changed.issuer.jwks, changed.revision > told.revision) == (b'{"keys":[1]}', True)
+    assert (changed.issuer.jwks, changed.revision > received.revision) == (b'{"keys":[1]}', True)
     assert abs(changed.committed_at_unix_ms - clock.now().timestamp() * 1_000) < 5_000
     async with database.tenant(operator.identity) as session:
         await identity.disable_issuer(session, operator, issuer)

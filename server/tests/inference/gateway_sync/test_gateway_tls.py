@@ -51,7 +51,7 @@ def put(directory: Path, pair: tuple[bytes, bytes]) -> None:
 
 async def answers(port: int, credentials: grpc.ChannelCredentials) -> bool:
     """Whether a call gets through to the service."""
-    metadata = (("authorization", "Bearer nobody's"), ("tenon-gateway-id", "gw-1"))  # to be told so is to get through
+    metadata = (("authorization", "Bearer nobody's"), ("tenon-gateway-id", "gw-1"))  # this refusal shows that the call got through
     async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
         try:
             await GatewayControlStub(channel).ResolveKey(wire.ResolveKeyRequest(key_id="0000000000"), metadata=metadata, timeout=5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
 
 import grpc
@@ -48,9 +48,9 @@ class Updates:
     def __init__(self, stub) -> None:
         self.call = stub.Subscribe(wire.SubscribeRequest(gateway_id="gw-1"), metadata=metadata())
 
-    async def until(self, wanted) -> wire.Update:
+    async def until(self, is_expected: Callable[[wire.Update], bool]) -> wire.Update:
         async with asyncio.timeout(SECONDS_MAX):
-            while not wanted(update := await self.call.read()):
+            while not is_expected(update := await self.call.read()):
                 pass
         return update
 
@@ -67,17 +67,26 @@ class Leases:
         return await asyncio.wait_for(self.call.read(), SECONDS_MAX)
 
 
-async def test_governance_is_told_whole_in_the_snapshot_and_with_every_change(stub, database, tenant_a, operator) -> None:
+async def test_governance_is_sent_whole_in_the_snapshot_and_with_every_change(stub, database, tenant_a, operator) -> None:
     tenant = str(tenant_a.tenant_id)
     async with database.tenant(operator.identity) as session:
         limit = await create_limit(session, operator, LimitDraft(Subject.TENANT, "", 60, 1_000, 4))
         price = await create_price(session, operator, PriceDraft("tiny", "EUR", clock.now(), 5, 6, 7, 8, 9, 10, 11, 12))
     updates = Updates(stub)
     snapshot = await updates.until(lambda update: update.HasField("snapshot"))
-    (told,) = [each for each in snapshot.snapshot.governance if each.tenant_id == tenant]
-    assert (told.limits[0].limit_id, told.limits[0].subject, told.limits[0].subject_id) == (str(limit.id), wire.SUBJECT_TENANT, tenant)
-    assert (told.limits[0].requests_per_minute, told.limits[0].tokens_per_minute, told.limits[0].concurrency) == (60, 1_000, 4)
-    (version,) = told.prices
+    (governance,) = [each for each in snapshot.snapshot.governance if each.tenant_id == tenant]
+    sent = governance.limits[0]
+    assert (sent.limit_id, sent.subject, sent.subject_id) == (
+        str(limit.id),
+        wire.SUBJECT_TENANT,
+        tenant,
+    )
+    assert (sent.requests_per_minute, sent.tokens_per_minute, sent.concurrency) == (
+        60,
+        1_000,
+        4,
+    )
+    (version,) = governance.prices
     assert (version.price_id, version.model, version.currency) == (str(price.id), "tiny", "EUR")
     assert (version.input_nano_per_million, version.output_nano_per_million, version.image_nano, version.request_nano) == (5, 6, 11, 12)
     await updates.until(lambda update: update.HasField("heartbeat"))
@@ -102,12 +111,12 @@ async def test_every_change_says_when_it_was_made(stub, database, tenant_a, oper
     updates = Updates(stub)
     await updates.until(lambda update: update.HasField("heartbeat"))
     key = await issue_key(operator, tenant_a.context("editor"))
-    made = await updates.until(lambda update: update.key.key_id == key.key_id)
+    created = await updates.until(lambda update: update.key.key_id == key.key_id)
     await asyncio.sleep(0.05)
     async with database.tenant(operator.identity) as session:
         await identity.service.revoke_key(session, operator, key.key_id)
     revoked = await updates.until(lambda update: update.key.key_id == key.key_id and update.key.revoked)
-    assert made.committed_at_unix_ms < revoked.committed_at_unix_ms <= time.time() * 1_000 + 1_000
+    assert created.committed_at_unix_ms < revoked.committed_at_unix_ms <= time.time() * 1_000 + 1_000
 
 
 async def test_whoever_is_not_enrolled_gets_no_lease(stub) -> None:
@@ -185,9 +194,9 @@ async def test_a_rotated_keys_successors_count_with_it(stub, database, tenant_a,
         async with database.tenant(operator.identity) as session:
             newest = (await identity.rotate_key(session, operator, newest, overlap_seconds=60)).key_id
         successors.append(newest)
-        told = (await updates.until(lambda update: update.governance.tenant_id == tenant)).governance
-        assert [sorted(limit.also_keys) for limit in told.limits] == [sorted(successors)]
-        assert [sorted(budget.also_keys) for budget in told.budgets] == [sorted(successors)] * 2
+        governance = (await updates.until(lambda update: update.governance.tenant_id == tenant)).governance
+        assert [sorted(limit.also_keys) for limit in governance.limits] == [sorted(successors)]
+        assert [sorted(budget.also_keys) for budget in governance.budgets] == [sorted(successors)] * 2
     await UsageStore(login("usage")).store("gw-1", [claim(editor, each) for each in (key.key_id, *successors)])
     async with database.tenant(operator.identity) as session:
         assert (await find_budget(session, operator, soft.id)).spent_nano == 9

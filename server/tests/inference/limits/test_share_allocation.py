@@ -113,9 +113,9 @@ class Fleet:
 
     def check(self) -> None:
         live = [part for part in self.store.values() if part.lapses_at > self.now]
-        for place in range(3):
-            assert sum(part.held[place] for part in live) <= self.limit[place]
-            assert sum(process.goes_by(self.now)[place] for process in self.processes) <= self.limit[place]
+        for dimension in range(3):
+            assert sum(part.held[dimension] for part in live) <= self.limit[dimension]
+            assert sum(process.goes_by(self.now)[dimension] for process in self.processes) <= self.limit[dimension]
 
 
 KINDS = ["talk"] * 6 + ["unapplied"] * 3 + ["wait"] * 3 + ["write", "serve", "apply", "cut", "restart", "call", "call", "hang up"]
@@ -125,7 +125,7 @@ steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.integer
 @settings(max_examples=400, deadline=None)
 @given(limit=st.tuples(st.integers(4, 50), st.integers(0, 50), st.integers(2, 8)), processes=st.integers(2, 3), steps=steps)
 def test_the_shares_never_exceed_the_limit(limit: Amounts, processes: int, steps: list[tuple[str, int, int]]) -> None:
-    """Neither what the control plane holds to be told, nor what processes really go by, at any moment of any interleaving."""
+    """Neither what the control plane holds to be granted, nor what processes really go by, at any moment of any interleaving."""
     fleet = Fleet(limit, processes)
     for step in steps:
         fleet.step(*step)
@@ -133,10 +133,10 @@ def test_the_shares_never_exceed_the_limit(limit: Amounts, processes: int, steps
 
 
 def _turn(
-    store: dict[UUID, ProcessShare], process: UUID, stream: UUID, number: int, now: datetime, limit: Amounts, **wanted: int
+    store: dict[UUID, ProcessShare], process: UUID, stream: UUID, number: int, now: datetime, limit: Amounts, **demand: int
 ) -> ProcessShare:
     request = ShareRequest("gw", process, stream, number, number - 1)
-    part = with_message(store.get(process) or first_share(request, now), Demand(LIMIT, **wanted), request, now)
+    part = with_message(store.get(process) or first_share(request, now), Demand(LIMIT, **demand), request, now)
     store[process] = allocate(Amounts(*limit), part, [other for id, other in store.items() if id != process], request, now)
     return store[process]
 
@@ -160,7 +160,7 @@ def test_a_process_alone_has_the_whole_limit_at_once() -> None:
 
 
 def test_an_idle_process_is_not_forgotten_when_the_answer_that_woke_it_is_lost() -> None:
-    """It was told to be left alone for a minute, and goes by that part until then."""
+    """It was granted a share for a minute, and goes by that part until then."""
     store: dict[UUID, ProcessShare] = {}
     idle, other, stream = uuid4(), uuid4(), uuid4()
     assert _turn(store, idle, stream, 1, START, (100, 0, 0)).valid_ms == 60_000

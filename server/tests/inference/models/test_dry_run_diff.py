@@ -16,8 +16,8 @@ ENDPOINT = {"name": "engine", "base_url": "https://models.example.com/v1", "clea
 
 
 @pytest.fixture
-async def door(web, keys):
-    """`door(method, path, json, dry_run=…)` as the operator."""
+async def call(web, keys):
+    """`call(method, path, json, dry_run=…)` as the operator."""
 
     async def send(method: str, path: str, json: Any = None, *, dry_run: bool = False, key: str = "operator") -> Any:
         headers = {"authorization": f"Bearer {keys[key]}", "idempotency-key": str(uuid4())}
@@ -27,12 +27,12 @@ async def door(web, keys):
 
 
 @pytest.fixture
-async def two(door) -> tuple[str, str]:
+async def two(call) -> tuple[str, str]:
     """Ids of an endpoint that is cleared for `pii` and one that is not, both behind the model m."""
-    cleared = (await door("POST", "/v1/inference/endpoints", ENDPOINT)).json()["id"]
-    plain = (await door("POST", "/v1/inference/endpoints", ENDPOINT | {"name": "plain", "cleared_markings": []})).json()["id"]
+    cleared = (await call("POST", "/v1/inference/endpoints", ENDPOINT)).json()["id"]
+    plain = (await call("POST", "/v1/inference/endpoints", ENDPOINT | {"name": "plain", "cleared_markings": []})).json()["id"]
     routes = {"routes": [{"endpoint": cleared}, {"endpoint": plain}]}
-    assert (await door("PUT", "/v1/inference/models/m", routes)).status_code == 200
+    assert (await call("PUT", "/v1/inference/models/m", routes)).status_code == 200
     return cleared, plain
 
 
@@ -40,25 +40,25 @@ async def everything(database, tenant) -> dict[str, Any]:
     async with database.tenant(tenant.context("operator").identity) as session:
         tables = ("endpoint", "model", "model_route", "rate_limit", "audit_entry", "idempotency")
         counts = {table: await session.scalar(f"select count(*) from tenon.{table}") for table in tables}
-        told = {table: await session.scalar(f"select revision from tenon.{table}") for table in ("routing", "governance")}
-        return counts | told
+        revisions = {table: await session.scalar(f"select revision from tenon.{table}") for table in ("routing", "governance")}
+        return counts | revisions
 
 
-async def test_who_loses_what_when_an_endpoint_goes_out_of_a_model(door, two, issue_key, tenant_a) -> None:
+async def test_who_loses_what_when_an_endpoint_goes_out_of_a_model(call, two, issue_key, tenant_a) -> None:
     cleared, plain = two
     operator, editor = tenant_a.context("operator"), tenant_a.context("editor")
     bound = await issue_key(operator, editor, allowed_models=("m",), ceiling=frozenset({"pii"}))
     free = await issue_key(operator, editor, allowed_models=("m",))
     elsewhere = await issue_key(operator, editor, allowed_models=("other",), ceiling=frozenset({"pii"}))
     embedder = await issue_key(operator, editor, ceiling=frozenset({"pii"}), scope=KeyScope(operations=("embedding",)))
-    answer = await door("PUT", "/v1/inference/models/m", {"routes": [{"endpoint": plain}]}, dry_run=True)
+    answer = await call("PUT", "/v1/inference/models/m", {"routes": [{"endpoint": plain}]}, dry_run=True)
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert (told["dry_run"], told["would_answer"], told["difference"]["endpoints"]) == (True, 200, [])
-    (model,) = told["difference"]["models"]
+    answered = answer.json()
+    assert (answered["dry_run"], answered["would_answer"], answered["difference"]["endpoints"]) == (True, 200, [])
+    (model,) = answered["difference"]["models"]
     assert (model["name"], model["change"], model["endpoints_gained"]) == ("m", "changed", [])
     assert model["endpoints_lost"] == [{"id": cleared, "name": "engine"}]
-    losers = {key: caller for caller in told["difference"]["callers"] for key in caller["newest_keys"]}
+    losers = {key: caller for caller in answered["difference"]["callers"] for key in caller["newest_keys"]}
     assert set(losers) == {bound.key_id, embedder.key_id}
     assert free.key_id not in losers
     assert elsewhere.key_id not in losers
@@ -67,56 +67,59 @@ async def test_who_loses_what_when_an_endpoint_goes_out_of_a_model(door, two, is
     assert losers[embedder.key_id]["operations_lost"] == ["embedding"]
 
 
-async def test_another_protocol_takes_operations_away_from_everybody(door, two, issue_key, tenant_a) -> None:
+async def test_another_protocol_takes_operations_away_from_everybody(call, two, issue_key, tenant_a) -> None:
     _, plain = two
     free = await issue_key(tenant_a.context("operator"), tenant_a.context("editor"))
-    assert (await door("PUT", "/v1/inference/models/m", {"routes": [{"endpoint": plain}]})).status_code == 200
+    assert (await call("PUT", "/v1/inference/models/m", {"routes": [{"endpoint": plain}]})).status_code == 200
     changed = ENDPOINT | {"name": "plain", "cleared_markings": [], "protocol": "anthropic"}
-    told = (await door("PUT", f"/v1/inference/endpoints/{plain}", changed, dry_run=True)).json()["difference"]
-    (endpoint,) = told["endpoints"]
+    answered = (await call("PUT", f"/v1/inference/endpoints/{plain}", changed, dry_run=True)).json()["difference"]
+    (endpoint,) = answered["endpoints"]
     assert endpoint["fields"] == {"protocol": {"before": "openai", "after": "anthropic"}}
-    (caller,) = [caller for caller in told["callers"] if free.key_id in caller["newest_keys"]]
+    (caller,) = [caller for caller in answered["callers"] if free.key_id in caller["newest_keys"]]
     assert "embedding" in caller["operations_lost"]
     assert caller["operations_gained"] == ["count_tokens"]
     assert not caller["loses_every_route"]
 
 
-async def test_nothing_stays_of_a_rehearsal(door, two, database, tenant_a) -> None:
+async def test_nothing_stays_of_a_dry_run(call, two, database, tenant_a) -> None:
     cleared, _ = two
     limit = {"subject": "tenant", "requests_per_minute": 5}
-    made = (await door("POST", "/v1/limits", limit)).json()["id"]
+    limit_id = (await call("POST", "/v1/limits", limit)).json()["id"]
     before = await everything(database, tenant_a)
     model = {"routes": [{"endpoint": cleared}]}
     for method, path, body in (
         ("POST", "/v1/inference/endpoints", ENDPOINT | {"name": "new"}), ("PUT", f"/v1/inference/endpoints/{cleared}", ENDPOINT),
         ("PUT", "/v1/inference/models/m", model), ("PUT", "/v1/inference/models/new", model), ("DELETE", "/v1/inference/models/m", None),
-        ("POST", "/v1/limits", {"subject": "model", "subject_id": "m", "concurrency": 1}), ("PUT", f"/v1/limits/{made}", limit),
-        ("DELETE", f"/v1/limits/{made}", None),
+        ("POST", "/v1/limits", {"subject": "model", "subject_id": "m", "concurrency": 1}), ("PUT", f"/v1/limits/{limit_id}", limit),
+        ("DELETE", f"/v1/limits/{limit_id}", None),
     ):  # fmt: skip
-        answer = await door(method, path, body, dry_run=True)
+        answer = await call(method, path, body, dry_run=True)
         assert answer.status_code == 200, f"{method} {path} {answer.text}"
     assert await everything(database, tenant_a) == before
 
 
-async def test_a_limit_is_seen_before_it_is_changed(door) -> None:
-    made = (await door("POST", "/v1/limits", {"subject": "tenant", "requests_per_minute": 5})).json()
-    told = await door("PUT", f"/v1/limits/{made['id']}", {"subject": "tenant", "requests_per_minute": 2}, dry_run=True)
-    (limit,) = told.json()["difference"]["limits"]
-    assert (limit["before"], limit["after"]["requests_per_minute"]) == (made, 2)
-    gone = await door("DELETE", f"/v1/limits/{made['id']}", dry_run=True)
-    assert gone.json()["difference"]["limits"] == [{"before": made, "after": None}]
+async def test_a_limit_is_seen_before_it_is_changed(call) -> None:
+    existing = (await call("POST", "/v1/limits", {"subject": "tenant", "requests_per_minute": 5})).json()
+    answer = await call("PUT", f"/v1/limits/{existing['id']}", {"subject": "tenant", "requests_per_minute": 2}, dry_run=True)
+    (limit,) = answer.json()["difference"]["limits"]
+    assert (limit["before"], limit["after"]["requests_per_minute"]) == (existing, 2)
+    gone = await call("DELETE", f"/v1/limits/{existing['id']}", dry_run=True)
+    assert gone.json()["difference"]["limits"] == [{"before": existing, "after": None}]
 
 
-async def test_what_refuses_a_change_refuses_its_rehearsal(door, two) -> None:
-    cleared, _ = two
-    refused = [
-        (403, await door("DELETE", "/v1/inference/models/m", dry_run=True, key="viewer")),
-        (404, await door("DELETE", "/v1/inference/models/m", dry_run=True, key="stranger")),
-        (409, await door("DELETE", f"/v1/inference/endpoints/{cleared}", dry_run=True)),
-        (400, await door("PUT", "/v1/inference/models/m", {"routes": [{"endpoint": str(uuid4())}]}, dry_run=True)),
-        (400, await door("POST", "/v1/limits", {"subject": "tenant"}, dry_run=True)),
-    ]
-    assert [answer.status_code for _, answer in refused] == [status for status, _ in refused]
+@pytest.mark.parametrize(
+    ("status", "key", "method", "path", "body"),
+    [
+        (404, "stranger", "DELETE", "/v1/inference/models/m", None),
+        (403, "viewer", "DELETE", "/v1/inference/models/m", None),
+        (400, "operator", "PUT", "/v1/inference/models/m", {"routes": [{"endpoint": str(uuid4())}]}),
+        (400, "operator", "POST", "/v1/limits", {"subject": "tenant"}),
+        (409, "operator", "DELETE", "/v1/inference/endpoints/{cleared}", None),
+    ],
+)
+async def test_what_refuses_a_change_refuses_its_dry_run(call, two, status: int, key: str, method: str, path: str, body: Any) -> None:
+    answer = await call(method, path.format(cleared=two[0]), body, dry_run=True, key=key)
+    assert answer.status_code == status, answer.text
 
 
 def test_the_gateways_table_is_the_same() -> None:

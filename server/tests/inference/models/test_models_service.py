@@ -54,27 +54,27 @@ async def test_bad_endpoints_are_refused_with_the_path(database, tenant_a, insta
     assert caught.value.path == path
 
 
-async def test_an_endpoint_is_made_changed_and_removed(database, tenant_a, installation) -> None:
+async def test_an_endpoint_is_created_changed_and_removed(database, tenant_a, installation) -> None:
     ctx = tenant_a.context("operator")
     async with database.tenant(ctx.identity) as session:
-        made = await models.create_endpoint(session, ctx, DRAFT, installation)
-        assert made.has_credential
+        created = await models.create_endpoint(session, ctx, DRAFT, installation)
+        assert created.has_credential
         with pytest.raises(Conflict):
             await models.create_endpoint(session, ctx, DRAFT, installation)
-        kept = await models.replace_endpoint(session, ctx, made.id, replace(DRAFT, credential=None, name="other"), installation)
+        kept = await models.replace_endpoint(session, ctx, created.id, replace(DRAFT, credential=None, name="other"), installation)
         assert (kept.name, kept.has_credential) == ("other", True)
-        removed = await models.replace_endpoint(session, ctx, made.id, replace(DRAFT, credential=""), installation)
+        removed = await models.replace_endpoint(session, ctx, created.id, replace(DRAFT, credential=""), installation)
         assert not removed.has_credential
-        await models.put_model(session, ctx, Model("org/m", (Route(made.id, weight=2), Route(made.id, "n"))))
+        await models.put_model(session, ctx, Model("org/m", (Route(created.id, weight=2), Route(created.id, "n"))))
         with pytest.raises(Conflict) as caught:
-            await models.delete_endpoint(session, ctx, made.id)
+            await models.delete_endpoint(session, ctx, created.id)
         assert caught.value.details == {"models": ["org/m"]}
-        assert await models.list_models(session, ctx) == [Model("org/m", (Route(made.id, "", 2), Route(made.id, "n", 1)))]
+        assert await models.list_models(session, ctx) == [Model("org/m", (Route(created.id, "", 2), Route(created.id, "n", 1)))]
         await models.delete_model(session, ctx, "org/m")
-        await models.delete_endpoint(session, ctx, made.id)
+        await models.delete_endpoint(session, ctx, created.id)
         assert await models.list_endpoints(session, ctx) == []
         for gone in (
-            models.delete_endpoint(session, ctx, made.id), models.find_endpoint(session, ctx, made.id), models.delete_model(session, ctx, "m"),
+            models.delete_endpoint(session, ctx, created.id), models.find_endpoint(session, ctx, created.id), models.delete_model(session, ctx, "m"),
         ):  # fmt: skip
             with pytest.raises(NotFound):
                 await gone
@@ -83,8 +83,8 @@ async def test_an_endpoint_is_made_changed_and_removed(database, tenant_a, insta
 async def test_a_credential_never_comes_out_of_the_database(database, tenant_a, installation) -> None:
     ctx = tenant_a.context("operator")
     async with database.tenant(ctx.identity) as session:
-        made = await models.create_endpoint(session, ctx, DRAFT, installation)
-        assert "canary" not in repr(made) + repr(DRAFT)
+        created = await models.create_endpoint(session, ctx, DRAFT, installation)
+        assert "canary" not in repr(created) + repr(DRAFT)
         payloads = await session.rows("select payload from tenon.audit_payload")
         assert "canary" not in repr(
             [bytes(row["payload"]) if isinstance(row["payload"], memoryview) else row["payload"] for row in payloads]
@@ -96,12 +96,12 @@ async def test_a_credential_never_comes_out_of_the_database(database, tenant_a, 
 async def test_another_tenants_endpoints_do_not_exist(database, tenant_a, tenant_b, installation) -> None:
     ours, theirs = tenant_a.context("operator"), tenant_b.context("operator")
     async with database.tenant(ours.identity) as session:
-        made = await models.create_endpoint(session, ours, DRAFT, installation)
+        created = await models.create_endpoint(session, ours, DRAFT, installation)
     async with database.tenant(theirs.identity) as session:
         assert await models.list_endpoints(session, theirs) == []
         for attempt in (
-            models.find_endpoint(session, theirs, made.id), models.replace_endpoint(session, theirs, made.id, DRAFT, installation),
-            models.delete_endpoint(session, theirs, made.id), models.put_model(session, theirs, Model("m", (Route(made.id),))),
+            models.find_endpoint(session, theirs, created.id), models.replace_endpoint(session, theirs, created.id, DRAFT, installation),
+            models.delete_endpoint(session, theirs, created.id), models.put_model(session, theirs, Model("m", (Route(created.id),))),
         ):  # fmt: skip
             with pytest.raises(TenonError) as caught:
                 await attempt

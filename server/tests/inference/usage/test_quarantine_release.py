@@ -33,8 +33,8 @@ async def kept(login, tenant_a, issue_key, claim):
 async def test_an_operator_releases_a_record_and_it_is_booked_once(kept, web, keys, login, database, tenant_a) -> None:
     store, record = kept
     operator = tenant_a.context("operator")
-    asked = headers(keys["operator"])
-    listed = (await web.get("/v1/usage/quarantine", headers=asked)).json()["records"]
+    as_operator = headers(keys["operator"])
+    listed = (await web.get("/v1/usage/quarantine", headers=as_operator)).json()["records"]
     by_reason = {row["reason"]: row for row in listed}
     assert by_reason.keys() == {"other_day", "key_mismatch"}
     assert by_reason["key_mismatch"]["claim"] is None, "what is not proven to be ours is not shown"
@@ -51,7 +51,7 @@ async def test_an_operator_releases_a_record_and_it_is_booked_once(kept, web, ke
         hours = await session.scalar("select sum(input_tokens) from tenon.usage_hour")
         entries = await session.rows("select decision from tenon.audit_entry where action = 'usage.release'")
     assert (booked["input_tokens"], hours, len(entries)) == (77, 77, 2)
-    (row,) = [row for row in (await web.get("/v1/usage/quarantine", headers=asked)).json()["records"] if row["reason"] == "other_day"]
+    (row,) = [row for row in (await web.get("/v1/usage/quarantine", headers=as_operator)).json()["records"] if row["reason"] == "other_day"]
     assert row["released_as"] == str(booked["record_id"])
 
 

@@ -89,7 +89,7 @@ async def test_soft_budgets_count_stored_records_once_and_warn_at_thresholds(sto
     await price(database, operator, 1)
     await price(database, operator, 1, model="other", currency="USD")
     async with database.tenant(operator.identity) as session:
-        made = {
+        budgets = {
             subject: await create_budget(session, operator, BudgetDraft(subject, id, Mode.SOFT, "EUR", 100, period))
             for subject, id, period in (
                 (Subject.TENANT, "", Period.MONTH), (Subject.KEY, key.key_id, Period.NONE), (Subject.MODEL, "else", Period.DAY),
@@ -102,16 +102,16 @@ async def test_soft_budgets_count_stored_records_once_and_warn_at_thresholds(sto
 
     async def states():
         async with database.tenant(operator.identity) as session:
-            found = {subject: await find_budget(session, operator, budget.id) for subject, budget in made.items()}
+            in_period = {subject: await find_budget(session, operator, budget.id) for subject, budget in budgets.items()}
             rows = await session.rows("select subject, data from tenon.outbox where type = 'tenon.budget.threshold_reached.v1' order by id")
-        told = [(row["subject"], row["data"]["percent"]) for row in rows]
-        return {subject: (state.spent_nano, state.remaining_nano) for subject, state in found.items()}, told
+        published = [(row["subject"], row["data"]["percent"]) for row in rows]
+        return {subject: (state.spent_nano, state.remaining_nano) for subject, state in in_period.items()}, published
 
-    spent, told = await states()
-    assert spent == dict.fromkeys(made, (85, 15)) | {Subject.MODEL: (0, 100)}
-    counted = {f"budgets/{budget.id}" for subject, budget in made.items() if subject is not Subject.MODEL}
-    assert sorted(told) == sorted((subject, 80) for subject in counted)
+    spent, published = await states()
+    assert spent == dict.fromkeys(budgets, (85, 15)) | {Subject.MODEL: (0, 100)}
+    counted = {f"budgets/{budget.id}" for subject, budget in budgets.items() if subject is not Subject.MODEL}
+    assert sorted(published) == sorted((subject, 80) for subject in counted)
     await asyncio.gather(*(store.store("gw-1", [claim(editor, key.key_id)]) for _ in range(4)))
-    spent, told = await states()
+    spent, published = await states()
     assert spent[Subject.TENANT] == (145, 0)
-    assert sorted(told) == sorted((subject, percent) for subject in counted for percent in (80, 100))
+    assert sorted(published) == sorted((subject, percent) for subject in counted for percent in (80, 100))

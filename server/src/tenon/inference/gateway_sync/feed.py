@@ -1,6 +1,6 @@
 """The ordered stream: one poll of the database shared by all subscribers.
 
-Rows hold only their newest revision, so the rows above a revision, in order, are all that happened since: a subscriber that comes back
+Rows hold only their newest revision, so the rows above a revision, in order, are all that happened since. A subscriber that comes back
 continues from the database, and nothing has to be remembered here.
 """
 

@@ -19,7 +19,7 @@ from tenon.inference.gateway_sync.messages import usage_claim
 from tenon.inference.usage import UsageStore
 from tenon.kit.database import Database
 
-BATCHES_AT_ONCE = 4  # a stream; more wait, and the transport tells the gateway to wait
+BATCHES_AT_ONCE = 4  # a stream; more wait, and the transport makes the gateway wait
 RECORDS_A_BATCH_MAX = 10_000
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 

@@ -65,7 +65,7 @@ where s.gateway_id = :gateway and (
     s.process_id = any(:gone)
     or s.process_id = :process and (
         not s.idle or s.lapses_at < cast(:renew_before as timestamptz)
-        or exists (select from tenon.limit_share o where o.tenant_id = s.tenant_id and o.limit_id = s.limit_id and o.hungry
+        or exists (select from tenon.limit_share o where o.tenant_id = s.tenant_id and o.limit_id = s.limit_id and o.short
                    and (o.gateway_id, o.process_id) <> (s.gateway_id, s.process_id) and o.lapses_at > cast(:now as timestamptz))))
 """
 _LOCK_LIMITS = """
@@ -81,15 +81,15 @@ using unnest(cast(:limits as uuid[]), cast(:processes as uuid[]), cast(:gateways
 where s.limit_id = g.limit_id and s.process_id = g.process_id and s.gateway_id = g.gateway_id
 """
 _SAVE_SHARES = """
-insert into tenon.limit_share as s (tenant_id, limit_id, gateway_id, process_id, told, held, wanted, stream_id, told_number, larger_until,
-    heard_at, lapses_at, hungry, idle)
+insert into tenon.limit_share as s (tenant_id, limit_id, gateway_id, process_id, granted, held, demand_rates, stream_id, granted_number, larger_until,
+    received_at, lapses_at, short, idle)
 select p.* from jsonb_to_recordset(cast(:shares as jsonb)) as p(tenant_id uuid, limit_id uuid, gateway_id text, process_id uuid,
-    told bigint[], held bigint[], wanted double precision[], stream_id uuid, told_number bigint, larger_until timestamptz,
-    heard_at timestamptz, lapses_at timestamptz, hungry boolean, idle boolean)
+    granted bigint[], held bigint[], demand_rates double precision[], stream_id uuid, granted_number bigint, larger_until timestamptz,
+    received_at timestamptz, lapses_at timestamptz, short boolean, idle boolean)
 on conflict (tenant_id, limit_id, gateway_id, process_id) do update set
-    told = excluded.told, held = excluded.held, wanted = excluded.wanted, stream_id = excluded.stream_id,
-    told_number = excluded.told_number, larger_until = excluded.larger_until, heard_at = excluded.heard_at, lapses_at = excluded.lapses_at,
-    hungry = excluded.hungry, idle = excluded.idle
+    granted = excluded.granted, held = excluded.held, demand_rates = excluded.demand_rates, stream_id = excluded.stream_id,
+    granted_number = excluded.granted_number, larger_until = excluded.larger_until, received_at = excluded.received_at,
+    lapses_at = excluded.lapses_at, short = excluded.short, idle = excluded.idle
 """
 _COUNT_DIVISION = """
 update tenon.rate_limit set divisions = divisions + 1 where id = any(:limits)
@@ -227,19 +227,19 @@ async def count_division(session: WriteSession, limits: list[UUID]) -> None:
 
 
 def _share(row: RowMapping) -> ProcessShare:
-    requests, tokens, concurrency = row["wanted"]
+    requests, tokens, concurrency = row["demand_rates"]
     return ProcessShare(
         gateway=row["gateway_id"],
         process=row["process_id"],
-        granted=Amounts(*row["told"]),
+        granted=Amounts(*row["granted"]),
         held=Amounts(*row["held"]),
         demand_rates=(requests, tokens, concurrency),
         stream=row["stream_id"],
-        granted_number=row["told_number"],
+        granted_number=row["granted_number"],
         larger_until=row["larger_until"],
-        received_at=row["heard_at"],
+        received_at=row["received_at"],
         lapses_at=row["lapses_at"],
-        short=row["hungry"],
+        short=row["short"],
     )
 
 
@@ -250,15 +250,15 @@ def _row(stored: StoredShare) -> dict[str, Any]:
         "limit_id": str(stored.limit),
         "gateway_id": share.gateway,
         "process_id": str(share.process),
-        "told": share.granted,
+        "granted": share.granted,
         "held": share.held,
-        "wanted": share.demand_rates,
+        "demand_rates": share.demand_rates,
         "stream_id": str(share.stream),
-        "told_number": share.granted_number,
+        "granted_number": share.granted_number,
         "larger_until": share.larger_until.isoformat() if share.larger_until else None,
-        "heard_at": share.received_at.isoformat(),
+        "received_at": share.received_at.isoformat(),
         "lapses_at": share.lapses_at.isoformat(),
-        "hungry": share.short,
+        "short": share.short,
         "idle": share.idle,
     }
 

@@ -1,4 +1,4 @@
-"""Limits: what operators change, and what gateways are told."""
+"""Limits: what operators change, and what gateways receive."""
 
 from __future__ import annotations
 
@@ -129,11 +129,11 @@ async def governed_between(session: WriteSession, after: int, upto: int) -> list
 
 async def limits_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, list[Limit]]:
     """All limits of these tenants. For the login `sync`."""
-    found: dict[UUID, list[Limit]] = {tenant: [] for tenant in tenants}
+    limits: dict[UUID, list[Limit]] = {tenant: [] for tenant in tenants}
     rows = await repository.limits_of(session, tenants)
     for row, limit in zip(rows, await _limits(session, rows), strict=True):
-        found[row["tenant_id"]].append(limit)
-    return found
+        limits[row["tenant_id"]].append(limit)
+    return limits
 
 
 def _authorize(ctx: Context) -> None:

@@ -2,12 +2,12 @@
 
 The rule. Of every process two numbers are kept for each dimension: `granted`, its share by the last answer, and `held`, the most that it may
 still go by. The sum of `held` never exceeds the limit:
-- a share grows only into what nobody holds;
-- a share that is made smaller stays held as it was until its process has applied the smaller one and written again, or until the larger
-  one has run out by itself (`valid_ms`, counted by the process from before it was answered, so never later than we count it);
-- what a process has used of the last minute above its smaller share stays held until it is a minute old, and concurrency for the calls that
-  still run: a share that moves is not used twice;
-- a process that is silent for longer than `valid_ms` goes by nothing any more: its share lapses. (Calls that it still runs are not counted.)
+- A share grows only into what nobody holds.
+- A share that is made smaller stays held as it was. It does so until its process has applied the smaller one and written again, or until the
+  larger one has run out (`valid_ms`). The process counts that from before it was answered, so never later than we count it.
+- What a process has used of the last minute above its smaller share stays held until it is a minute old. Concurrency stays held for the calls
+  that still run. So a share that moves is not used twice.
+- A process that is silent for longer than `valid_ms` goes by nothing any more: its share lapses. (Calls that it still runs are not counted.)
 While a smaller share waits to be confirmed it is sent again unchanged, so there is only one thing to confirm at a time.
 
 A process without demand keeps its share for longer and without a message (`IDLE_VALID_MS`), until another one is short of it.

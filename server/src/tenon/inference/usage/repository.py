@@ -127,8 +127,11 @@ class SoftCost:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a batch: how many records were new, what these took from leases and cost where the tenant has soft budgets, and the
-    positions of those whose id is stored with other content."""
+    """What became of a batch.
+
+    `records`: how many were new. `lease_uses` and `soft_costs`: what these took from leases, and cost where the tenant has soft budgets.
+    `conflicts`: the positions of those whose id is stored with other content.
+    """
 
     records: int
     lease_uses: dict[UUID, int]
@@ -154,7 +157,7 @@ async def store(session: WriteSession, records: Sequence[Admitted], soft_tenants
         raise RuntimeError("a sum is always one row")
     uses = {UUID(lease): int(nano) for lease, nano in (row["lease_uses"] or {}).items()}
     costs = [_soft_cost(cost) for cost in row["soft_costs"] or []]
-    conflicts = [] if row["stored"] == len(records) else [found["ordinal"] for found in await session.rows(_CONFLICTS)]
+    conflicts = [] if row["stored"] == len(records) else [conflict["ordinal"] for conflict in await session.rows(_CONFLICTS)]
     return Stored(row["stored"], uses, costs, conflicts)
 
 
@@ -246,6 +249,6 @@ def _values(record: Admitted) -> tuple[Any, ...]:
 
 
 def _uses_json(claim: Claim) -> str | None:
-    """The uses as they are kept with the record, in the order of the leases: twins are told apart by it."""
+    """The uses as they are kept with the record, in the order of the leases: records with the same id are compared by it."""
     uses = lease_uses(claim)
     return json.dumps([{"lease": str(lease), "nano": uses[lease]} for lease in sorted(uses)]) if uses else None

@@ -58,14 +58,14 @@ async def quarantined(request: Request) -> dict[str, Any]:
 async def release(
     request: Request, raw_sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")], idempotency_key: IdempotencyKey
 ) -> Response:
-    """Book a record of another day after all: within seconds, once, as of today."""
+    """Book a record of another day after all: within seconds, once, with today's date."""
     ctx = context_of(request.scope)
 
-    async def ask(session: WriteSession) -> tuple[int, dict[str, Any]]:
+    async def request_release(session: WriteSession) -> tuple[int, dict[str, Any]]:
         await quarantine.release(session, ctx, bytes.fromhex(raw_sha256))
-        return 202, {"raw_sha256": raw_sha256, "release_asked": True}
+        return 202, {"raw_sha256": raw_sha256, "release_requested": True}
 
-    return await change_once(request, ctx, AuditEvent("usage.release", "QuarantinedUsage", raw_sha256), idempotency_key, ask)
+    return await change_once(request, ctx, AuditEvent("usage.release", "QuarantinedUsage", raw_sha256), idempotency_key, request_release)
 
 
 @router.get("/totals")

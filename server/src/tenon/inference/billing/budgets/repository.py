@@ -73,10 +73,10 @@ _ADD_SOFT_USES = f"""
 update tenon.budget_period p set counted_nano = p.counted_nano + u.cost
 from {_USES} join tenon.budget b on b.tenant_id = u.tenant and b.id = u.budget
 where (p.tenant_id, p.budget_id, p.starts_at) = (u.tenant, u.budget, u.start)
-returning p.tenant_id, p.budget_id, p.starts_at, p.counted_nano, p.told_percent, b.amount_nano, b.currency
+returning p.tenant_id, p.budget_id, p.starts_at, p.counted_nano, p.published_percent, b.amount_nano, b.currency
 """
 _KEEP_PUBLISHED_PERCENT = """
-update tenon.budget_period set told_percent = :percent where tenant_id = :tenant and budget_id = :budget and starts_at = :start
+update tenon.budget_period set published_percent = :percent where tenant_id = :tenant and budget_id = :budget and starts_at = :start
 """
 
 
@@ -192,7 +192,7 @@ async def add_soft_uses(session: WriteSession, uses: Sequence[SoftUse]) -> list[
             budget=row["budget_id"],
             starts_at=row["starts_at"],
             counted_nano=row["counted_nano"],
-            published_percent=row["told_percent"],
+            published_percent=row["published_percent"],
             amount_nano=row["amount_nano"],
             currency=row["currency"],
         )

@@ -80,11 +80,11 @@ async def list_budgets(session: WriteSession, ctx: Context) -> list[Budget]:
 
 async def budgets_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, list[Budget]]:
     """All budgets of these tenants. For the login `sync`."""
-    found: dict[UUID, list[Budget]] = {tenant: [] for tenant in tenants}
+    budgets: dict[UUID, list[Budget]] = {tenant: [] for tenant in tenants}
     rows = await repository.budgets_of(session, tenants)
     for row, budget in zip(rows, await _budgets(session, rows), strict=True):
-        found[row["tenant_id"]].append(budget)
-    return found
+        budgets[row["tenant_id"]].append(budget)
+    return budgets
 
 
 async def require_budget(session: WriteSession, ctx: Context, id: UUID) -> Budget:

@@ -17,7 +17,7 @@ THRESHOLDS_PERCENT = (80, 100)
 
 async def soft_budgets_of(session: WriteSession, tenants: list[UUID]) -> dict[UUID, list[SoftBudget]]:
     """The soft budgets of these tenants. Tenants without any are left out."""
-    found: dict[UUID, list[SoftBudget]] = {}
+    budgets: dict[UUID, list[SoftBudget]] = {}
     rows = await repository.soft_budgets_of(session, tenants)
     rotated = await identity.successors(session, {row["subject_id"] for row in rows if row["subject"] == Subject.KEY.value})
     for row in rows:
@@ -28,8 +28,8 @@ async def soft_budgets_of(session: WriteSession, tenants: list[UUID]) -> dict[UU
             currency=row["currency"],
             period=Period(row["period"]),
         )
-        found.setdefault(row["tenant_id"], []).append(budget)
-    return found
+        budgets.setdefault(row["tenant_id"], []).append(budget)
+    return budgets
 
 
 async def charge_soft_budgets(session: WriteSession, uses: Sequence[SoftUse]) -> None:

@@ -1,7 +1,7 @@
 """Grant and close leases on hard budgets, for the login `lease`.
 
-The promise: in each period Σ (amounts of open leases) + Σ (what closed ones spent) <= the budget, and a lease is open until it is *known*
-what was spent of it. So no clock decides: a deadline only says when a process reserves nothing new, and when an operator may write a lease
+The promise: in each period Σ (amounts of open leases) + Σ (what closed ones spent) <= the budget. A lease is open until it is *known* what
+was spent of it. So no clock decides: a deadline only says when a process reserves nothing new, and when an operator may write a lease
 off. One short transaction a message, with the periods it touches locked.
 
 A lease ends by
@@ -69,8 +69,10 @@ class _Message:
 
 
 def slice_nano(remaining: int, requested: int) -> int:
-    """How much to grant of what remains: a fraction of it, so that it gets small near the end and several processes find something, but at
-    least what is requested; 0 when that does not fit. A process that only runs low requests 0."""
+    """How much to grant of what remains: a fraction of it, but at least what is requested. 0 when that does not fit.
+
+    By fractions, slices get small near the end, and several processes get something. A process that only runs low requests 0.
+    """
     return 0 if requested > remaining else max(requested, remaining // SLICE_DIVISOR)
 
 

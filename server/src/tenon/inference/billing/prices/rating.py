@@ -14,8 +14,8 @@ COST_NANO_MAX = 2**62  # beyond it a record is nonsense: four billion of the lar
 def rate(record: Quantities, price: Price) -> Rated:
     """ceil(Σ tokens × price / 1e6) + images + request, each kind of token counted once.
 
-    Kinds are made disjoint first: what was read from or written to a cache comes out of the input, reasoning out of the output, audio out of
-    what is left of the input and then of the output. A part never counts for more than its whole, however oddly an engine counts. The
+    Kinds are made disjoint first. What was read from or written to a cache comes out of the input, and reasoning out of the output. Audio comes
+    out of what is left of the input, and then of the output. A part never counts for more than its whole, however oddly an engine counts. The
     gateway computes the same (gateway/crates/limits, price.rs).
     """
     terms = price.terms

@@ -69,18 +69,18 @@ async def insert(session: WriteSession, tenant: UUID, price: Price) -> None:
 
 async def prices_of_models(session: WriteSession, tenants: list[UUID], models: list[str]) -> dict[tuple[UUID, str], list[Price]]:
     """All versions of these models of these tenants, in order of time."""
-    found: dict[tuple[UUID, str], list[Price]] = {}
+    prices: dict[tuple[UUID, str], list[Price]] = {}
     for row in await session.rows(_PRICES_OF_MODELS, {"tenants": tenants, "models": models}):
-        found.setdefault((row["tenant_id"], row["model"]), []).append(_price(row))
-    return found
+        prices.setdefault((row["tenant_id"], row["model"]), []).append(_price(row))
+    return prices
 
 
 async def prices_in_use(session: WriteSession, tenants: list[UUID], since: datetime) -> dict[UUID, list[Price]]:
     """Versions that were in force since then or will be, in order of time."""
-    found: dict[UUID, list[Price]] = {tenant: [] for tenant in tenants}
+    prices: dict[UUID, list[Price]] = {tenant: [] for tenant in tenants}
     for row in await session.rows(_PRICES_IN_USE, {"tenants": tenants, "since": since}):
-        found[row["tenant_id"]].append(_price(row))
-    return found
+        prices[row["tenant_id"]].append(_price(row))
+    return prices
 
 
 def _price(row: RowMapping) -> Price:

@@ -21,7 +21,7 @@ from unnest(cast(:hashes as bytea[]), cast(:tenants as uuid[]), cast(:reasons as
     cast(:claims as text[])) as q(hash, tenant, reason, raw, claim)
 on conflict do nothing returning raw_sha256
 """
-_SHOWN = "raw_sha256, gateway_id, reason, received_at, claim, release_asked_at, release_asked_by, released_at, released_as"
+_SHOWN = "raw_sha256, gateway_id, reason, received_at, claim, release_requested_at, release_requested_by, released_at, released_as"
 _PAGE = f"""
 select {_SHOWN} from tenon.usage_quarantine where tenant_id = :tenant order by received_at desc, raw_sha256 limit :limit
 """
@@ -29,14 +29,14 @@ _LOCK = f"""
 select {_SHOWN} from tenon.usage_quarantine where tenant_id = :tenant and raw_sha256 = :hash for no key update
 """
 _REQUEST_RELEASE = """
-update tenon.usage_quarantine set release_asked_at = now(), release_asked_by = :by
-where tenant_id = :tenant and raw_sha256 = :hash and release_asked_at is null
+update tenon.usage_quarantine set release_requested_at = now(), release_requested_by = :by
+where tenant_id = :tenant and raw_sha256 = :hash and release_requested_at is null
 """
 # What another replica holds is left to it.
 _RELEASE_REQUESTED = """
 select raw_sha256, gateway_id, claim from tenon.usage_quarantine
-where release_asked_at is not null and released_at is null
-order by release_asked_at limit :limit for update skip locked
+where release_requested_at is not null and released_at is null
+order by release_requested_at limit :limit for update skip locked
 """
 _MARK_RELEASED = """
 update tenon.usage_quarantine set released_at = now(), released_as = :record where raw_sha256 = :hash
