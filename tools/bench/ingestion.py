@@ -22,8 +22,8 @@ from tenon.core import identity, tenancy
 from tenon.core.context import Context
 from tenon.kit.database import Database, bootstrap, embedded, migrate
 from tenon.kit.settings import DatabaseSettings
+from tenon.ontology import ingestion
 from tenon.ontology.ingestion import Progress
-from tenon.ontology.ingestion import service as ingestion
 from tenon.ontology.schema import service as schema
 from tools.testing.ports import free_port
 
@@ -91,8 +91,8 @@ async def _round(logins: dict[str, Database], admin: str, scratch: Path, name: s
     )
     async with logins["migrate"].system() as session:
         applied = await schema.apply(session, ctx, _without_actions(), names=logins["migrate"].names)
-    places = ingestion.Places(fetch.fetch(), scratch / "work", scratch / "rejects")
-    load, write, rows, batch_max = await _load(logins["ingest"], ctx, places)
+    folders = ingestion.LoadFolders(fetch.fetch(), scratch / "work", scratch / "rejects")
+    load, write, rows, batch_max = await _load(logins["ingest"], ctx, folders)
     flight = applied.ontology.object_types["flight"]
     bare, indexed = await asyncio.to_thread(_copies, admin, f"{applied.ontology.schema}.{flight.table}", name.replace("-", "_"))
     return Round(bare, indexed, load, write, rows, batch_max)
@@ -102,7 +102,7 @@ def _without_actions() -> str:
     return (AIRLINE / "ontology.yaml").read_text().split("\naction_types:")[0]
 
 
-async def _load(ingest: Database, ctx: Context, places: ingestion.Places) -> tuple[float, float, int, float]:
+async def _load(ingest: Database, ctx: Context, folders: ingestion.LoadFolders) -> tuple[float, float, int, float]:
     writing = 0.0
 
     def watch(progress: Progress) -> None:
@@ -110,7 +110,7 @@ async def _load(ingest: Database, ctx: Context, places: ingestion.Places) -> tup
         if progress.phase == "write" and progress.done == 0:
             writing = time.monotonic()
 
-    reports = await ingestion.load_all(ingest, ctx, (AIRLINE / "mapping.yaml").read_text(), places, watch=watch)
+    reports = await ingestion.load_all(ingest, ctx, (AIRLINE / "mapping.yaml").read_text(), folders, on_progress=watch)
     done = time.monotonic()
     flights = next(report for report in reports if report.load == "flights")
     return flights.seconds, done - writing, flights.source_rows, flights.batch_seconds_max

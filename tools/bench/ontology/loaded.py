@@ -13,7 +13,7 @@ from tenon.core import identity, tenancy
 from tenon.core.identity import KeyKind, KeyRequest
 from tenon.kit.database import Database, bootstrap, embedded, migrate
 from tenon.kit.settings import DatabaseSettings, Settings
-from tenon.ontology.ingestion import service as ingestion
+from tenon.ontology import ingestion
 from tenon.ontology.schema import Ontology
 from tenon.ontology.schema import service as schema
 from tools.testing.ports import free_port
@@ -58,8 +58,8 @@ async def load(server: embedded.Embedded, scratch: Path) -> Loaded:
     sys.path.insert(0, str(AIRLINE))
     import fetch  # the example's own script
 
-    places = ingestion.Places(fetch.fetch(), scratch / "work", scratch / "rejects")
-    await ingestion.load_all(logins["ingest"], ctx, (AIRLINE / "mapping.yaml").read_text(), places)
+    folders = ingestion.LoadFolders(fetch.fetch(), scratch / "work", scratch / "rejects")
+    await ingestion.load_all(logins["ingest"], ctx, (AIRLINE / "mapping.yaml").read_text(), folders)
     for login in logins.values():
         await login.close()
     admin = server.admin_conninfo.replace("dbname=postgres", f"dbname={database.name}")

@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ingestion_world import ONTOLOGY, MakeWorld, World
+from load_tenant import ONTOLOGY, CreateTenant, LoadTenant
 
-from tenon.ontology.ingestion import service as ingestion
+from tenon.ontology import ingestion
 from tenon.ontology.schema import service as schema
 
 
 @pytest.fixture
-def make_world(login, tenant_a, tmp_path: Path) -> MakeWorld:
-    """`await make_world(dangling="stub")`: the ontology applied for a fresh tenant."""
+def create_tenant(login, tenant_a, tmp_path: Path) -> CreateTenant:
+    """`await create_tenant(dangling="stub")`: the ontology applied for a fresh tenant."""
 
-    async def make(dangling: str = "keep") -> World:
+    async def make(dangling: str = "keep") -> LoadTenant:
         migrate = login("migrate")
         async with migrate.system() as session:
             applied = await schema.apply(session, tenant_a.context("operator"), ONTOLOGY.replace("DANGLING", dangling), names=migrate.names)
-        places = ingestion.Places(tmp_path / "data", tmp_path / "work", tmp_path / "rejects")
-        places.data.mkdir()
-        return World(tenant_a, applied.ontology, login("ingest"), login("api"), places)
+        folders = ingestion.LoadFolders(tmp_path / "data", tmp_path / "work", tmp_path / "rejects")
+        folders.data.mkdir()
+        return LoadTenant(tenant_a, applied.ontology, login("ingest"), login("api"), folders)
 
     return make

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tenon.ontology.ingestion import Progress, Report, Watcher
-from tenon.ontology.ingestion import service as ingestion
+from tenon.ontology import ingestion
+from tenon.ontology.ingestion import Progress, ProgressCallback, Report
 from tenon.ontology.schema import Ontology
 from tenon.ontology.schema import service as schema
 
@@ -56,8 +56,8 @@ async def apply(login: Any, tenant: Any) -> Ontology:
         return (await schema.apply(session, tenant.context("operator"), text, names=migrate.names)).ontology
 
 
-async def load(login: Any, tenant: Any, places: ingestion.Places, **how: Any) -> dict[str, Report]:
-    reports = await ingestion.load_all(login("ingest"), tenant.context("operator"), MAPPING, places, **how)
+async def load(login: Any, tenant: Any, folders: ingestion.LoadFolders, **how: Any) -> dict[str, Report]:
+    reports = await ingestion.load_all(login("ingest"), tenant.context("operator"), MAPPING, folders, **how)
     return {report.load: report for report in reports}
 
 
@@ -95,7 +95,7 @@ def with_broken_rows(data: Path, folder: Path) -> dict[int, tuple[str, str]]:
     return expected
 
 
-async def interrupted(work: Callable[[Watcher], Any]) -> None:
+async def interrupted(work: Callable[[ProgressCallback], Any]) -> None:
     """Run a load and cancel it in the middle of the flights, as Ctrl-C does."""
     tasks: list[asyncio.Task[Any]] = []
 
@@ -110,7 +110,7 @@ async def interrupted(work: Callable[[Watcher], Any]) -> None:
 
 async def test_real_data_broken_rows_and_interruption(login, tenant_a, tenant_b, data: Path, tmp_path: Path) -> None:
     clean, broken = await apply(login, tenant_a), await apply(login, tenant_b)
-    reports = await load(login, tenant_a, ingestion.Places(data, tmp_path / "work", tmp_path / "rejects"))
+    reports = await load(login, tenant_a, ingestion.LoadFolders(data, tmp_path / "work", tmp_path / "rejects"))
     assert {name: report.inserted for name, report in reports.items()} == {
         "airlines": 16, "airports": 1_458, "planes": 3_322, "weather": 26_115, "flights": 336_776,
     }  # fmt: skip
@@ -121,9 +121,9 @@ async def test_real_data_broken_rows_and_interruption(login, tenant_a, tenant_b,
     assert links["weather"][0] == 1_556
 
     expected = with_broken_rows(data, tmp_path / "data")
-    places = ingestion.Places(tmp_path / "data", tmp_path / "work", tmp_path / "rejects")
-    await interrupted(lambda watch: load(login, tenant_b, places, watch=watch))
-    again = (await load(login, tenant_b, places))["flights"]
+    folders = ingestion.LoadFolders(tmp_path / "data", tmp_path / "work", tmp_path / "rejects")
+    await interrupted(lambda watch: load(login, tenant_b, folders, on_progress=watch))
+    again = (await load(login, tenant_b, folders))["flights"]
     assert again.resumed_after > 0
     assert (again.source_rows, again.inserted, again.rejected) == (336_776 + BROKEN, 336_776, BROKEN)
     with (tmp_path / "rejects" / "flights-rejects.csv").open(newline="") as stream:

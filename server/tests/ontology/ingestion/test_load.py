@@ -14,37 +14,37 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from ingestion_world import HEADER, MAPPING
+from load_tenant import HEADER, MAPPING
 
 from tenon.kit.errors import Conflict, ErrorCode, Forbidden, Invalid, NotFound
-from tenon.ontology.ingestion import service as ingestion
+from tenon.ontology import ingestion
 from tenon.ontology.schema import object_id
 
 TAG = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
-async def test_types_are_read(make_world) -> None:
-    world = await make_world()
-    world.write(f'1,"O""Ada, é",BER,Acme,NA,31.12.1999,2013-01-01T10:00:00+02:00,12.5,1e3,true,high,{TAG}', "2,Bob,,,,,,,,,,")
-    report = await world.load()
+async def test_types_are_read(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write(f'1,"O""Ada, é",BER,Acme,NA,31.12.1999,2013-01-01T10:00:00+02:00,12.5,1e3,true,high,{TAG}', "2,Bob,,,,,,,,,,")
+    report = await tenant.load()
     assert (report.source_rows, report.inserted, report.rejected) == (2, 2, 0)
     names = ("number", "name", "home", "born", "seen", "salary", "ratio", "active", "level", "tag", "state", "version")
-    assert await world.rows("person", *names) == [
+    assert await tenant.rows("person", *names) == [
         (1, 'O"Ada, é', "BER", date(1999, 12, 31), datetime(2013, 1, 1, 8, tzinfo=UTC), 1250, 1000.0, True, "high", UUID(TAG), "new", 1),
         (2, "Bob", None, None, None, None, None, None, None, None, "new", 1),
     ]
-    person = world.ontology.object_types["person"]
-    assert [row[0] for row in await world.rows("person", "id")] == [
-        object_id(world.tenant.tenant_id, person, {"number": n}) for n in (1, 2)
+    person = tenant.ontology.object_types["person"]
+    assert [row[0] for row in await tenant.rows("person", "id")] == [
+        object_id(tenant.principals.tenant_id, person, {"number": n}) for n in (1, 2)
     ]
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(st.data())
-async def test_every_value_arrives_as_it_was(make_world, data: st.DataObject) -> None:
+async def test_every_value_arrives_as_it_was(create_tenant, data: st.DataObject) -> None:
     """Texts with quotes, delimiters and line feeds, floats to the last bit, instants to the microsecond."""
-    world = await make_world() if not hasattr(make_world, "world") else make_world.world
-    make_world.world = world
+    tenant = await create_tenant() if not hasattr(create_tenant, "tenant") else create_tenant.tenant
+    create_tenant.tenant = tenant
     texts = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), min_size=1, max_size=10).filter(
         lambda t: t.count("\n") < 2
     )
@@ -63,18 +63,18 @@ async def test_every_value_arrives_as_it_was(make_world, data: st.DataObject) ->
     for number, name, seen, cents, ratio in people:
         salary = f"{Decimal(cents).scaleb(-2):f}"
         writer.writerow([number, name, "", "", "", "", f"{seen:%Y-%m-%dT%H:%M:%S.%f}Z".rjust(27, "0"), salary, repr(ratio), "", "", ""])
-    (world.places.data / "people.csv").write_bytes(out.getvalue().encode())
-    async with world.api.tenant(world.tenant.context("editor").identity) as session:
-        await session.execute(f"delete from {world.ontology.schema}.{world.ontology.object_types['person'].table}")
-    report = await world.load(MAPPING.replace('nulls: ["", NA]', 'nulls: [""]'), again=True)
+    (tenant.folders.data / "people.csv").write_bytes(out.getvalue().encode())
+    async with tenant.api.tenant(tenant.principals.context("editor").identity) as session:
+        await session.execute(f"delete from {tenant.ontology.schema}.{tenant.ontology.object_types['person'].table}")
+    report = await tenant.load(MAPPING.replace('nulls: ["", NA]', 'nulls: [""]'), again=True)
     assert report.inserted == 50
-    found = await world.rows("person", "number", "name", "seen", "salary", "ratio")
+    found = await tenant.rows("person", "number", "name", "seen", "salary", "ratio")
     assert found == sorted(people, key=lambda row: row[0])
 
 
-async def test_each_reject_names_line_column_and_reason(make_world) -> None:
-    world = await make_world()
-    world.write(
+async def test_each_reject_names_line_column_and_reason(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write(
         "1,Ada,,,,,,,,,,",
         "x,Bob,,,,,,,,,,",  # line 3
         "3,,,,,,,,,,,",
@@ -94,10 +94,10 @@ async def test_each_reject_names_line_column_and_reason(make_world) -> None:
         "17,Pia,,,,,,,,,,",
         '18,"Qu"een"s",,,,,,,,,,',
     )
-    report = await world.load()
+    report = await tenant.load()
     assert (report.source_rows, report.inserted, report.rejected) == (18, 2, 16)
-    assert [row[0] for row in await world.rows("person", "number")] == [1, 17]
-    assert world.rejects() == [
+    assert [row[0] for row in await tenant.rows("person", "number")] == [1, 17]
+    assert tenant.rejects() == [
         ["3", "number", "number", "not_integer"],
         ["4", "name", "name", "required"],
         ["5", "name", "name", "too_long"],
@@ -121,216 +121,227 @@ async def test_each_reject_names_line_column_and_reason(make_world) -> None:
     assert sum(report.reasons.values()) == 19
 
 
-async def test_a_quote_that_never_closes_takes_only_its_line(make_world) -> None:
-    world = await make_world()
-    world.write('1,"never closed,,,,,,,,,,', *(f"{n},Bob,,,,,,,,,," for n in range(2, 2_000)))
-    report = await world.load()
+async def test_a_quote_that_never_closes_takes_only_its_line(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write('1,"never closed,,,,,,,,,,', *(f"{n},Bob,,,,,,,,,," for n in range(2, 2_000)))
+    report = await tenant.load()
     assert (report.inserted, report.rejected) == (1_998, 1)
 
 
-async def test_records_of_several_lines_keep_their_line_numbers(make_world) -> None:
-    world = await make_world()
-    world.write('1,"A\nda",,,,,,,,,,', "", "x,Bob,,,,,,,,,,", end="\r\n")
-    assert (await world.load()).inserted == 1
-    assert world.rejects() == [["5", "number", "number", "not_integer"]]
+async def test_records_of_several_lines_keep_their_line_numbers(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write('1,"A\nda",,,,,,,,,,', "", "x,Bob,,,,,,,,,,", end="\r\n")
+    assert (await tenant.load()).inserted == 1
+    assert tenant.rejects() == [["5", "number", "number", "not_integer"]]
 
 
-async def test_broken_bytes(make_world) -> None:
-    world = await make_world()
+async def test_broken_bytes(create_tenant) -> None:
+    tenant = await create_tenant()
     good = b"3,Cy,,,,,,,,,,\n"
     header = "\ufeffnumber,name,home,employer,boss,born,seen,salary,ratio,active,level,tag\n".encode()
-    (world.places.data / "people.csv").write_bytes(header + b"1,\xff\xfe,,,,,,,,,,\n2,a\0b,,,,,,,,,,\n" + good)
-    assert (await world.load()).inserted == 1
-    assert [row[1::2] for row in world.rejects()] == [["name", "not_utf8"], ["name", "nul_byte"]]
+    (tenant.folders.data / "people.csv").write_bytes(header + b"1,\xff\xfe,,,,,,,,,,\n2,a\0b,,,,,,,,,,\n" + good)
+    assert (await tenant.load()).inserted == 1
+    assert [row[1::2] for row in tenant.rejects()] == [["name", "not_utf8"], ["name", "nul_byte"]]
 
 
 @pytest.mark.parametrize(
     ("dangling", "people", "cities", "rejected", "stubs"), [("keep", 3, 1, 0, 0), ("stub", 3, 2, 0, 1), ("reject", 1, 1, 2, 0)]
 )
-async def test_links_without_a_target(make_world, dangling: str, people: int, cities: int, rejected: int, stubs: int) -> None:
-    world = await make_world(dangling)
-    world.write("BER,Berlin", header="code,name", name="cities.csv")
-    await world.load("mapping: 1\nloads: {cities: {object_type: city, file: cities.csv, properties: {code: code, name: name}}}")
-    world.write("1,Ada,BER,,,,,,,,,", "2,Bob,XXX,,,,,,,,,", "3,Cy,XXX,,,,,,,,,")
-    report = await world.load()
+async def test_links_without_a_target(create_tenant, dangling: str, people: int, cities: int, rejected: int, stubs: int) -> None:
+    tenant = await create_tenant(dangling)
+    tenant.write("BER,Berlin", header="code,name", name="cities.csv")
+    await tenant.load("mapping: 1\nloads: {cities: {object_type: city, file: cities.csv, properties: {code: code, name: name}}}")
+    tenant.write("1,Ada,BER,,,,,,,,,", "2,Bob,XXX,,,,,,,,,", "3,Cy,XXX,,,,,,,,,")
+    report = await tenant.load()
     city = next(link for link in report.links if link.link == "city")
     assert (report.inserted, report.rejected, city.stubs) == (people, rejected, stubs)
-    assert len(await world.rows("city", "code")) == cities
+    assert len(await tenant.rows("city", "code")) == cities
     expected = (0, 0) if dangling == "reject" else (2, 1)
     assert (city.dangling_rows, city.dangling_values) == expected
     if dangling == "reject":
-        assert world.rejects() == [["3", "home", "home", "no_target"], ["4", "home", "home", "no_target"]]
+        assert tenant.rejects() == [["3", "home", "home", "no_target"], ["4", "home", "home", "no_target"]]
 
 
-async def test_stubs_of_an_interrupted_load_are_still_told(make_world, monkeypatch) -> None:
-    world = await make_world("stub")
-    world.write(*(f"{n},P,C{chr(65 + n)}X,,,,,,,,," for n in range(5)))
+async def test_stubs_of_an_interrupted_load_are_still_reported(create_tenant, monkeypatch) -> None:
+    tenant = await create_tenant("stub")
+    tenant.write(*(f"{n},P,C{chr(65 + n)}X,,,,,,,,," for n in range(5)))
 
     async def fail(*_: object) -> int:
         raise Conflict(ErrorCode.LOAD_OVERTAKEN, "Stopped by the test.")
 
     with monkeypatch.context() as broken:
-        broken.setattr("tenon.ontology.ingestion.repository.advance", fail)
+        broken.setattr("tenon.ontology.ingestion.repository.advance_checkpoint", fail)
         with pytest.raises(Conflict):
-            await world.load()
-    assert len(await world.rows("city", "code")) == 5
-    assert await world.rows("person", "number") == [], "a batch and its checkpoint are one"
-    report = await world.load()
+            await tenant.load()
+    assert len(await tenant.rows("city", "code")) == 5
+    assert await tenant.rows("person", "number") == [], "a batch and its checkpoint are one"
+    report = await tenant.load()
     city = next(link for link in report.links if link.link == "city")
     assert (city.dangling_rows, city.dangling_values, city.stubs) == (5, 5, 5)
 
 
-async def test_what_only_the_database_refuses_is_named(make_world, login) -> None:
-    world = await make_world()
-    person = world.ontology.object_types["person"]
+async def test_what_only_the_database_refuses_is_named(create_tenant, login) -> None:
+    tenant = await create_tenant()
+    person = tenant.ontology.object_types["person"]
     async with login("migrate").system() as session:
         await session.execute(
-            f"alter table {world.ontology.schema}.{person.table} add constraint p_odd check ({person.properties['number'].column} <> 3)"
+            f"alter table {tenant.ontology.schema}.{person.table} add constraint p_odd check ({person.properties['number'].column} <> 3)"
         )
-    world.write("1,Ada,,,,,,,,,,", "3,Cy,,,,,,,,,,")
+    tenant.write("1,Ada,,,,,,,,,,", "3,Cy,,,,,,,,,,")
     with pytest.raises(Invalid) as caught:
-        await world.load()
+        await tenant.load()
     assert caught.value.code == "rows_refused"
     assert "p_odd" in caught.value.message
 
 
-async def test_a_target_removed_meanwhile_stops_the_load(make_world, monkeypatch) -> None:
-    world = await make_world("reject")
-    world.write("BER,Berlin", header="code,name", name="cities.csv")
-    await world.load("mapping: 1\nloads: {cities: {object_type: city, file: cities.csv, properties: {code: code, name: name}}}")
-    world.write("1,Ada,BER,,,,,,,,,")
-    city = world.ontology.object_types["city"]
+async def test_a_target_removed_meanwhile_stops_the_load(create_tenant, monkeypatch) -> None:
+    tenant = await create_tenant("reject")
+    tenant.write("BER,Berlin", header="code,name", name="cities.csv")
+    await tenant.load("mapping: 1\nloads: {cities: {object_type: city, file: cities.csv, properties: {code: code, name: name}}}")
+    tenant.write("1,Ada,BER,,,,,,,,,")
+    city = tenant.ontology.object_types["city"]
 
     async def removed(*args: object) -> None:
-        async with world.api.tenant(world.tenant.context("editor").identity) as session:
-            await session.execute(f"delete from {world.ontology.schema}.{city.table}")
+        async with tenant.api.tenant(tenant.principals.context("editor").identity) as session:
+            await session.execute(f"delete from {tenant.ontology.schema}.{city.table}")
 
-    monkeypatch.setattr("tenon.ontology.ingestion.batches.Writer.write_stubs", removed)
+    monkeypatch.setattr("tenon.ontology.ingestion.batch_writer.BatchWriter.write_stubs", removed)
     with pytest.raises(Conflict) as caught:
-        await world.load()
+        await tenant.load()
     assert caught.value.code == "link_target_vanished"
-    assert await world.rows("person", "number") == []
+    assert await tenant.rows("person", "number") == []
 
 
-async def test_links_within_the_file_and_missing_values_are_counted(make_world) -> None:
-    world = await make_world()
-    world.write("1,Ada,,Acme,2,,,,,,,", "2,Bob,,,9,,,,,,,", "3,Cy,,,,,,,,,,")
-    report = await world.load()
+async def test_links_within_the_file_and_missing_values_are_counted(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write("1,Ada,,Acme,2,,,,,,,", "2,Bob,,,9,,,,,,,", "3,Cy,,,,,,,,,,")
+    report = await tenant.load()
     counts = {link.link: (link.dangling_rows, link.dangling_values, link.null_rows) for link in report.links}
     assert counts == {"city": (0, 0, 3), "employer": (1, 1, 2), "manager": (1, 1, 1)}
 
 
-async def test_repeating_touches_only_what_changed(make_world) -> None:
-    world = await make_world()
-    world.write("1,Ada,,,,,,,,,,", "2,Bob,,,,,,,,,,")
-    assert (await world.load()).inserted == 2
-    assert (await world.load()).skipped, "the same file by the same mapping"
-    again = await world.load(again=True)
+async def test_repeating_touches_only_what_changed(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write("1,Ada,,,,,,,,,,", "2,Bob,,,,,,,,,,")
+    assert (await tenant.load()).inserted == 2
+    assert (await tenant.load()).skipped, "the same file by the same mapping"
+    again = await tenant.load(again=True)
     assert (again.inserted, again.updated, again.unchanged) == (0, 0, 2)
-    person = world.ontology.object_types["person"]
-    async with world.api.tenant(world.tenant.context("editor").identity) as session:
+    person = tenant.ontology.object_types["person"]
+    async with tenant.api.tenant(tenant.principals.context("editor").identity) as session:
         state = person.properties["state"].column
-        await session.execute(f"update {world.ontology.schema}.{person.table} set {state} = 'old', version = version + 1")
-    world.write("1,Ada,,,,,,,,,,", "2,Bea,,,,,,,,,,", "3,Cy,,,,,,,,,,")
-    third = await world.load()
+        await session.execute(f"update {tenant.ontology.schema}.{person.table} set {state} = 'old', version = version + 1")
+    tenant.write("1,Ada,,,,,,,,,,", "2,Bea,,,,,,,,,,", "3,Cy,,,,,,,,,,")
+    third = await tenant.load()
     assert (third.inserted, third.updated, third.unchanged) == (1, 1, 1)
-    assert await world.rows("person", "name", "version", "state") == [("Ada", 2, "old"), ("Bea", 3, "old"), ("Cy", 1, "new")]
+    assert await tenant.rows("person", "name", "version", "state") == [("Ada", 2, "old"), ("Bea", 3, "old"), ("Cy", 1, "new")]
 
 
-async def test_an_interrupted_load_goes_on_to_the_same_result(make_world, monkeypatch) -> None:
-    world = await make_world()
-    monkeypatch.setattr("tenon.ontology.ingestion.batches.ROWS_MIN", 10)
-    monkeypatch.setattr("tenon.ontology.ingestion.batches.ROWS_MAX", 10)
-    monkeypatch.setattr("tenon.ontology.ingestion.batches.ROWS_FIRST", 10)
-    world.write(*(f"{n if n % 7 else 'x'},P{n},,,,,,,,,," for n in range(1, 101)))
+async def test_an_interrupted_load_continues_to_the_same_result(create_tenant, monkeypatch) -> None:
+    tenant = await create_tenant()
+    monkeypatch.setattr("tenon.ontology.ingestion.batch_writer.ROWS_MIN", 10)
+    monkeypatch.setattr("tenon.ontology.ingestion.batch_writer.ROWS_MAX", 10)
+    monkeypatch.setattr("tenon.ontology.ingestion.batch_writer.ROWS_FIRST", 10)
+    tenant.write(*(f"{n if n % 7 else 'x'},P{n},,,,,,,,,," for n in range(1, 101)))
     running: list[asyncio.Task] = []
 
     def stop_after_three_batches(step) -> None:
         if step.phase == "write" and step.done >= 30:
             running[0].cancel()
 
-    running.append(asyncio.create_task(world.load(watch=stop_after_three_batches)))
+    running.append(asyncio.create_task(tenant.load(on_progress=stop_after_three_batches)))
     with pytest.raises(asyncio.CancelledError):
         await running[0]
-    before = len(await world.rows("person", "number"))
+    before = len(await tenant.rows("person", "number"))
     assert 30 <= before < 86
-    assert list(world.places.work.iterdir()) == [], "nothing is left behind"
-    report = await world.load()
+    assert list(tenant.folders.work.iterdir()) == [], "nothing is left behind"
+    report = await tenant.load()
     assert report.resumed_after == before
     assert (report.source_rows, report.inserted, report.rejected) == (100, 86, 14)
-    assert len(await world.rows("person", "number")) == 86
-    assert (await world.load()).skipped
+    assert len(await tenant.rows("person", "number")) == 86
+    assert (await tenant.load()).skipped
 
 
-async def test_interrupted_anywhere_it_ends_cleanly(make_world) -> None:
+async def test_interrupted_anywhere_it_ends_cleanly(create_tenant) -> None:
     """Ctrl-C while reading, checking or writing: nothing is in use any more, and the next run completes the load."""
-    world = await make_world()
-    world.write(*(f"{n},P{n},,,,,,,,,," for n in range(20_000)))
+    tenant = await create_tenant()
+    tenant.write(*(f"{n},P{n},,,,,,,,,," for n in range(20_000)))
     for delay in (0.02, 0.1, 0.2, 0.3, 0.45, 0.6):
-        running = asyncio.create_task(world.load())
+        running = asyncio.create_task(tenant.load())
         await asyncio.sleep(delay)
         running.cancel()
         await asyncio.wait([running])
         assert running.cancelled() or running.result().accepted == 20_000
-        assert not world.places.work.exists() or list(world.places.work.iterdir()) == []
-    report = await world.load()
+        assert not tenant.folders.work.exists() or list(tenant.folders.work.iterdir()) == []
+    report = await tenant.load()
     assert report.skipped or report.inserted == 20_000
-    assert len(await world.rows("person", "number")) == 20_000
+    assert len(await tenant.rows("person", "number")) == 20_000
 
 
-async def test_another_file_is_another_load(make_world) -> None:
-    world = await make_world()
-    world.write("1,Ada,,,,,,,,,,")
-    first = await world.load()
-    world.write("1,Ada,,,,,,,,,,", "2,Bob,,,,,,,,,,")
-    second = await world.load()
+async def test_another_file_is_another_load(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write("1,Ada,,,,,,,,,,")
+    first = await tenant.load()
+    tenant.write("1,Ada,,,,,,,,,,", "2,Bob,,,,,,,,,,")
+    second = await tenant.load()
     assert second.ingestion != first.ingestion
     assert (second.inserted, second.unchanged, second.resumed_after) == (1, 1, 0)
 
 
-async def test_one_load_of_a_mapping_at_a_time(make_world) -> None:
-    world = await make_world()
-    world.write(*(f"{n},P,,,,,,,,,," for n in range(3_000)))
-    results = await asyncio.gather(world.load(), world.load(), return_exceptions=True)
+async def test_one_load_of_a_mapping_at_a_time(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write(*(f"{n},P,,,,,,,,,," for n in range(3_000)))
+    results = await asyncio.gather(tenant.load(), tenant.load(), return_exceptions=True)
     refused = [item for item in results if isinstance(item, Conflict)]
     assert [item.code for item in refused] == ["load_running"]
-    assert len(await world.rows("person", "number")) == 3_000
+    assert len(await tenant.rows("person", "number")) == 3_000
 
 
-async def test_packed_files(make_world) -> None:
-    world = await make_world()
-    world.write("1,Ada,,,,,,,,,,")
-    plain = world.places.data / "people.csv"
-    (world.places.data / "people.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
-    with zipfile.ZipFile(world.places.data / "people.zip", "w") as archive:
+async def test_packed_files(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write("1,Ada,,,,,,,,,,")
+    plain = tenant.folders.data / "people.csv"
+    (tenant.folders.data / "people.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    with zipfile.ZipFile(tenant.folders.data / "people.zip", "w") as archive:
         archive.write(plain, "inner/people.csv")
-    assert (await world.load(MAPPING.replace("people.csv", "people.csv.gz"))).inserted == 1
-    assert (await world.load(MAPPING.replace("people.csv", "people.zip"))).skipped is False
+    assert (await tenant.load(MAPPING.replace("people.csv", "people.csv.gz"))).inserted == 1
+    assert (await tenant.load(MAPPING.replace("people.csv", "people.zip"))).skipped is False
 
 
-async def test_refusals(make_world) -> None:
-    world = await make_world()
-    with pytest.raises(NotFound) as missing:
-        await world.load()
-    assert missing.value.code == "source_not_found"
-    (world.places.data / "people.csv").write_text("number,name\n1,Ada\n")
-    with pytest.raises(Invalid) as header:
-        await world.load()
-    assert header.value.code == "source_unreadable"
-    assert "active" in header.value.message
+async def test_a_missing_file(create_tenant) -> None:
+    tenant = await create_tenant()
+    with pytest.raises(NotFound) as refusal:
+        await tenant.load()
+    assert refusal.value.code == "source_not_found"
+
+
+async def test_a_header_without_a_mapped_column(create_tenant) -> None:
+    tenant = await create_tenant()
+    (tenant.folders.data / "people.csv").write_text("number,name\n1,Ada\n")
+    with pytest.raises(Invalid) as refusal:
+        await tenant.load()
+    assert refusal.value.code == "source_unreadable"
+    assert "active" in refusal.value.message
+
+
+async def test_a_viewer_may_not_load(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write("1,Ada,,,,,,,,,,")
     with pytest.raises(Forbidden):
-        await ingestion.load_all(world.ingest, world.tenant.context("viewer"), MAPPING, world.places)
+        await ingestion.load_all(tenant.ingest, tenant.principals.context("viewer"), MAPPING, tenant.folders)
 
 
-async def test_a_load_is_audited_and_told(make_world) -> None:
-    world = await make_world()
-    world.write("1,Ada,,,,,,,,,,")
-    report = await world.load()
-    async with world.api.tenant(world.tenant.context("operator").identity) as session:
+async def test_a_load_is_audited_and_published(create_tenant) -> None:
+    tenant = await create_tenant()
+    tenant.write("1,Ada,,,,,,,,,,")
+    report = await tenant.load()
+    async with tenant.api.tenant(tenant.principals.context("operator").identity) as session:
         entries = await session.rows("select resource_id from tenon.audit_entry where action = 'ingestion.load'")
-        history = await session.rows(f"select 1 from {world.ontology.schema}.{world.ontology.object_types['person'].table}_history")
-    async with world.api.tenant(world.tenant.context("operator").identity) as session:
-        told = await session.rows("select data from tenon.outbox where subject = :subject", {"subject": f"ingestion/{report.ingestion}"})
+        history = await session.rows(f"select 1 from {tenant.ontology.schema}.{tenant.ontology.object_types['person'].table}_history")
+    async with tenant.api.tenant(tenant.principals.context("operator").identity) as session:
+        published = await session.rows(
+            "select data from tenon.outbox where subject = :subject", {"subject": f"ingestion/{report.ingestion}"}
+        )
     assert [row["resource_id"] for row in entries] == ["person"]
-    assert [row["data"]["inserted"] for row in told] == [1]
+    assert [row["data"]["inserted"] for row in published] == [1]
     assert history == [], "inserts have no before-image"

@@ -7,12 +7,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from ingestion_world import MAPPING, ONTOLOGY
+from load_tenant import MAPPING, ONTOLOGY
 
 from tenon.core.context import Actor, Context, PrincipalId, PrincipalKind, TenantId
 from tenon.kit.errors import Invalid
 from tenon.ontology.ingestion.contracts import Conversion
-from tenon.ontology.ingestion.mapping import parse_mapping
+from tenon.ontology.ingestion.mapping_documents import parse_mapping
 from tenon.ontology.schema.documents.parsing import parse_document
 from tenon.ontology.schema.tables.physical_names import Numbers, resolve
 

@@ -17,9 +17,8 @@ from tenon.entrypoints.cli.installation import CHECKOUT
 from tenon.kit.database import Database
 from tenon.kit.errors import ErrorCode, Unavailable
 from tenon.kit.settings import Settings
-from tenon.ontology.ingestion import Progress as At
-from tenon.ontology.ingestion import Report
-from tenon.ontology.ingestion.service import Places, load_all
+from tenon.ontology.ingestion import LoadFolders, Report, load_all
+from tenon.ontology.ingestion import Progress as LoadProgress
 
 AIRLINE = CHECKOUT / "examples" / "airline"
 
@@ -33,9 +32,9 @@ def fetch_airline() -> Path:
 
 
 async def run_loads(settings: Settings, ctx: Context, mapping: Path, data: Path, console: Console, *, again: bool = False) -> list[Report]:
-    """Run a mapping's loads with bars. Ctrl-C or SIGTERM ends the batch that runs and raises CancelledError; the next run goes on there."""
+    """Run a mapping's loads with bars. Ctrl-C or SIGTERM ends the batch that runs and raises CancelledError; the next run continues there."""
     ingest = Database(settings.database, "ingest", pool_size=4)
-    places = Places(data, settings.state_dir / "work", settings.state_dir / "rejects")
+    folders = LoadFolders(data, settings.state_dir / "work", settings.state_dir / "rejects")
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),
@@ -45,7 +44,7 @@ async def run_loads(settings: Settings, ctx: Context, mapping: Path, data: Path,
     )
     try:
         with Progress(*columns, console=console, transient=True) as bars:
-            work = asyncio.ensure_future(load_all(ingest, ctx, mapping.read_text(), places, watch=_Watch(bars), again=again))
+            work = asyncio.ensure_future(load_all(ingest, ctx, mapping.read_text(), folders, on_progress=_Watch(bars), again=again))
             loop = asyncio.get_running_loop()
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(name, work.cancel)
@@ -64,7 +63,7 @@ class _Watch:
     def __init__(self, bars: Progress) -> None:
         self._bars, self._tasks = bars, dict[str, TaskID]()
 
-    def __call__(self, at: At) -> None:
+    def __call__(self, at: LoadProgress) -> None:
         name = f"{at.load}: {at.phase}"
         if at.load not in self._tasks:
             self._tasks[at.load] = self._bars.add_task(name, total=None, rate="")

@@ -6,8 +6,7 @@ PostgreSQL refuses COPY into a table under FORCE row-level security, hence the s
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,122 +16,153 @@ import psycopg
 from sqlalchemy import text
 
 from tenon.core.context import Context
-from tenon.kit.database import Database, WriteSession
-from tenon.kit.database.sessions import Isolation
+from tenon.kit.database import WriteSession
+from tenon.ontology.ingestion.contracts import LoadCounts
 from tenon.ontology.schema import ObjectType, Ontology
 from tenon.ontology.schema.tables.ddl import COLUMN_TYPES
 
 CHUNK_BYTES = 1 << 18
 BATCH_TIMEOUT_MS = 30_000
 
-_BECOME = text("""
+_SET_ROLE = text("""
     select set_config('role', :role, true), set_config('tenon.principal', :principal, true), set_config('tenon.cause', :cause, true)
 """)
-_FIND = text("""
+_TRY_LOCK = """
+    select pg_try_advisory_lock(hashtextextended(%s, 0))
+"""
+_COPY_INTO_STAGE = """
+    copy pg_temp.stage from stdin (format csv)
+"""
+_FIND_CHECKPOINT = text("""
     select id, state, loaded_until, counts from tenon.ingestion
     where tenant_id = :tenant and mapping = :mapping and file_sha256 = :file and mapping_sha256 = :digest
     order by started_at desc limit 1
 """)
-_INSERT = text("""
+_INSERT_CHECKPOINT = text("""
     insert into tenon.ingestion (tenant_id, id, mapping, object_type, file_name, file_sha256, mapping_sha256, ontology_version, state,
                                  source_rows, counts, started_by)
     values (:tenant, :id, :mapping, :object_type, :file_name, :file, :digest, :version, 'running', :source_rows, cast(:counts as jsonb),
             :principal)
 """)
 # The condition on loaded_until is the fence: a run that lost its lock to another one writes nothing.
-_ADVANCE = text("""
+_ADVANCE_CHECKPOINT = text("""
     update tenon.ingestion set loaded_until = :line, counts = cast(:counts as jsonb), updated_at = now()
     where tenant_id = :tenant and id = :id and state = 'running' and loaded_until = :previous
 """)
-_FINISH = text("""
+_FINISH_CHECKPOINT = text("""
     update tenon.ingestion set state = 'done', counts = cast(:counts as jsonb), updated_at = now()
     where tenant_id = :tenant and id = :id and state = 'running' and loaded_until = :previous
 """)
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Where a load of this file by this mapping stands."""
+class LoadDigests:
+    """What makes two loads the same one: the file, and everything that decides what the file becomes. SHA-256 each."""
 
-    id: UUID
-    done: bool
-    loaded_until: int
-    counts: dict[str, Any]
-
-
-async def find_checkpoint(session: WriteSession, ctx: Context, mapping: str, file: bytes, digest: bytes) -> Checkpoint | None:
-    """The newest load of this file by this mapping."""
-    row = await session.row(_FIND, {"tenant": ctx.tenant, "mapping": mapping, "file": file, "digest": digest})
-    return Checkpoint(row["id"], row["state"] == "done", row["loaded_until"], row["counts"]) if row else None
-
-
-async def insert_checkpoint(session: WriteSession, ctx: Context, values: dict[str, Any]) -> None:
-    """A new load."""
-    await session.execute(_INSERT, {**values, "counts": json.dumps(values["counts"]), "tenant": ctx.tenant, "principal": ctx.principal})
-
-
-async def advance(session: WriteSession, ctx: Context, load: UUID, previous: int, line: int, counts: dict[str, Any]) -> bool:
-    """Move the checkpoint; False when it is not where this run left it."""
-    values = {"tenant": ctx.tenant, "id": load, "previous": previous, "line": line, "counts": json.dumps(counts)}
-    return await session.execute(_ADVANCE, values) == 1
-
-
-async def finish(session: WriteSession, ctx: Context, load: UUID, previous: int, counts: dict[str, Any]) -> bool:
-    """Close the load; False when another run has."""
-    return await session.execute(_FINISH, {"tenant": ctx.tenant, "id": load, "previous": previous, "counts": json.dumps(counts)}) == 1
+    file: bytes
+    mapping: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """Transactions of one load: on the login `ingest`, as the tenant, under the load's name in history."""
+class Checkpoint:
+    """How far a load of this file by this mapping is."""
 
-    database: Database
-    ctx: Context
-    cause: str
-
-    @asynccontextmanager
-    async def staged(self, columns: Mapping[str, str], data: Path, *, isolation: Isolation = "SERIALIZABLE") -> AsyncIterator[WriteSession]:
-        """A transaction of the tenant in which `pg_temp.stage` (column -> type) holds the rows of a CSV file; commits at the end."""
-        names = self.database.names
-        body = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-        async with self.database.system(isolation=isolation) as session:
-            await session.execute(f"set local transaction_timeout = {BATCH_TIMEOUT_MS}")
-            # As the login: a tenant's role may make no tables, not even temporary ones.
-            await session.execute(f"create temporary table stage ({body}) on commit drop")
-            await session.execute(f"grant select on pg_temp.stage to {names.tenant(self.ctx.tenant)}")
-            await _copy_in(session, data)
-            become = {"role": names.tenant(self.ctx.tenant), "principal": str(self.ctx.principal), "cause": self.cause}
-            await session.execute(_BECOME, become)
-            yield session
-
-    @asynccontextmanager
-    async def tenant(self) -> AsyncIterator[WriteSession]:
-        """A transaction of the tenant without a stage."""
-        async with self.database.tenant(self.ctx.identity) as session:
-            yield session
+    id: UUID
+    done: bool
+    loaded_until: int  # line
+    counts: LoadCounts
 
 
-def column_types(kind: ObjectType, columns: Sequence[str]) -> dict[str, str]:
-    """Physical column -> PostgreSQL type, for a stage."""
-    types = {item.column: COLUMN_TYPES[item.type] for item in kind.properties.values()}
-    return {column: types[column] for column in columns}
+@dataclass(frozen=True, slots=True)
+class NewLoad:
+    """A load that begins."""
+
+    id: UUID
+    mapping: str
+    object_type: str
+    file_name: str
+    digests: LoadDigests
+    ontology_version: int
+    source_rows: int
+    counts: LoadCounts
 
 
-async def _copy_in(session: WriteSession, data: Path) -> None:
-    async with (await _driver(session)).cursor() as cursor, cursor.copy("copy pg_temp.stage from stdin (format csv)") as copy:
+async def find_checkpoint(session: WriteSession, ctx: Context, mapping: str, digests: LoadDigests) -> Checkpoint | None:
+    """The newest load of this file by this mapping."""
+    values = {"tenant": ctx.tenant, "mapping": mapping, "file": digests.file, "digest": digests.mapping}
+    row = await session.row(_FIND_CHECKPOINT, values)
+    if row is None:
+        return None
+    counts = LoadCounts.from_dict(row["counts"])
+    return Checkpoint(id=row["id"], done=row["state"] == "done", loaded_until=row["loaded_until"], counts=counts)
+
+
+async def insert_checkpoint(session: WriteSession, ctx: Context, load: NewLoad) -> None:
+    """Store a load that begins."""
+    await session.execute(
+        _INSERT_CHECKPOINT,
+        {
+            "tenant": ctx.tenant,
+            "id": load.id,
+            "mapping": load.mapping,
+            "object_type": load.object_type,
+            "file_name": load.file_name,
+            "file": load.digests.file,
+            "digest": load.digests.mapping,
+            "version": load.ontology_version,
+            "source_rows": load.source_rows,
+            "counts": json.dumps(load.counts.as_dict()),
+            "principal": ctx.principal,
+        },
+    )
+
+
+async def advance_checkpoint(session: WriteSession, ctx: Context, load: UUID, previous: int, line: int, counts: LoadCounts) -> bool:
+    """Move the checkpoint; False when it is not where this run left it."""
+    values = {"tenant": ctx.tenant, "id": load, "previous": previous, "line": line, "counts": json.dumps(counts.as_dict())}
+    return await session.execute(_ADVANCE_CHECKPOINT, values) == 1
+
+
+async def finish_checkpoint(session: WriteSession, ctx: Context, load: UUID, previous: int, counts: LoadCounts) -> bool:
+    """Mark the load as done; False when it is not where this run left it."""
+    values = {"tenant": ctx.tenant, "id": load, "previous": previous, "counts": json.dumps(counts.as_dict())}
+    return await session.execute(_FINISH_CHECKPOINT, values) == 1
+
+
+async def try_lock(connection: psycopg.AsyncConnection[Any], name: str) -> bool:
+    """Take the session lock of this name, unless another session has it."""
+    cursor = await connection.execute(_TRY_LOCK, [name])
+    return await cursor.fetchone() == (True,)
+
+
+async def create_stage(session: WriteSession, columns: Mapping[str, str], role: str) -> None:
+    """Create `pg_temp.stage` (column -> type), readable by the role, until the transaction ends."""
+    body = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
+    await session.execute(f"set local transaction_timeout = {BATCH_TIMEOUT_MS}")
+    await session.execute(f"create temporary table stage ({body}) on commit drop")
+    await session.execute(f"grant select on pg_temp.stage to {role}")
+
+
+async def copy_into_stage(session: WriteSession, data: Path) -> None:
+    """Copy a CSV file into the stage."""
+    async with (await _psycopg_connection(session)).cursor() as cursor, cursor.copy(_COPY_INTO_STAGE) as copy:
         with data.open("rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 await copy.write(chunk)
 
 
-async def _driver(session: WriteSession) -> psycopg.AsyncConnection[Any]:
-    driver = (await session.connection.get_raw_connection()).driver_connection
-    if not isinstance(driver, psycopg.AsyncConnection):
-        raise TypeError("loads need psycopg's asynchronous connection")
-    return driver
+async def set_role(session: WriteSession, *, role: str, principal: UUID, cause: str) -> None:
+    """Continue the transaction as the tenant's role."""
+    await session.execute(_SET_ROLE, {"role": role, "principal": str(principal), "cause": cause})
 
 
-async def write_missing(session: WriteSession, ontology: Ontology, target: ObjectType, missing: Path) -> None:
+def column_types(object_type: ObjectType, columns: Sequence[str]) -> dict[str, str]:
+    """Physical column -> PostgreSQL type, for a stage."""
+    types = {item.column: COLUMN_TYPES[item.type] for item in object_type.properties.values()}
+    return {column: types[column] for column in columns}
+
+
+async def write_missing_targets(session: WriteSession, ontology: Ontology, target: ObjectType, missing: Path) -> None:
     """Write to `missing`, as CSV, the staged keys that no object of `target` has."""
     keys = [item.column for item in target.key_properties]
     matches = " and ".join(f"t.{key} = s.{key}" for key in keys)
@@ -140,42 +170,50 @@ async def write_missing(session: WriteSession, ontology: Ontology, target: Objec
         select {", ".join(f"s.{key}" for key in keys)} from pg_temp.stage s
         where not exists (select 1 from {ontology.schema}.{target.table} t where {matches})
     """
-    async with (await _driver(session)).cursor() as cursor, cursor.copy(f"copy ({query}) to stdout (format csv)") as copy:
+    async with (await _psycopg_connection(session)).cursor() as cursor, cursor.copy(f"copy ({query}) to stdout (format csv)") as copy:
         with missing.open("wb") as stream:
             async for chunk in copy:
                 stream.write(chunk)
 
 
-async def insert_staged(session: WriteSession, ontology: Ontology, kind: ObjectType, columns: Sequence[str]) -> int:
+async def insert_staged(session: WriteSession, ontology: Ontology, object_type: ObjectType, columns: Sequence[str]) -> int:
     """Insert the staged objects that do not exist yet; how many."""
     names = ", ".join(columns)
     return await session.execute(f"""
-        insert into {ontology.schema}.{kind.table} (id, version, {names}) select id, 1, {names} from pg_temp.stage
+        insert into {ontology.schema}.{object_type.table} (id, version, {names}) select id, 1, {names} from pg_temp.stage
         on conflict (id) do nothing
     """)
 
 
-async def update_staged(session: WriteSession, ontology: Ontology, kind: ObjectType, columns: Sequence[str]) -> int:
-    """Update the objects that differ from the stage in `columns`; how many. A row that is the same is not touched."""
+async def update_staged(session: WriteSession, ontology: Ontology, object_type: ObjectType, columns: Sequence[str]) -> int:
+    """Update the objects that differ from the stage in `columns`; how many. An equal row is not touched."""
     if not columns:
         return 0
     assignments = ", ".join(f"{column} = s.{column}" for column in columns)
     old, new = (", ".join(f"{alias}.{column}" for column in columns) for alias in ("t", "s"))
     return await session.execute(f"""
-        update {ontology.schema}.{kind.table} t set version = t.version + 1, {assignments} from pg_temp.stage s
+        update {ontology.schema}.{object_type.table} t set version = t.version + 1, {assignments} from pg_temp.stage s
         where t.id = s.id and row({old}) is distinct from row({new})
     """)
 
 
-async def lost_target(session: WriteSession, ontology: Ontology, target: ObjectType, ours: Sequence[str], theirs: Sequence[str]) -> bool:
+async def is_target_missing(
+    session: WriteSession, ontology: Ontology, target: ObjectType, ours: Sequence[str], theirs: Sequence[str]
+) -> bool:
     """Whether a staged row's link has no target now. Under SERIALIZABLE a removal at the same time fails one of the two."""
-    present = " and ".join(f"{column} is not null" for column in ours)
+    has_value = " and ".join(f"{column} is not null" for column in ours)
     matches = " and ".join(f"t.{right} = s.{left}" for left, right in zip(ours, theirs, strict=True))
-    return bool(
-        await session.scalar(f"""
+    sql = f"""
         select exists (
-            select 1 from (select distinct {", ".join(ours)} from pg_temp.stage where {present}) s
+            select 1 from (select distinct {", ".join(ours)} from pg_temp.stage where {has_value}) s
             where not exists (select 1 from {ontology.schema}.{target.table} t where {matches})
         )
-    """)
-    )
+    """
+    return bool(await session.scalar(sql))
+
+
+async def _psycopg_connection(session: WriteSession) -> psycopg.AsyncConnection[Any]:
+    connection = (await session.connection.get_raw_connection()).driver_connection
+    if not isinstance(connection, psycopg.AsyncConnection):
+        raise TypeError("Loads need psycopg's asynchronous connection.")
+    return connection

@@ -1,6 +1,6 @@
-"""A source file made ready: unpacked, its records numbered by line, and lines that would derail a CSV reader set aside.
+"""Prepare a source file: unpack it, number its records by line, and set aside lines that would derail a CSV reader.
 
-DuckDB swallows the rest of a file after one unterminated quote and does not tell good rows' lines. So each record gets its line number as
+DuckDB loses the rest of a file after one unterminated quote and does not report the lines of good rows. So each record gets its line number as
 a first column here, and a line whose quotes do not close (within the lines a record may span) never reaches DuckDB.
 """
 
@@ -35,20 +35,20 @@ class Prepared:
     rejects: list[tuple[int, str | None, str, str, str]] = field(default_factory=list)
 
     def reject(self, line: int, record: bytes, offset: int, delimiter: bytes, code: str, reason: str) -> None:
-        """Note a record that is none, with the column in which `offset` lies."""
+        """Set aside a record that cannot be read, with the column in which `offset` is."""
         text = record[:200].decode(errors="replace").replace("\0", "\ufffd")
         self.rejects.append((line, column_at(record, offset, delimiter, self.header), code, reason, text))
 
 
 def column_at(record: bytes, offset: int, delimiter: bytes, header: list[str]) -> str:
     """The header's name of the column that holds byte `offset`, or `#13` for the thirteenth when the header has no such column."""
-    outside = record[:offset].split(b'"')[::2]  # what stands between closed quotes counts no columns
+    outside = record[:offset].split(b'"')[::2]  # a delimiter between quotes separates no columns
     position = sum(part.count(delimiter) for part in outside)
     return header[position] if position < len(header) else f"#{position + 1}"
 
 
-def digest(path: Path) -> bytes:
-    """SHA-256 of the file as it lies there."""
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of the file. Raises NotFound `source_not_found`."""
     if not path.is_file():
         raise source_not_found(path)
     with path.open("rb") as stream:
@@ -63,12 +63,12 @@ def prepare(load: Load, folder: Path, target: Path) -> Prepared:
             stream = _open(path, opened)
             lines = _lines(stream)
             header = _header(load, lines)
-            made = Prepared(target, header)
+            prepared = Prepared(target, header)
             with target.open("wb") as out:
-                _copy(load, lines, out, made)
+                _copy(load, lines, out, prepared)
         except (OSError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
             raise source_unreadable(f"{load.file} cannot be read: {error}.") from error
-    return made
+    return prepared
 
 
 def _open(path: Path, opened: ExitStack) -> BinaryIO:
@@ -79,7 +79,7 @@ def _open(path: Path, opened: ExitStack) -> BinaryIO:
     archive = opened.enter_context(zipfile.ZipFile(path))
     members = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
     if len(members) != 1:
-        raise source_unreadable(f"{path.name} must hold exactly one file; it holds {len(members)}.")
+        raise source_unreadable(f"{path.name} must contain exactly one file; it contains {len(members)}.")
     # A buffer of its own: a zip member unpacks a few kB at a time.
     return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, opened.enter_context(archive.open(members[0]))), 1 << 20))
 
@@ -112,25 +112,25 @@ def _header(load: Load, lines: Iterator[tuple[int, bytes]]) -> list[str]:
     raise source_unreadable(f"{load.file} has no header line in UTF-8.")
 
 
-def _copy(load: Load, lines: Iterator[tuple[int, bytes]], out: BinaryIO, made: Prepared) -> None:
+def _copy(load: Load, lines: Iterator[tuple[int, bytes]], out: BinaryIO, prepared: Prepared) -> None:
     """Every record with its line number; single lines first, because nearly all are."""
     prefix, pending = load.delimiter.encode(), _Pending(load.record_lines_max, load.delimiter.encode())
     for number, line in lines:
         if pending.lines or line.count(b'"') & 1:
-            for first, record in pending.add(number, line, made):
-                _write(out, first, record, prefix, made)
+            for first, record in pending.add(number, line, prepared):
+                _write(out, first, record, prefix, prepared)
         elif line:
-            _write(out, number, line, prefix, made)
-    for first, record in pending.give_up_all(made):
-        _write(out, first, record, prefix, made)
+            _write(out, number, line, prefix, prepared)
+    for first, record in pending.give_up_all(prepared):
+        _write(out, first, record, prefix, prepared)
 
 
-def _write(out: BinaryIO, number: int, record: bytes, prefix: bytes, made: Prepared) -> None:
-    made.records += 1
-    wrong = _unreadable(record)
-    if wrong:
-        code, reason, offset = wrong
-        made.reject(number, record, offset, prefix, code, reason)
+def _write(out: BinaryIO, number: int, record: bytes, prefix: bytes, prepared: Prepared) -> None:
+    prepared.records += 1
+    problem = _unreadable(record)
+    if problem:
+        code, reason, offset = problem
+        prepared.reject(number, record, offset, prefix, code, reason)
     else:
         out.write(b"%d%b%b\n" % (number, prefix, record))
 
@@ -158,7 +158,7 @@ class _Pending:
     delimiter: bytes
     lines: list[tuple[int, bytes]] = field(default_factory=list)
 
-    def add(self, number: int, line: bytes, made: Prepared) -> list[tuple[int, bytes]]:
+    def add(self, number: int, line: bytes, prepared: Prepared) -> list[tuple[int, bytes]]:
         """The records that this line completes."""
         self.lines.append((number, line))
         done: list[tuple[int, bytes]] = []
@@ -166,26 +166,26 @@ class _Pending:
             done.append((self.lines[0][0], b"\n".join(text for _, text in self.lines)))
             self.lines.clear()
         while len(self.lines) >= self.lines_max and self.lines:
-            done += self._give_up(made)
+            done += self._give_up(prepared)
         return done
 
-    def give_up_all(self, made: Prepared) -> list[tuple[int, bytes]]:
-        """The file has ended inside a quote: the records that can still be told apart."""
+    def give_up_all(self, prepared: Prepared) -> list[tuple[int, bytes]]:
+        """The file has ended inside a quote: the records that can still be separated."""
         done = []
         while self.lines:
-            done += self._give_up(made)
+            done += self._give_up(prepared)
         return done
 
-    def _give_up(self, made: Prepared) -> list[tuple[int, bytes]]:
+    def _give_up(self, prepared: Prepared) -> list[tuple[int, bytes]]:
         """The first line's quote does not close: reject that line alone and read the ones after it again."""
         (number, line), *rest = self.lines
-        made.records += 1
-        made.reject(number, line, line.rindex(b'"'), self.delimiter, "quote_not_closed", "A quote does not close.")
+        prepared.records += 1
+        prepared.reject(number, line, line.rindex(b'"'), self.delimiter, "quote_not_closed", "A quote does not close.")
         self.lines.clear()
         done: list[tuple[int, bytes]] = []
         for later, text in rest:
             if self.lines or text.count(b'"') & 1:
-                done += self.add(later, text, made)
+                done += self.add(later, text, prepared)
             elif text:
                 done.append((later, text))
         return done

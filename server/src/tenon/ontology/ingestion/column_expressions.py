@@ -1,13 +1,13 @@
 """From a mapping to DuckDB SQL: each property's value from the row's texts, and the checks that say why a value is not acceptable.
 
-There is no operator's SQL here: columns are quoted identifiers, everything else is a literal or a function we chose.
+No part of it is SQL from a user: columns are quoted identifiers, everything else is a literal or a function chosen here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenon.ontology.ingestion.contracts import Conversion, Load, Source
+from tenon.ontology.ingestion.contracts import Conversion, Load, PropertySource
 from tenon.ontology.schema import ObjectType, Property, PropertyType
 
 
@@ -21,12 +21,12 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class MappedProperty:
     """A property's typed value as SQL, the columns it was read from, their raw text as SQL, and its checks in order."""
 
     item: Property
     columns: tuple[str, ...]
-    text: str  # raw text, null when nothing was there
+    text: str  # raw text, null when there was none
     typed: str
     checks: tuple[Check, ...]
     initial: bool
@@ -42,13 +42,13 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def values(load: Load, kind: ObjectType) -> tuple[Value, ...]:
+def mapped_properties(load: Load, object_type: ObjectType) -> tuple[MappedProperty, ...]:
     """Every mapped property, in the object type's order."""
-    return tuple(_value(load, kind, load.sources[name]) for name in kind.properties if name in load.sources)
+    return tuple(_mapped_property(load, object_type, load.sources[name]) for name in object_type.properties if name in load.sources)
 
 
-def _value(load: Load, kind: ObjectType, source: Source) -> Value:
-    item = kind.properties[source.property]
+def _mapped_property(load: Load, object_type: ObjectType, source: PropertySource) -> MappedProperty:
+    item = object_type.properties[source.property]
     texts = [quoted(column) for column in source.columns]  # null already where the mapping says so
     match source.conversion:
         case Conversion.COLUMN:
@@ -63,20 +63,20 @@ def _value(load: Load, kind: ObjectType, source: Source) -> Value:
         case Conversion.TIMESTAMP_FROM:
             text, typed, extra = _timestamp_from(source, texts)
         case Conversion.PLUS_MINUTES:
-            start = _value(load, kind, load.sources[source.start or ""])
+            start = _mapped_property(load, object_type, load.sources[source.start or ""])
             minutes = f"try_cast({texts[0]} as integer)"
             text, typed = texts[0], f"{start.typed} + to_minutes({minutes})"
             extra = (Check("not_minutes", "This is not a whole number of minutes.", f"{texts[0]} is not null and {minutes} is null"),)
     checks = _required(item, text) + extra + _constraints(item, typed)
-    return Value(item, source.columns, text, typed, checks, source.initial)
+    return MappedProperty(item=item, columns=source.columns, text=text, typed=typed, checks=checks, initial=source.initial)
 
 
 def _required(item: Property, text: str) -> tuple[Check, ...]:
     return (Check("required", "A value is required.", f"{text} is null"),) if item.required else ()
 
 
-def _column(item: Property, source: Source, text: str) -> tuple[str, tuple[Check, ...]]:
-    """(typed value, what is wrong when the text is not of the type)."""
+def _column(item: Property, source: PropertySource, text: str) -> tuple[str, tuple[Check, ...]]:
+    """(typed value as SQL, the check that fails when the text is not of the type)."""
     match item.type:
         case PropertyType.TEXT | PropertyType.ENUM:
             return text, ()
@@ -100,8 +100,8 @@ def _column(item: Property, source: Source, text: str) -> tuple[str, tuple[Check
 
 
 def _cast(text: str, typed: str, code: str, reason: str, *, also: str = "") -> tuple[str, tuple[Check, ...]]:
-    wrong = f"({typed}) is null" + (f" or {also}" if also else "")
-    return typed, (Check(code, reason, f"{text} is not null and ({wrong})"),)
+    fails = f"({typed}) is null" + (f" or {also}" if also else "")
+    return typed, (Check(code, reason, f"{text} is not null and ({fails})"),)
 
 
 def _fraction(text: str) -> str:
@@ -117,12 +117,12 @@ def _decimal(item: Property, text: str) -> tuple[str, tuple[Check, ...]]:
     return _cast(text, typed, "not_decimal", reason)
 
 
-def _outside(typed: str, kind: str) -> str:
-    last = "> date '9999-12-31'" if kind == "date" else ">= timestamptz '9999-12-31'"
-    return f"({typed}) < {kind} '0001-01-01' or ({typed}) {last} or not isfinite({typed})"
+def _outside(typed: str, sql_type: str) -> str:
+    last = "> date '9999-12-31'" if sql_type == "date" else ">= timestamptz '9999-12-31'"
+    return f"({typed}) < {sql_type} '0001-01-01' or ({typed}) {last} or not isfinite({typed})"
 
 
-def _timestamp(source: Source, text: str) -> tuple[str, tuple[Check, ...]]:
+def _timestamp(source: PropertySource, text: str) -> tuple[str, tuple[Check, ...]]:
     parsed = f"try_strptime({text}, {literal(source.format)})" if source.format else f"try_cast({text} as timestamp)"
     if source.zone:
         typed = f"timezone({literal(source.zone)}, {parsed})"
@@ -141,41 +141,41 @@ def _has_offset(text: str) -> str:
     return f"(suffix({text}, 'Z') or regexp_matches({text}, ':[0-9.]+ ?[+-][0-9]{{2}}(:?[0-9]{{2}})?$'))"
 
 
-def _timestamp_from(source: Source, texts: list[str]) -> tuple[str, str, tuple[Check, ...]]:
+def _timestamp_from(source: PropertySource, texts: list[str]) -> tuple[str, str, tuple[Check, ...]]:
     """Local date parts and an HHMM clock; 2400 is midnight at the end of the day."""
     year, month, day, clock = texts
     at = f"({clock})"
     joined = f"{year} || '-' || {month} || '-' || {day} || ' ' || lpad(case when {at} = '2400' then '0' else {clock} end, 4, '0')"
     local = f"try_strptime({joined}, '%Y-%m-%d %H%M') + to_days(case when {at} = '2400' then 1 else 0 end)"
     typed = f"timezone({literal(source.zone or 'UTC')}, {local})"
-    given = f"coalesce({', '.join(texts)}) is not null"
-    wrong = f"{given} and (({typed}) is null or length({at}) > 4)"
+    has_value = f"coalesce({', '.join(texts)}) is not null"
+    fails = f"{has_value} and (({typed}) is null or length({at}) > 4)"
     reason = f"These are not a date and an HHMM time of {source.zone}."
-    text = f"case when {given} then concat_ws(' ', {', '.join(texts)}) end"
-    return text, typed, (Check("not_timestamp", reason, wrong),)
+    text = f"case when {has_value} then concat_ws(' ', {', '.join(texts)}) end"
+    return text, typed, (Check("not_timestamp", reason, fails),)
 
 
 def _constraints(item: Property, typed: str) -> tuple[Check, ...]:
-    found: list[Check] = []
+    checks: list[Check] = []
     match item.type:
         case PropertyType.TEXT:
-            found.append(Check("too_long", f"At most {item.length_max} characters are allowed.", f"length({typed}) > {item.length_max}"))
+            checks.append(Check("too_long", f"At most {item.length_max} characters are allowed.", f"length({typed}) > {item.length_max}"))
             if item.pattern:
                 # `s`: in PostgreSQL a dot matches a line feed too.
                 matches = f"regexp_full_match({typed}, {literal(item.pattern)}, 's')"
-                found.append(Check("pattern", f"It must match {item.pattern}.", f"not {matches}"))
+                checks.append(Check("pattern", f"It must match {item.pattern}.", f"not {matches}"))
         case PropertyType.ENUM:
             listed = ", ".join(literal(value) for value in item.enum)
-            found.append(Check("not_in_enum", f"It must be one of {', '.join(item.enum)}.", f"({typed}) not in ({listed})"))
+            checks.append(Check("not_in_enum", f"It must be one of {', '.join(item.enum)}.", f"({typed}) not in ({listed})"))
         case _:
-            found += _bounds(item, typed)
-    return tuple(found)
+            checks += _bounds(item, typed)
+    return tuple(checks)
 
 
 def _bounds(item: Property, typed: str) -> list[Check]:
-    found = []
+    checks = []
     for code, word, sign, bound in (("below_minimum", "least", "<", item.minimum), ("above_maximum", "most", ">", item.maximum)):
         if bound is not None:
             exact = repr(bound) + "::double" if item.type is PropertyType.FLOAT else str(round(bound * 10**item.scale))
-            found.append(Check(code, f"It must be at {word} {bound:g}.", f"({typed}) {sign} {exact}"))
-    return found
+            checks.append(Check(code, f"It must be at {word} {bound:g}.", f"({typed}) {sign} {exact}"))
+    return checks

@@ -1,4 +1,4 @@
-"""Work in a thread that is always waited for: DuckDB's connection and the load's files must not go away under it."""
+"""Run work in a thread that is always waited for, so that what the thread uses is not closed under it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small world to load into: cities, people who live in them, and the pets that people keep."""
+"""A tenant with a small ontology to load into: cities, employers, and the people who live and work there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenon.kit.database import Database
+from tenon.ontology import ingestion
 from tenon.ontology.ingestion import Report
-from tenon.ontology.ingestion import service as ingestion
 from tenon.ontology.schema import Ontology
 
 ONTOLOGY = """
@@ -74,36 +74,36 @@ HEADER = "number,name,home,employer,boss,born,seen,salary,ratio,active,level,tag
 
 
 @dataclass
-class World:
+class LoadTenant:
     """One tenant with the small ontology, and a way to load text into it."""
 
-    tenant: Any
+    principals: Any
     ontology: Ontology
     ingest: Database
     api: Database
-    places: ingestion.Places
+    folders: ingestion.LoadFolders
 
     def write(self, *lines: str, header: str = HEADER, name: str = "people.csv", end: str = "\n") -> None:
-        (self.places.data / name).write_bytes((end.join((header, *lines)) + end).encode())
+        (self.folders.data / name).write_bytes((end.join((header, *lines)) + end).encode())
 
     async def load(self, mapping: str = MAPPING, **how: Any) -> Report:
         """Run the mapping's only load."""
-        ctx = self.tenant.context("operator")
-        return (await ingestion.load_all(self.ingest, ctx, mapping, self.places, **how))[0]
+        ctx = self.principals.context("operator")
+        return (await ingestion.load_all(self.ingest, ctx, mapping, self.folders, **how))[0]
 
-    async def rows(self, kind: str, *names: str) -> list[tuple[Any, ...]]:
+    async def rows(self, type_name: str, *names: str) -> list[tuple[Any, ...]]:
         """Values of some properties (or `id`, `version`), in key order."""
-        made = self.ontology.object_types[kind]
-        columns = [name if name in ("id", "version") else made.properties[name].column for name in names]
-        order = ", ".join(item.column for item in made.key_properties)
-        async with self.api.tenant(self.tenant.context("viewer").identity) as session:
-            found = await session.rows(f"select {', '.join(columns)} from {self.ontology.schema}.{made.table} order by {order}")
-        return [tuple(row.values()) for row in found]
+        object_type = self.ontology.object_types[type_name]
+        columns = [name if name in ("id", "version") else object_type.properties[name].column for name in names]
+        order = ", ".join(item.column for item in object_type.key_properties)
+        async with self.api.tenant(self.principals.context("viewer").identity) as session:
+            rows = await session.rows(f"select {', '.join(columns)} from {self.ontology.schema}.{object_type.table} order by {order}")
+        return [tuple(row.values()) for row in rows]
 
     def rejects(self) -> list[list[str]]:
         """line, column, property, code of the rejects file."""
-        with (self.places.rejects / "people-rejects.csv").open(newline="") as stream:
+        with (self.folders.rejects / "people-rejects.csv").open(newline="") as stream:
             return [row[:4] for row in list(csv.reader(stream))[1:]]
 
 
-MakeWorld = Callable[..., Awaitable[World]]
+CreateTenant = Callable[..., Awaitable[LoadTenant]]
