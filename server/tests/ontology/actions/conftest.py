@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from actions_world import World, make_world
+from actions_tenant import ActionsTenant, create_actions_tenant
 
 from tenon.kit.database import Database
 
 
 @pytest.fixture
-async def world(login: Callable[[str], Database], tenant_a: Any) -> World:
+async def airline(login: Callable[[str], Database], tenant_a: Any) -> ActionsTenant:
     """The airline ontology, two airports, one airline."""
-    made = await make_world(login, tenant_a)
-    await made.insert("airport", code="JFK", name="John F Kennedy Intl")
-    await made.insert("airport", code="BOS", name="General Edward Lawrence Logan Intl")
-    await made.insert("airline", code="UA", name="United Air Lines Inc.")
-    return made
+    created = await create_actions_tenant(login, tenant_a)
+    await created.insert("airport", code="JFK", name="John F Kennedy Intl")
+    await created.insert("airport", code="BOS", name="General Edward Lawrence Logan Intl")
+    await created.insert("airline", code="UA", name="United Air Lines Inc.")
+    return created

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from actions_world import AIRLINE, World, make_world
+from actions_tenant import AIRLINE, ActionsTenant, create_actions_tenant
 from test_refusals import note
 
 from tenon.kit.errors import TenonError
@@ -20,22 +20,22 @@ MIXED = AIRLINE + note(
 
 
 @pytest.fixture
-async def fleet(login: Any, tenant_a: Any) -> World:
+async def fleet(login: Any, tenant_a: Any) -> ActionsTenant:
     """One plane, and an action that writes a marked and an unmarked property of it."""
-    made = await make_world(login, tenant_a, MIXED)
-    await made.insert("plane", tail_number="N1234", seats=100, model="A320")
-    return made
+    tenant = await create_actions_tenant(login, tenant_a, MIXED)
+    await tenant.insert("plane", tail_number="N1234", seats=100, model="A320")
+    return tenant
 
 
-async def proposed(world: World, who: Any = "editor") -> dict[str, Any]:
-    return await world.propose("note", who, plane={"tail_number": "N1234"}, text="four")
+async def proposed(airline: ActionsTenant, caller: Any = "editor") -> dict[str, Any]:
+    return await airline.propose("note", caller, plane={"tail_number": "N1234"}, text="four")
 
 
-async def test_an_action_above_the_clearance_does_not_exist(fleet: World) -> None:
+async def test_an_action_above_the_clearance_does_not_exist(fleet: ActionsTenant) -> None:
     low = fleet.with_clearance("editor")
     offered = await actions.list_permitted(fleet.api, low)
     assert "note" not in [each["name"] for each in offered]
-    assert "note" in [each["name"] for each in await actions.list_permitted(fleet.api, fleet.who("editor"))]
+    assert "note" in [each["name"] for each in await actions.list_permitted(fleet.api, fleet.context("editor"))]
     for attempt in (fleet.simulate, fleet.propose):
         with pytest.raises(TenonError) as refusal:
             await attempt("note", low, plane={"tail_number": "N1234"}, text="four")
@@ -44,7 +44,7 @@ async def test_an_action_above_the_clearance_does_not_exist(fleet: World) -> Non
     assert await fleet.count("tenon.proposal") == 0
 
 
-async def test_a_reader_sees_only_its_part_of_a_diff(fleet: World) -> None:
+async def test_a_reader_sees_only_its_part_of_a_diff(fleet: ActionsTenant) -> None:
     proposal = await proposed(fleet)
     low = fleet.with_clearance("viewer")
     seen = await actions.get(fleet.api, low, UUID(proposal["id"]))
@@ -60,7 +60,7 @@ async def test_a_reader_sees_only_its_part_of_a_diff(fleet: World) -> None:
     assert whole["diff"][0]["after"] == {"model": "four", "seats": 4}
 
 
-async def test_an_approver_must_see_everything(fleet: World) -> None:
+async def test_an_approver_must_see_everything(fleet: ActionsTenant) -> None:
     proposal = await proposed(fleet)
     with pytest.raises(TenonError) as refusal:
         await fleet.approve(proposal, fleet.with_clearance("approver"))
@@ -68,14 +68,14 @@ async def test_an_approver_must_see_everything(fleet: World) -> None:
     assert (await fleet.approve(proposal))["state"] == "executed"
 
 
-async def test_who_cannot_see_it_all_cannot_roll_it_back(fleet: World) -> None:
+async def test_a_reader_of_a_part_may_not_roll_back(fleet: ActionsTenant) -> None:
     executed = await fleet.approve(await proposed(fleet))
     with pytest.raises(TenonError) as refusal:
         await fleet.roll_back(executed, fleet.with_clearance("editor"))
     assert refusal.value.code == "cannot_see_diff"
 
 
-async def test_a_reason_keeps_its_values_from_who_may_not_see_them(fleet: World) -> None:
+async def test_a_reason_keeps_its_values_from_who_may_not_see_them(fleet: ActionsTenant) -> None:
     proposal = await proposed(fleet)
     plane = UUID(proposal["diff"][0]["id"])
     await fleet.write("plane", plane, seats=77)
@@ -84,9 +84,9 @@ async def test_a_reason_keeps_its_values_from_who_may_not_see_them(fleet: World)
     assert (await actions.get(fleet.api, fleet.with_clearance("viewer"), UUID(proposal["id"])))["reason"] == {"code": "diff_changed"}
 
 
-async def test_events_and_audit_carry_the_markings(fleet: World) -> None:
+async def test_events_and_audit_carry_the_markings(fleet: ActionsTenant) -> None:
     await fleet.approve(await proposed(fleet))
-    async with fleet.api.tenant(fleet.who("operator").identity) as session:
+    async with fleet.api.tenant(fleet.context("operator").identity) as session:
         entries = await session.rows("select payload_markings from tenon.audit_entry where action like 'proposal.%'")
     assert [row["payload_markings"] for row in entries] == [["fleet_confidential"]] * 3
     async with fleet.login("relay").system() as session:
@@ -101,7 +101,7 @@ async def test_events_and_audit_carry_the_markings(fleet: World) -> None:
         assert "A320" not in row["data"]
 
 
-async def test_a_session_writing_down_needs_an_approver_who_declassifies(fleet: World) -> None:
+async def test_a_session_writing_down_needs_an_approver_who_declassifies(fleet: ActionsTenant) -> None:
     await fleet.apply(MIXED.replace("    approval: {roles: [approver]}\n", "    approval: none\n"))
     session = fleet.tenant.agent_session_context(SECRET)
     shown = await fleet.simulate("note", session, plane={"tail_number": "N1234"}, text="four")
@@ -119,14 +119,14 @@ async def test_a_session_writing_down_needs_an_approver_who_declassifies(fleet: 
     assert after["diff"][0]["after"] == {"model": "four"}
 
 
-async def test_a_session_without_markings_declassifies_nothing(fleet: World) -> None:
+async def test_a_session_without_markings_declassifies_nothing(fleet: ActionsTenant) -> None:
     await fleet.apply(AIRLINE + note("- {update: flight, set: {passenger_notice: text}}"))
     flight = await fleet.flight(1)
     done = await fleet.propose("note", fleet.tenant.agent_session_context(), flight=str(flight), text="x")
     assert done["state"] == "executed"
 
 
-async def test_an_agents_clearance_is_never_more_than_its_owners(fleet: World) -> None:
+async def test_an_agents_clearance_is_never_more_than_its_owners(fleet: ActionsTenant) -> None:
     session = replace(fleet.tenant.agent_session_context(SECRET))
     proposal = await proposed(fleet, session)
     await fleet.set_clearance("editor")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from actions_world import AIRLINE
+from actions_tenant import AIRLINE
 
 from tenon.ontology.actions import check_actions
 from tenon.ontology.actions.language.compiler import find_compiled_action

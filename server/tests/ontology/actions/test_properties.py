@@ -1,4 +1,4 @@
-"""Properties over examples: simulate = execute, rollback = start, declared preconditions never break, no deadlock. (Show 8.)"""
+"""Properties: simulation equals execution, a rollback restores the start, preconditions never break, there is no deadlock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from actions_world import World, key, make_world
+from actions_tenant import ActionsTenant, create_actions_tenant, new_key
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -116,73 +116,73 @@ RELAXED = settings(max_examples=20, phases=[Phase.explicit, Phase.generate], dea
 
 
 @pytest.fixture
-async def things(login: Any, tenant_a: Any) -> World:
-    """A world of things with every property type."""
-    return await make_world(login, tenant_a, THINGS)
+async def things(login: Any, tenant_a: Any) -> ActionsTenant:
+    """A airline of things with every property type."""
+    return await create_actions_tenant(login, tenant_a, THINGS)
 
 
-async def add(world: World, group: str, balance: int = 100) -> UUID:
-    return await world.insert("thing", code=key(), group_name=group, balance=balance)
+async def add(airline: ActionsTenant, group: str, balance: int = 100) -> UUID:
+    return await airline.insert("thing", code=new_key(), group_name=group, balance=balance)
 
 
-async def proposed(world: World, action_type: str, **parameters: Any) -> dict[str, Any] | None:
+async def proposed(airline: ActionsTenant, action_type: str, **parameters: Any) -> dict[str, Any] | None:
     """A proposal, or None when nothing would change; any other refusal is a failure."""
     try:
-        return await world.propose(action_type, **parameters)
+        return await airline.propose(action_type, **parameters)
     except TenonError as refusal:
         if refusal.code != "nothing_changes":
             raise
         return None
 
 
-async def there_and_back(world: World, action_type: str, **parameters: Any) -> bool:
-    """Execution does exactly what the proposal told, and rolling back restores the start; False when nothing would change."""
-    start = await world.business_hash()
-    proposal = await proposed(world, action_type, **parameters)
+async def executes_and_rolls_back(airline: ActionsTenant, action_type: str, **parameters: Any) -> bool:
+    """Execution does exactly what the proposal shows, and rolling back restores the start; False when nothing would change."""
+    start = await airline.business_hash()
+    proposal = await proposed(airline, action_type, **parameters)
     if proposal is None:
-        assert await world.business_hash() == start
+        assert await airline.business_hash() == start
         return False
-    assert await world.business_hash() == start
-    executed = await world.approve(proposal)
+    assert await airline.business_hash() == start
+    executed = await airline.approve(proposal)
     assert executed["state"] == "executed", executed["reason"]
     assert executed["diff"] == proposal["diff"]
     for change in executed["diff"]:
-        assert (await world.read("thing", UUID(change["id"])) is None) == (change["operation"] == "delete")
-    inverse = await world.approve(await world.roll_back(executed))
+        assert (await airline.read("thing", UUID(change["id"])) is None) == (change["operation"] == "delete")
+    inverse = await airline.approve(await airline.roll_back(executed))
     assert inverse["state"] == "executed", inverse["reason"]
-    assert await world.business_hash() == start
+    assert await airline.business_hash() == start
     return True
 
 
 @RELAXED
 @given(first=VALUES, second=VALUES)
-async def test_any_edit_there_and_back(things: World, first: dict[str, Any], second: dict[str, Any]) -> None:
+async def test_any_edit_executes_and_rolls_back(things: ActionsTenant, first: dict[str, Any], second: dict[str, Any]) -> None:
     thing = str(await add(things, "edits"))
     hostile = await proposed(things, "edit", thing=thing, **first)  # what the second edit starts from
     if hostile:
         assert (await things.approve(hostile))["state"] == "executed"
-    await there_and_back(things, "edit", thing=thing, **second)
+    await executes_and_rolls_back(things, "edit", thing=thing, **second)
 
 
 @settings(RELAXED, max_examples=8)
 @given(count=st.integers(1, 25), by=st.integers(-1_000_000, 1_000_000))
-async def test_any_set_there_and_back(things: World, count: int, by: int) -> None:
-    group = key()[:8]
+async def test_any_set_executes_and_rolls_back(things: ActionsTenant, count: int, by: int) -> None:
+    group = new_key()[:8]
     for _ in range(count):
         await add(things, group)
-    assert await there_and_back(things, "copy", group=group, by=by)
-    assert await there_and_back(things, "drop", group=group)
+    assert await executes_and_rolls_back(things, "copy", group=group, by=by)
+    assert await executes_and_rolls_back(things, "drop", group=group)
 
 
-async def settle(world: World, action_type: str, **parameters: Any) -> str:
+async def settle(airline: ActionsTenant, action_type: str, **parameters: Any) -> str:
     """Run an action that needs no approval; "executed", or the refusal's code."""
     try:
-        return str((await world.propose(action_type, **parameters))["state"])
+        return str((await airline.propose(action_type, **parameters))["state"])
     except TenonError as refusal:
         return refusal.code
 
 
-async def test_concurrent_actions_never_break_their_preconditions(things: World) -> None:
+async def test_concurrent_actions_never_break_their_preconditions(things: ActionsTenant) -> None:
     """Random transfers and withdrawals at once, the same objects in both orders: balances stay, two accounts stay funded, no deadlock."""
     ids = [str(await add(things, "accounts", 50)) for _ in range(6)]
     dice, outcomes = random.Random(8), Counter[str]()
@@ -202,7 +202,7 @@ async def test_concurrent_actions_never_break_their_preconditions(things: World)
     assert min(balances) >= 0
     assert sum(balance > 0 for balance in balances) >= 2
     assert outcomes["executed"] > 10, outcomes
-    # What could not be done said why; nothing was left half done.
+    # Every refusal has a code; nothing was changed in part.
     assert set(outcomes) <= {
         "executed",
         "precondition_failed",
@@ -217,10 +217,10 @@ async def test_concurrent_actions_never_break_their_preconditions(things: World)
     assert await _executed_total(things) == withdrawn
 
 
-async def _executed_total(world: World) -> int:
+async def _executed_total(airline: ActionsTenant) -> int:
     """What executed withdrawals took, by their own diffs: transfers add up to nothing."""
     total = 0
-    async with world.api.tenant(world.who("operator").identity) as session:
+    async with airline.api.tenant(airline.context("operator").identity) as session:
         rows = await session.rows("select diff from tenon.proposal where state = 'executed' and action_type in ('withdraw', 'transfer')")
     for row in rows:
         for change in row["diff"]:

@@ -1,4 +1,4 @@
-"""Show 5 on the real flights of 8 and 9 February 2013, without the doors (tests/e2e/test_storm_cancellation.py has them): about a minute."""
+"""The storm days on the real flights of 8 and 9 February 2013, without REST (tests/e2e/test_storm_cancellation.py has them): about a minute."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from actions_world import World, make_world
+from actions_tenant import ActionsTenant, create_actions_tenant
 from test_stale import approved, execute
 
 from tenon.kit.settings import Settings
-from tenon.ontology.ingestion import service as ingestion
+from tenon.ontology import ingestion
 
 AIRLINE = Path(__file__).parents[4] / "examples" / "airline"
 STORM = {"from": "2013-02-08T05:00:00Z", "until": "2013-02-10T05:00:00Z", "reason": "Blizzard"}
@@ -22,19 +22,19 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-async def year(login: Any, tenant_a: Any, settings: Settings, tmp_path: Path) -> World:
+async def year(login: Any, tenant_a: Any, settings: Settings, tmp_path: Path) -> ActionsTenant:
     """The whole year, loaded."""
     sys.path.insert(0, str(AIRLINE))
     import fetch
 
-    made = await make_world(login, tenant_a)
-    places = ingestion.Places(await asyncio.to_thread(fetch.fetch), tmp_path / "work", tmp_path / "rejects")
-    reports = await ingestion.load_all(login("ingest"), made.who("operator"), (AIRLINE / "mapping.yaml").read_text(), places)
+    tenant = await create_actions_tenant(login, tenant_a)
+    folders = ingestion.LoadFolders(await asyncio.to_thread(fetch.fetch), tmp_path / "work", tmp_path / "rejects")
+    reports = await ingestion.load_all(login("ingest"), tenant.context("operator"), (AIRLINE / "mapping.yaml").read_text(), folders)
     assert sum(report.accepted for report in reports) > 360_000
-    return made
+    return tenant
 
 
-async def test_the_storm_is_cancelled_and_taken_back(year: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_storm_is_cancelled_and_taken_back(year: ActionsTenant, capsys: pytest.CaptureFixture[str]) -> None:
     start = await year.business_hash()
     sizes = {}
     for airport in ("JFK", "LGA", "EWR"):
@@ -66,14 +66,14 @@ async def test_the_storm_is_cancelled_and_taken_back(year: World, capsys: pytest
     assert sorted(each["state"] for each in both) == ["executed", "stale"]
 
 
-async def _again(year: World) -> dict[str, Any]:
+async def _again(year: ActionsTenant) -> dict[str, Any]:
     return await year.propose("cancel_departures", airport={"code": "JFK"}, **STORM)
 
 
-async def _holds(year: World, executed: dict[str, Any]) -> None:
+async def _holds(year: ActionsTenant, executed: dict[str, Any]) -> None:
     """Every changed object now has exactly the values of the diff."""
     for change in executed["diff"][::10]:
         row = await year.read(change["type"], UUID(change["id"])) or {}
         for name, value in change["after"].items():
-            found = row[name]
-            assert (found.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if hasattr(found, "strftime") else found) == value
+            stored = row[name]
+            assert (stored.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if hasattr(stored, "strftime") else stored) == value

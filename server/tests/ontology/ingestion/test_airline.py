@@ -61,12 +61,12 @@ async def load(login: Any, tenant: Any, folders: ingestion.LoadFolders, **how: A
     return {report.load: report for report in reports}
 
 
-async def content_hash(login: Any, tenant: Any, made: Ontology) -> str:
+async def content_hash(login: Any, tenant: Any, ontology: Ontology) -> str:
     """A hash over every business property of every flight, in key order; ids differ between tenants."""
-    flight = made.object_types["flight"]
+    flight = ontology.object_types["flight"]
     columns = ", ".join(f"f.{item.column}" for item in flight.properties.values())
     keys = ", ".join(f"f.{item.column}" for item in flight.key_properties)
-    query = f"select md5(string_agg(md5(row({columns})::text), '' order by {keys})) from {made.schema}.{flight.table} f"
+    query = f"select md5(string_agg(md5(row({columns})::text), '' order by {keys})) from {ontology.schema}.{flight.table} f"
     async with login("api").tenant(tenant.context("viewer").identity) as session:
         return str(await session.scalar(query))
 
@@ -127,6 +127,6 @@ async def test_real_data_broken_rows_and_interruption(login, tenant_a, tenant_b,
     assert again.resumed_after > 0
     assert (again.source_rows, again.inserted, again.rejected) == (336_776 + BROKEN, 336_776, BROKEN)
     with (tmp_path / "rejects" / "flights-rejects.csv").open(newline="") as stream:
-        found = {int(row["line"]): (row["column"], row["code"]) for row in csv.DictReader(stream)}
-    assert found == expected
+        rejected = {int(row["line"]): (row["column"], row["code"]) for row in csv.DictReader(stream)}
+    assert rejected == expected
     assert await content_hash(login, tenant_a, clean) == await content_hash(login, tenant_b, broken)

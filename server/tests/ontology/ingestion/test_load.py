@@ -68,8 +68,8 @@ async def test_every_value_arrives_as_it_was(create_tenant, data: st.DataObject)
         await session.execute(f"delete from {tenant.ontology.schema}.{tenant.ontology.object_types['person'].table}")
     report = await tenant.load(MAPPING.replace('nulls: ["", NA]', 'nulls: [""]'), again=True)
     assert report.inserted == 50
-    found = await tenant.rows("person", "number", "name", "seen", "salary", "ratio")
-    assert found == sorted(people, key=lambda row: row[0])
+    stored = await tenant.rows("person", "number", "name", "seen", "salary", "ratio")
+    assert stored == sorted(people, key=lambda row: row[0])
 
 
 async def test_each_reject_names_line_column_and_reason(create_tenant) -> None:

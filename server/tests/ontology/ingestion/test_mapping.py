@@ -17,7 +17,7 @@ from tenon.ontology.schema.documents.parsing import parse_document
 from tenon.ontology.schema.tables.physical_names import Numbers, resolve
 
 TENANT = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
-WORLD = resolve(parse_document(ONTOLOGY.replace("DANGLING", "keep")), Numbers(), TENANT, 1)
+ONTOLOGY_PARSED = resolve(parse_document(ONTOLOGY.replace("DANGLING", "keep")), Numbers(), TENANT, 1)
 OPERATOR = Context(
     TenantId(TENANT), (Actor(PrincipalId(TENANT), PrincipalKind.USER, "op"),), frozenset({"operator"}), frozenset({"secret"}), "request"
 )
@@ -25,7 +25,7 @@ OPERATOR = Context(
 
 def problems(text: str, ctx: Context = OPERATOR) -> set[tuple[str, str]]:
     with pytest.raises(Invalid) as caught:
-        parse_mapping(text, WORLD, ctx)
+        parse_mapping(text, ONTOLOGY_PARSED, ctx)
     assert caught.value.code == "mapping_invalid"
     return {(item["path"].removeprefix("loads.people."), item["code"]) for item in caught.value.details["problems"]}
 
@@ -40,7 +40,7 @@ def changed(**entries: Any) -> str:
 
 
 def test_good_mapping() -> None:
-    load = parse_mapping(MAPPING, WORLD, OPERATOR)[0]
+    load = parse_mapping(MAPPING, ONTOLOGY_PARSED, OPERATOR)[0]
     assert load.sources["number"].conversion is Conversion.COLUMN
     assert load.sources["state"].initial
     assert load.nulls == ("", "NA")

@@ -1,8 +1,8 @@
 """Actions: the only way, besides ingestion, in which objects change.
 
 Owns: the action type language, proposals with their diffs and decisions, the action log. Promises: what is executed is exactly what was
-simulated and approved, or nothing; nobody approves a proposal of their own; every step is audited; what was done can be rolled back, or
-the rollback is refused with the conflicts named. Needs: schema, identity, policy, audit, events.
+simulated and approved, or nothing. Nobody approves a proposal of their own; every step is audited. An executed proposal can be rolled
+back, or the refusal names the conflicts. Needs: schema, identity, policy, audit, events.
 
 `language` (documents, parameters, expressions) → `derivation` (edits, diffs, dry runs) → `proposals` (approval, execution, expiry).
 """

@@ -1,7 +1,7 @@
 """Ingestion: files into objects, in bulk.
 
-Owns: the mapping language, loads and their checkpoints. Promises: every row becomes an object or is reported with line, column and reason;
-a batch and its checkpoint are one transaction; an interrupted load continues to the same result; repeating a load changes no unchanged row.
+Owns: the mapping language, loads and their checkpoints. Promises: every row becomes an object or is reported with line, column and reason.
+A batch and its checkpoint are one transaction. An interrupted load continues to the same result; a repeated load changes no unchanged row.
 Needs: schema, audit, events, policy; login `ingest`.
 """
 

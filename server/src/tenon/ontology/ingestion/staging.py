@@ -1,7 +1,7 @@
 """The file in DuckDB: typed, checked and keyed; every rejected value is stored with its line, column and reason.
 
-Tables of the stage: `staged` (line, one column a property named as in PostgreSQL, ok), `typed` (the same with the object's id), `rejected`
-(line, col, property, code, reason, value), `accepted` (what becomes objects). Lines number the records; batches are ranges of lines.
+The table `staged` has the line, `ok`, and one column for each property, named as in PostgreSQL; `typed` adds the object's id. `rejected`
+has line, col, property, code, reason and value; `accepted` has the rows that become objects. Batches are ranges of lines.
 """
 
 from __future__ import annotations

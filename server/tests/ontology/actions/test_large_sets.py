@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from actions_world import MIDNIGHT, World
+from actions_tenant import MIDNIGHT, ActionsTenant
 from sqlalchemy import event, text
 
 from tenon.ontology.schema import object_id
@@ -16,9 +16,9 @@ FLIGHTS = 800
 WINDOW = {"from": MIDNIGHT.isoformat(), "until": (MIDNIGHT + timedelta(hours=48)).isoformat()}
 
 
-async def add_flights(world: World, count: int) -> None:
+async def add_flights(airline: ActionsTenant, count: int) -> None:
     """Many flights in one statement."""
-    kind = world.ontology.object_types["flight"]
+    kind = airline.ontology.object_types["flight"]
     names = [
         "scheduled_hour",
         "carrier",
@@ -34,30 +34,30 @@ async def add_flights(world: World, count: int) -> None:
         at = MIDNIGHT + timedelta(minutes=number)
         values = (at.replace(minute=0), "UA", number, "JFK", "BOS", at, "departed", 3)
         key = dict(zip(names[:3], values[:3], strict=True))
-        rows.append({"id": object_id(world.tenant.tenant_id, kind, key)} | dict(zip(names, values, strict=True)))
+        rows.append({"id": object_id(airline.tenant.tenant_id, kind, key)} | dict(zip(names, values, strict=True)))
     columns = ", ".join(["id", "version", *(kind.properties[name].column for name in names)])
     places = ", ".join([":id", "1", *(f":{name}" for name in names)])
-    async with world.api.tenant(world.who("operator").identity) as session:
-        await session.connection.execute(text(f"insert into {world.ontology.schema}.{kind.table} ({columns}) values ({places})"), rows)
+    async with airline.api.tenant(airline.context("operator").identity) as session:
+        await session.connection.execute(text(f"insert into {airline.ontology.schema}.{kind.table} ({columns}) values ({places})"), rows)
 
 
 @pytest.fixture
-async def storm(world: World) -> World:
-    await add_flights(world, FLIGHTS)
-    return world
+async def storm(airline: ActionsTenant) -> ActionsTenant:
+    await add_flights(airline, FLIGHTS)
+    return airline
 
 
-async def test_cancelling_hundreds_of_departures(storm: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_cancelling_hundreds_of_departures(storm: ActionsTenant, capsys: pytest.CaptureFixture[str]) -> None:
     start = await storm.business_hash()
-    given = {"airport": {"code": "JFK"}, "reason": "Storm", **WINDOW}
+    parameters = {"airport": {"code": "JFK"}, "reason": "Storm", **WINDOW}
     seconds: dict[str, float] = {}
     for _ in range(2):  # the first run compiles and fills caches
         began = time.perf_counter()
-        shown = await storm.simulate("cancel_departures", **given)
+        shown = await storm.simulate("cancel_departures", **parameters)
         seconds["simulate"] = time.perf_counter() - began
     assert shown["summary"]["by_type"]["flight"] == {"update": FLIGHTS}
     began = time.perf_counter()
-    proposal = await storm.propose("cancel_departures", **given)
+    proposal = await storm.propose("cancel_departures", **parameters)
     seconds["propose"] = time.perf_counter() - began
     began = time.perf_counter()
     executed = await storm.approve(proposal)
@@ -73,7 +73,7 @@ async def test_cancelling_hundreds_of_departures(storm: World, capsys: pytest.Ca
         print({name: round(value, 3) for name, value in seconds.items()})
 
 
-async def test_statements_do_not_grow_with_objects(storm: World) -> None:
+async def test_statements_do_not_grow_with_objects(storm: ActionsTenant) -> None:
     statements: list[str] = []
     engine = storm.api._engine.sync_engine
 
