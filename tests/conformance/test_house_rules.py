@@ -76,6 +76,22 @@ def test_the_tidy_test_sees(name: str, text: str, said: str) -> None:
     assert said in problems[0]
 
 
+def test_the_tidy_test_wants_the_names_of_modules_listed() -> None:
+    service, clock = "server/src/tenon/core/policy/service.py", "server/src/tenon/kit/clock.py"
+    assert tidy.check_modules([service, clock], "# comment\nclock\n") == []
+    (unlisted,) = tidy.check_modules([service, clock], "")
+    assert "`clock` is not listed" in unlisted
+    (stale,) = tidy.check_modules([service], "clock\n")
+    assert "no module is called `clock`" in stale
+
+
+def test_the_tidy_test_counts_the_modules_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tidy, "PACKAGE_MODULES_MAX", 1)
+    names = ["server/src/tenon/core/policy/service.py", "server/src/tenon/core/policy/contracts.py"]
+    (crowded,) = tidy.check_modules(names, "")
+    assert "server/src/tenon/core/policy: 2 modules" in crowded
+
+
 @pytest.mark.parametrize(
     ("code", "rule"),
     [

@@ -1,1 +1,1 @@
-"""The core both products stand on: who acts (identity, tenancy), what they may (policy), and what is remembered of it (audit, events)."""
+"""The core that both products stand on: who acts (identity, tenancy), what they may do (policy), what is recorded (audit, events)."""

@@ -1,1 +1,1 @@
-"""The processes: api, sync, worker, cli. Wiring only: what they do stands on the floors below."""
+"""The processes: api, sync, worker and the command line. They only wire together what the packages below do."""

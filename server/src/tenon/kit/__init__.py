@@ -1,1 +1,5 @@
-"""The kit: what every room stands on and that knows no domain (database, ids, clock, errors, crypto, settings, telemetry)."""
+"""The kit: what every package stands on.
+
+Owns: database access, error codes, identifiers, the clock, settings, telemetry, documents. Promises: it knows no domain.
+Needs: nothing of Tenon.
+"""

@@ -1,6 +1,7 @@
-"""Context: who makes a request, for whom, under which ceiling. It is the first argument of everything below a handler; nothing is ambient.
+"""Context: who makes a request, for whom, under which ceiling. It is the first argument of everything below a handler.
 
-Owns: Context and the domain's id types. Promises: frozen, made only by authentication (or by a system task for one tenant).
+Owns: `Context` and the domain's id types. Promises: frozen; built only by authentication, or by a system task for one tenant.
+Needs: the database's `Identity`.
 """
 
 from tenon.core.context.contracts import (

@@ -1,7 +1,8 @@
-"""Identity: principals, their API keys, and issuers whose tokens stand for them. Owns the tables, the key's format and authentication.
+"""Identity: principals, their API keys, and issuers whose tokens stand for them.
 
-Promises: a secret is shown once and stored as SHA-256; a key or principal that was revoked, disabled or has expired authenticates nobody
-within a second, in every process. Needs: policy, audit, the login `auth`.
+Owns: principals, keys, issuers, the key's format, authentication. Promises: a secret is shown once and stored as SHA-256; a key or
+principal that was revoked, disabled or has expired authenticates nobody within a second, in every process.
+Needs: policy, audit, the login `auth`.
 """
 
 from tenon.core.identity.api_keys import is_key_id

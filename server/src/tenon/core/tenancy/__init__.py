@@ -1,6 +1,7 @@
-"""Tenancy: organisations and the wall between them. Owns tenants and projects, their roles and schemas.
+"""Tenancy: organisations and what separates them.
 
-Promises: a tenant exists with its role, its schema and its first project, or not at all. Needs: the logins `provision` and `migrate`.
+Owns: tenants and projects, their roles and schemas. Promises: a tenant exists with its role, its schema and its first project, or not at
+all. Needs: the logins `provision` and `migrate`.
 """
 
 from tenon.core.tenancy.contracts import Tenant

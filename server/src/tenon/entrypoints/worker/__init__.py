@@ -1,1 +1,5 @@
-"""The worker process: everything that happens without a request, each as a loop that survives its own failures and a second replica."""
+"""The worker process: everything that happens without a request.
+
+Owns: the list of background tasks and the loop that runs one. Promises: a loop survives its own failures and a second replica.
+Needs: a login for each task.
+"""

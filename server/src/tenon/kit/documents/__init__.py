@@ -1,4 +1,8 @@
-"""Documents that people write: YAML read safely, checked with a path for every problem, all problems at once."""
+"""Documents that people write, in YAML.
+
+Owns: reading them safely and reporting problems. Promises: every problem has its path, and all problems are reported at once.
+Needs: nothing.
+"""
 
 from tenon.kit.documents.loading import Unreadable, load
 from tenon.kit.documents.reading import NAME_LENGTH_MAX, Problem, Problems, Reader, check_distinct, check_name, refusal
