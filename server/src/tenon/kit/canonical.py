@@ -1,8 +1,8 @@
 """Tenon's canonical encoding: the bytes that hashes and signatures cover.
 
 JSON in UTF-8 with sorted keys and no spaces. Instants are UTC in RFC 3339 with six digits and `Z`, dates ISO 8601, UUIDs lower-case, bytes
-hexadecimal, decimals as plain strings; floats are Python's shortest round-trip form (so is PostgreSQL's), and NaN and infinities are
-refused. Never PostgreSQL's text output, which depends on session settings.
+hexadecimal, decimals plain strings. Floats are Python's shortest round-trip form, as PostgreSQL's are; NaN and infinities are refused.
+Never PostgreSQL's text output, which depends on session settings.
 """
 
 from __future__ import annotations

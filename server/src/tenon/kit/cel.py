@@ -4,7 +4,7 @@ The engine is Google's cel-cpp through `cel-expr-python`; nobody else imports it
 property or a wrong type is found when an expression is compiled, not when it runs.
 
 What a source may rely on (a corpus in tests/kit/test_cel.py pins it):
-- kinds are text (string), integer (int), float (double), boolean (bool) and timestamp; other types are given as one of them:
+- kinds are text (string), integer (int), float (double), boolean (bool) and timestamp. Other types arrive as one of them:
   decimals as scaled integers, dates as `YYYY-MM-DD` and UUIDs as lower-case text, so that `<` means what it says;
 - an optional field is tested with `has(flight.tail_number)`; reading an absent one gives null, and for timestamps an error;
 - an optional variable has no static type; test it with `== null`;

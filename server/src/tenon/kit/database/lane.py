@@ -1,7 +1,7 @@
 """The fast lane for reads: one prepared SQL statement under a tenant's role in one round trip, its JSON handed out unparsed.
 
 It costs 14 µs of Python where the usual path costs 271 µs (reference/performance.md). What makes it safe: each request is one implicit
-transaction on a connection that carries nothing else, the role ends with the Sync, and a connection whose request was given up is used
+transaction on a connection that carries nothing else, and the role ends with the Sync. A connection whose request was abandoned is used
 again only after the server has confirmed the cancel.
 """
 

@@ -1,13 +1,13 @@
 """The exception classes of refusals. They know no HTTP; `http_status` maps them for every protocol.
 
 TenonError
-├── Invalid          the request itself is wrong, or beyond a fixed limit
-├── Unauthenticated  the caller is not known
-├── Forbidden        the caller is known and not allowed
-├── NotFound         the thing does not exist, or the caller may not see it
-├── Conflict         the stored state does not allow it now
-├── TooManyRequests  a limit that frees itself; carries when to try again
-└── Unavailable      a part that the request needs does not answer
+├── Invalid          the request itself is wrong, or beyond a fixed limit.
+├── Unauthenticated  the caller is not known.
+├── Forbidden        the caller is known and not allowed.
+├── NotFound         the thing does not exist, or the caller may not see it.
+├── Conflict         the stored state does not allow it now.
+├── TooManyRequests  a limit that frees itself; the answer says when to try again.
+└── Unavailable      a part that the request needs does not answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """RFC 6962 / RFC 9162 Merkle trees that only grow: hashing, appending, and which nodes a proof needs.
 
-Every complete subtree gets its hash when its last leaf is appended, and is stored with that leaf: node (level, k), which covers the leaves
-k·2^level … (k+1)·2^level - 1, is the `level`-th hash of leaf (k+1)·2^level - 1. So a tree needs no table of nodes, every node is found by one
+Every complete subtree gets its hash when its last leaf is appended, and is stored with that leaf. Node (level, k) covers the leaves
+k·2^level … (k+1)·2^level - 1. It is the `level`-th hash of its last leaf. So a tree needs no table of nodes: every node is found by one
 key look-up, and any old root or proof costs O(log n) of them. Verifying is not here but in `verification`, which stands alone.
 """
 

@@ -1,8 +1,8 @@
 """The sequencer: gives committed entries their places in the trees, then signs.
 
 Each step is one transaction under one advisory lock, so a second replica waits its turn and a crash between any two statements loses
-nothing. Leaves are committed before a checkpoint over them is signed; a signed head is on disk outside the database before anybody can see
-it; and before signing, the tree is compared with that head. If the database cannot continue it (it was restored, or changed), a new
+nothing. Leaves are committed before a checkpoint over them is signed. A signed head is on disk outside the database before anybody can see
+it. Before signing, the tree is compared with that head. If the database cannot continue it (it was restored, or changed), a new
 generation of the log begins that names the old one.
 """
 

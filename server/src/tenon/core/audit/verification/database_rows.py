@@ -1,7 +1,7 @@
-"""Compare the database with the log: every row is hashed again and compared with the leaves, the trees, the signed and the published.
+"""Compare the database with the log: every row is hashed again and compared with leaves, trees, signed heads and published tiles.
 
-What an evidence pack proves to others for a range, this proves to the operator for everything: a bit changed in any audit row under a
-published checkpoint is found and its entry named, also when leaves and trees were changed along with it.
+An evidence pack proves a range to others; this proves everything to the operator. A bit changed in any audit row under a published
+checkpoint is detected and its entry named, also when leaves and trees were changed along with it.
 """
 
 from __future__ import annotations

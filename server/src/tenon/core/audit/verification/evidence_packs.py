@@ -1,10 +1,10 @@
 """Verify an evidence pack or a receipt offline: no database, no settings, no other file of Tenon; the standard library and `cryptography`.
 
-It may be copied and run alone: `python evidence_packs.py PACK [log.pub]`. What is proven rests on the key that the reader got out of band
-(`log.pub`, published by the operator when the log began): a pack can always agree with a key that it brings itself.
+It may be copied and run alone: `python evidence_packs.py PACK [log.pub]`. The proof rests on the key that the reader got out of band:
+`log.pub`, published by the operator when the log began. A pack can always agree with a key that it brings itself.
 
-A pack is a ZIP of stored members laid out in exactly one way, so that every byte of the file is covered: entries by the Merkle tree under
-the signed checkpoint, everything else by the manifest, and the container by being rebuilt and compared.
+A pack is a ZIP of stored members laid out in exactly one way, so that every byte of the file is covered. The Merkle tree under the signed
+checkpoint covers the entries, the manifest everything else; the container is rebuilt and compared.
 """
 
 from __future__ import annotations

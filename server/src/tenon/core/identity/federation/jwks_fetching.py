@@ -1,7 +1,7 @@
 """An issuer's public keys over HTTPS: bounded in size and time, never from an address inside, only what can be used of them.
 
-The address was written by a tenant, so fetching it must not become a way into the operator's network (SSRF): the name is resolved here,
-every address must be a public one (or in a network that the operator allows), and the connection goes to exactly that address.
+The address was written by a tenant, so fetching it must not become a way into the operator's network (SSRF). The name is resolved here.
+Every address must be public, or in a network that the operator allows. The connection goes to exactly that address.
 """
 
 from __future__ import annotations
