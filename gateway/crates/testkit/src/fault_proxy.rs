@@ -4,6 +4,7 @@ use crate::wait::wait_for;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ fn serve(mut caller: TcpStream, upstream: SocketAddr, fault: Fault) {
     let _ = up.join();
 }
 
-/// Ends the connection with a reset: bytes that the other side has not read yet are lost.
+/// Ends the connection with a reset: bytes that have not arrived yet are lost.
 fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     // Sends nothing; it wakes the other direction, so that the last handle goes.
@@ -138,19 +139,13 @@ fn send(to: &mut TcpStream, bytes: &[u8], passed: usize, fault: Fault) -> std::i
     to.write_all(bytes)
 }
 
-/// Whether the other side of a loopback connection has read all that was sent, by the length of its receive queue.
-fn is_read(stream: &TcpStream) -> bool {
-    let (Ok(own), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return true };
-    let hex = |address: SocketAddr| match address {
-        SocketAddr::V4(address) => format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port()),
-        SocketAddr::V6(_) => unreachable!("the proxy listens on 127.0.0.1"),
-    };
-    let (own, peer) = (hex(own), hex(peer));
-    // sl, local address, remote address, state, transmit queue:receive queue
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let is_peers = |fields: &Vec<&str>| fields.len() > 4 && fields[1] == peer && fields[2] == own;
-    let queues = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(is_peers);
-    queues.is_none_or(|fields| fields[4].ends_with(":00000000"))
+/// Whether all that was sent has arrived at the other side. A reset drops what is still in the send queue; what has arrived stays readable.
+#[allow(unsafe_code)] // one plain system call on a local integer
+fn has_arrived(stream: &TcpStream) -> bool {
+    let mut queued: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and TIOCOUTQ writes one integer.
+    let answer = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    answer != 0 || queued == 0
 }
 
 /// The answer has reached the position of the fault.
@@ -158,8 +153,7 @@ fn end(from: &TcpStream, to: &TcpStream, fault: Fault) {
     match fault {
         Fault::ResetAt(_) => {
             let _ = from.shutdown(Shutdown::Both);
-            // A reset discards what the gateway has not read yet, so how much of the answer arrived would depend on its speed.
-            wait_for("the gateway reads the answer", || is_read(to));
+            wait_for("the answer arrives", || has_arrived(to));
             reset(to);
         }
         Fault::HalfCloseAt(_) => {

@@ -63,7 +63,8 @@ const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\
 const END: &[u8] = b"0\r\n\r\n";
 
 fn stream_of(frames: &[&[u8]]) -> Vec<u8> {
-    [STREAM_HEAD.to_vec(), frames.iter().flat_map(|frame| chunk(frame)).collect(), END.to_vec()].concat()
+    let chunks: Vec<Vec<u8>> = frames.iter().map(|frame| chunk(frame)).collect();
+    [STREAM_HEAD, &chunks.concat(), END].concat()
 }
 
 pub fn good(streamed: bool) -> Vec<u8> {
@@ -132,9 +133,9 @@ fn network() -> Vec<Case> {
         case("resets at once", Link::Through(Fault::ResetAtOnce)),
         case("swallows everything", Link::Through(Fault::Blackhole)),
         Case { large_request: true, ..case("never reads a large request", Link::Through(Fault::Deaf)) },
-        case("drips, fast enough", Link::Through(Fault::Drip(0, ms(1)))),
+        case("drips its body, fast enough", Link::At(|at| Fault::Drip(at, Duration::from_millis(1)), Position::AfterHead)),
         case("drips its head too slowly", Link::Through(Fault::Drip(0, ms(60)))),
-        case("drips its body too slowly", Link::At(|at| Fault::Drip(at, Duration::from_millis(150)), Position::AfterHead)),
+        case("drips its body too slowly", Link::At(|at| Fault::Drip(at, Duration::from_millis(250)), Position::AfterHead)),
     ]
 }
 

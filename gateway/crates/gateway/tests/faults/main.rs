@@ -162,7 +162,7 @@ TCP fault proxy, or the endpoint sends a malformed answer. Calls go to `POST /v1
 Each cell shows the caller's answer, the billed tokens (input + output, and their source) and the recorded outcome.
 *Rerouted* calls were answered by the other endpoint, on a model with `retries_max` 2. Without it, only calls that were
 surely not processed (no connection, 429, 503) are rerouted. Deadlines of the failing endpoint: 1 s to connect, 3 s
-each for headers, first token and idle, 8 s in total.
+each for headers, first token and idle, 12 s in total.
 
 For every fault, one call has one record, and no endpoint receives an attempt twice. An incomplete answer never looks
 complete and is never recorded as completed.

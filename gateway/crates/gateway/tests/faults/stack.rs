@@ -53,7 +53,7 @@ fn faulty_endpoint(index: usize, case: &Case, streamed: bool, upstream: &Upstrea
     let is_late = matches!(case.link, Link::AcceptsLate);
     faulty.connect_timeout_ms = if is_late { 8000 } else { 1000 };
     (faulty.headers_timeout_ms, faulty.first_token_timeout_ms, faulty.idle_timeout_ms) = (3000, 3000, 3000);
-    faulty.total_timeout_ms = if is_late { 15_000 } else { 8000 };
+    faulty.total_timeout_ms = if is_late { 15_000 } else { 12_000 };
     faulty
 }
 
