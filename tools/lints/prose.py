@@ -1,7 +1,7 @@
 """Prose that is read once: no sentence over 30 words, no line of documentation over 120 characters.
 
-Judges Markdown pages, the docstrings of the server and the doc comments of the gateway. Code blocks count for their width only, a cell of a
-table is a sentence of its own, `code` is one word. A row of a table cannot be wrapped, so it may have 200 characters.
+Judges Markdown pages, the docstrings of the server and the doc comments of the gateway. Code blocks and drawings count for their width only.
+A cell of a table is a sentence of its own, `code` is one word. A row of a table cannot be wrapped, so it may have 200 characters.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _markdown(text: str) -> Iterator[tuple[int, str]]:
         if line.lstrip().startswith(("```", "~~~")):
             fenced = not fenced
             line = ""
-        elif fenced:
-            continue
+        elif fenced or line.startswith(("    ", "├", "└", "│")):
+            continue  # what is drawn or set as code
         single = line.lstrip().startswith(("#", "|"))
         if gathered and (not line.strip() or single or _ITEM.match(line)):
             yield start, gathered

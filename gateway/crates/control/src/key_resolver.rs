@@ -113,7 +113,7 @@ impl KeyResolverState {
             }
             Err(_) => return Resolution::Unavailable,
         };
-        let is_known = response.found;
+        let is_known = response.exists;
         let is_requested_key = response.key.as_ref().is_none_or(|key| key.key_id.as_bytes() == id);
         if is_known && is_requested_key {
             self.writer.apply_resolved(response, epoch);

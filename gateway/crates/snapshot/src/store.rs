@@ -103,7 +103,7 @@ impl Store {
     /// Applies the response to a request that was sent in `epoch`.
     pub fn apply_resolved(&mut self, response: wire::ResolveKeyResponse, epoch: u64) -> Applied {
         match response.key {
-            Some(record) if response.found && response.revision >= self.floor && epoch == self.epoch => self.apply_key(record, 0),
+            Some(record) if response.exists && response.revision >= self.floor && epoch == self.epoch => self.apply_key(record, 0),
             _ => Applied::Ignored,
         }
     }

@@ -28,7 +28,7 @@ fn full(origin: &str, revision: u64, keys: Vec<KeyRecord>) -> Update {
 }
 
 fn response(revision: u64, key: KeyRecord) -> ResolveKeyResponse {
-    ResolveKeyResponse { found: true, key: Some(key), revision }
+    ResolveKeyResponse { exists: true, key: Some(key), revision }
 }
 
 fn lives(shared: &SharedSnapshot) -> bool {

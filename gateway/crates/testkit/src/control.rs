@@ -150,7 +150,7 @@ impl Control {
 
     /// A key that only `ResolveKey` knows, with this answer.
     pub fn hide_key(&self, record: KeyRecord, read_at: u64) {
-        let answer = ResolveKeyResponse { found: true, revision: read_at, key: Some(record.clone()) };
+        let answer = ResolveKeyResponse { exists: true, revision: read_at, key: Some(record.clone()) };
         self.state.lock().unwrap().hidden.insert(record.key_id, answer);
     }
 
@@ -262,9 +262,9 @@ impl GatewayControl for Service {
             state.resolves += 1;
             let known = state.keys.get(&id).cloned();
             let revision = state.revision;
-            let known = known.map(|key| ResolveKeyResponse { found: true, key: Some(key), revision });
+            let known = known.map(|key| ResolveKeyResponse { exists: true, key: Some(key), revision });
             let answer = state.hidden.get(&id).cloned().or(known);
-            answer.unwrap_or(ResolveKeyResponse { found: false, key: None, revision })
+            answer.unwrap_or(ResolveKeyResponse { exists: false, key: None, revision })
         };
         while self.0.lock().unwrap().resolves_held {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -260,11 +260,11 @@ async def test_heartbeats_come_at_least_every_five_seconds(server) -> None:
 
 async def test_a_key_is_resolved_with_the_revision_at_which_it_was_true(server, key) -> None:
     answer = await server.stub.ResolveKey(wire.ResolveKeyRequest(key_id=key.key_id), metadata=server.metadata())
-    assert answer.found
+    assert answer.exists
     assert answer.key.key_id == key.key_id
     assert answer.revision >= answer.key.revision > 0
     unknown = await server.stub.ResolveKey(wire.ResolveKeyRequest(key_id="0" * 10), metadata=server.metadata())
-    assert (unknown.found, unknown.revision >= answer.revision) == (False, True)
+    assert (unknown.exists, unknown.revision >= answer.revision) == (False, True)
     malformed = server.stub.ResolveKey(wire.ResolveKeyRequest(key_id="' or 1"), metadata=server.metadata())
     assert await malformed.code() is grpc.StatusCode.INVALID_ARGUMENT
 

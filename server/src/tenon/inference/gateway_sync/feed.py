@@ -102,8 +102,8 @@ class Feed:
         async with self._sync.system(isolation="REPEATABLE READ") as session:
             revision, key = await _newest_revision(session), await identity.find_gateway_key(session, key_id)
         if key is None:
-            return wire.ResolveKeyResponse(found=False, revision=revision)
-        return wire.ResolveKeyResponse(found=True, key=messages.key_record(key), revision=revision)
+            return wire.ResolveKeyResponse(exists=False, revision=revision)
+        return wire.ResolveKeyResponse(exists=True, key=messages.key_record(key), revision=revision)
 
     async def request_issuer_keys(self, issuer_id: str) -> None:
         """Have an issuer's keys fetched before their time. For an id that is no issuer's nothing happens."""

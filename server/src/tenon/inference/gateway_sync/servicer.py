@@ -47,7 +47,7 @@ class GatewayControl(GatewayControlServicer):
         """One key as it is now; or, with `issuer_id`, have the issuer's keys fetched."""
         if request.issuer_id:
             await self._feed.request_issuer_keys(request.issuer_id)
-            return wire.ResolveKeyResponse(found=False)
+            return wire.ResolveKeyResponse(exists=False)
         if not is_key_id(request.key_id):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "key_id is 10 base62 characters")
         return await self._feed.resolve(request.key_id)

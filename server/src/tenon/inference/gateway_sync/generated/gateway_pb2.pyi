@@ -180,7 +180,7 @@ class _AbortBillingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AbortBil
     ABORT_BILLING_CONTINUES: _AbortBilling.ValueType  # 2
     """it goes on and bills it all: read on to the end, within bounds, for the true numbers"""
     ABORT_BILLING_CONTINUOUS: _AbortBilling.ValueType  # 3
-    """it tells running numbers when asked (`stream_options.continuous_usage_stats`): cancel, bill the last ones"""
+    """it reports running numbers on request (`stream_options.continuous_usage_stats`): cancel, bill the last ones"""
 
 class AbortBilling(_AbortBilling, metaclass=_AbortBillingEnumTypeWrapper):
     """What an upstream does, and bills, when its caller leaves in the middle."""
@@ -191,7 +191,7 @@ ABORT_BILLING_STOPS: AbortBilling.ValueType  # 1
 ABORT_BILLING_CONTINUES: AbortBilling.ValueType  # 2
 """it goes on and bills it all: read on to the end, within bounds, for the true numbers"""
 ABORT_BILLING_CONTINUOUS: AbortBilling.ValueType  # 3
-"""it tells running numbers when asked (`stream_options.continuous_usage_stats`): cancel, bill the last ones"""
+"""it reports running numbers on request (`stream_options.continuous_usage_stats`): cancel, bill the last ones"""
 Global___AbortBilling: _TypeAlias = AbortBilling  # noqa: Y015
 
 class _Strategy:
@@ -1040,7 +1040,7 @@ class Lease(_message.Message):
     amount_nano: _builtins.int
     valid_ms: _builtins.int
     """Counted by the gateway's monotonic clock from when it sent the request that this answers, less a margin of its own. A lease that a
-    stream's first request does not report is told again; with 0 there is nothing to use any more, only to close.
+    stream's first request does not report is sent again; with 0 there is nothing to use any more, only to close.
     """
     def __init__(
         self,
@@ -1324,7 +1324,7 @@ class ResolveKeyRequest(_message.Message):
     ISSUER_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     issuer_id: _builtins.str
-    """Instead of a key: a token named a key of this issuer that the gateway does not know. The answer is `found = false`; the control plane
+    """Instead of a key: a token named a key of this issuer that the gateway does not know. The answer is `exists = false`; the control plane
     fetches the issuer's keys before their time, within limits of its own.
     """
     def __init__(
@@ -1345,10 +1345,10 @@ Global___ResolveKeyRequest: _TypeAlias = ResolveKeyRequest  # noqa: Y015
 class ResolveKeyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    FOUND_FIELD_NUMBER: _builtins.int
+    EXISTS_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
-    found: _builtins.bool
+    exists: _builtins.bool
     revision: _builtins.int
     """the stream's revision when this was read"""
     @_builtins.property
@@ -1356,13 +1356,13 @@ class ResolveKeyResponse(_message.Message):
     def __init__(
         self,
         *,
-        found: _builtins.bool = ...,
+        exists: _builtins.bool = ...,
         key: Global___KeyRecord | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "key", b"key", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exists", b"exists", "key", b"key", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

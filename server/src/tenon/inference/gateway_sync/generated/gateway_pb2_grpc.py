@@ -68,7 +68,7 @@ class GatewayControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveKey(self, request, context):
-        """A key the gateway does not hold (created a moment ago, or evicted). Unknown keys answer with `found = false` and the revision at which
+        """A key the gateway does not hold (created a moment ago, or evicted). Unknown keys answer with `exists = false` and the revision at which
         this was true.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -42,7 +42,7 @@ class GatewayControlStub:
     order, and a heartbeat at least every 5 s. The gateway stores what it applied as last known good.
     """
     ResolveKey: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ResolveKeyRequest, _gateway_pb2.ResolveKeyResponse]
-    """A key the gateway does not hold (created a moment ago, or evicted). Unknown keys answer with `found = false` and the revision at which
+    """A key the gateway does not hold (created a moment ago, or evicted). Unknown keys answer with `exists = false` and the revision at which
     this was true.
     """
     ShipUsage: _grpc.StreamStreamMultiCallable[_gateway_pb2.UsageBatch, _gateway_pb2.UsageAck]
@@ -62,7 +62,7 @@ class GatewayControlAsyncStub(GatewayControlStub):
     order, and a heartbeat at least every 5 s. The gateway stores what it applied as last known good.
     """
     ResolveKey: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ResolveKeyRequest, _gateway_pb2.ResolveKeyResponse]  # type: ignore[assignment]
-    """A key the gateway does not hold (created a moment ago, or evicted). Unknown keys answer with `found = false` and the revision at which
+    """A key the gateway does not hold (created a moment ago, or evicted). Unknown keys answer with `exists = false` and the revision at which
     this was true.
     """
     ShipUsage: _aio.StreamStreamMultiCallable[_gateway_pb2.UsageBatch, _gateway_pb2.UsageAck]  # type: ignore[assignment]
@@ -91,7 +91,7 @@ class GatewayControlServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ResolveKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ResolveKeyResponse, _abc.Awaitable[_gateway_pb2.ResolveKeyResponse]]:
-        """A key the gateway does not hold (created a moment ago, or evicted). Unknown keys answer with `found = false` and the revision at which
+        """A key the gateway does not hold (created a moment ago, or evicted). Unknown keys answer with `exists = false` and the revision at which
         this was true.
         """
 

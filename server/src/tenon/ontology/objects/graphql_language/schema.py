@@ -1,6 +1,6 @@
 """A GraphQL schema of what exists for a caller: for validation and introspection only, never executed for object reads.
 
-Names that we make from the ontology's carry an underscore or capitals where no property or type can have them, so nothing collides:
+Names derived from the ontology's carry an underscore or capitals where no property or type can have them, so nothing collides. Examples are
 `Flight`, `Flight_Page`, `Flight_Filter`, sort values `carrier_ASC`, group values `scheduled_departure_DAY`.
 """
 

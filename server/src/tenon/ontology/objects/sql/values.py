@@ -1,7 +1,7 @@
 """Values between JSON and PostgreSQL, per property type: how one is checked and sent, and how one is rendered.
 
-Rendering is exact and never depends on session settings: integers as JSON numbers with all digits, decimals as strings ("12.50"), floats in
-their shortest exact form, instants as UTC in RFC 3339 with six digits and `Z` (as in kit.canonical), dates as YYYY-MM-DD.
+Rendering is exact and never depends on session settings. Integers are JSON numbers with all digits, decimals are strings ("12.50"), floats
+have their shortest exact form. Instants are UTC in RFC 3339 with six digits and `Z` (as in kit.canonical), dates are YYYY-MM-DD.
 """
 
 from __future__ import annotations

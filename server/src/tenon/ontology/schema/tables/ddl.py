@@ -110,8 +110,8 @@ class Index:
 def indexes(ontology: Ontology, object_type: ObjectType) -> dict[str, Index]:
     """Every index of the table besides that of `id`: the natural key, `indexed` and `indexes`, links' properties.
 
-    One column each where one is asked for: pages are ordered by (property, id), and sorting the few equal values of a page costs less
-    than a wide index costs each insert. An index that begins another one is left out.
+    An indexed property has an index of that column alone. Pages are ordered by (property, id), and sorting the few equal values of a page
+    costs less than a wide index costs each insert. An index that begins another one is left out.
     """
     key = Index(object_type.table, _columns(object_type, object_type.primary_key), unique=True)
     declared = [Index(object_type.table, _columns(object_type, columns)) for columns in object_type.indexes]
