@@ -130,26 +130,26 @@ $(VLLM)/.installed: tests/engines/vllm-overrides.txt | $(UV)
 
 .PHONY: test-vllm
 test-vllm: $(INSTALLED_DEV) $(GATEWAY) $(VLLM)/.installed ## A real vLLM on the CPU through the gateway (5 GB in the cache folder, minutes; opt-in)
-	TENON_TEST_VLLM=1 $(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines/test_vllm.py
+	TENON_TEST_VLLM=1 $(RUN)python -m pytest -c server/pyproject.toml --rootdir . tests/engines/test_vllm.py
 
 test-engines: $(INSTALLED_DEV) $(GATEWAY) engine-dynamo ## Real engines through the gateway (NVIDIA Dynamo; `make test` runs them too where installed)
-	$(RUN)pytest -c server/pyproject.toml --rootdir . tests/engines
+	$(RUN)python -m pytest -c server/pyproject.toml --rootdir . tests/engines
 
 ##@ Long runs of what `make test` does in small
 
 .PHONY: test-crash
 test-crash: $(INSTALLED_DEV) $(GATEWAY) ## kill -9 of the gateway 1,000 times on every route, and 1,000 times with the real control plane
 	TENON_CRASH_KILLS=1000 cargo test --manifest-path gateway/Cargo.toml --locked -p tenon-gateway --test crash -- --nocapture
-	TENON_CRASH_KILLS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_gateway_crash.py
+	TENON_CRASH_KILLS=1000 $(RUN)python -m pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_gateway_crash.py
 
 .PHONY: test-revocation
 test-revocation: $(INSTALLED_DEV) $(GATEWAY) ## The delay of 1,000 revocations, from the operator's answer to the gateway's refusal
-	TENON_REVOCATIONS=1000 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_key_revocation.py
+	TENON_REVOCATIONS=1000 $(RUN)python -m pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_key_revocation.py
 
 .PHONY: test-long
 test-long: $(INSTALLED_DEV) $(GATEWAY) ## A rolling restart with ten-minute streams, then an hour without the control plane
 	TENON_STREAM_SECONDS=600 cargo test --manifest-path gateway/Cargo.toml --locked -p tenon-gateway --test handover a_rolling -- --nocapture
-	TENON_DOWN_SECONDS=3600 $(RUN)pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_control_plane_down.py
+	TENON_DOWN_SECONDS=3600 $(RUN)python -m pytest -c server/pyproject.toml --rootdir . -s tests/e2e/test_control_plane_down.py
 
 .PHONY: fuzz
 fuzz: ## Fuzz the gateway's parsers: scan, streams, translation, tokens, key texts (needs cargo-fuzz and nightly Rust; SECONDS=300 each)

@@ -51,7 +51,7 @@ def plan(target: str) -> list[tuple[str, list[str]]]:
 
 
 def _pytest(command: tuple[str, ...], path: str, inside: str, name: str) -> list[str]:
-    workers = ["-n", "2", "--dist", "loadgroup"] if (ROOT / path).is_dir() else []
+    workers = ["-n", "2", "--dist", "loadfile"] if (ROOT / path).is_dir() else []
     return [*command, *workers, f"{inside}::{name}" if name else inside]
 
 

@@ -24,7 +24,7 @@ NEEDS_INSTRUCTIONS = "instruction counting (install valgrind and nginx, then `ma
 
 
 def environment() -> dict[str, str]:
-    """For every step. Compiled Python goes to the cache: without it each process of a stack compiles 2,000 modules, five seconds of a core."""
+    """For every step. Compiled Python goes to the cache: without it each process of a stack compiles 2,000 modules, five seconds of a processor."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     return {
         "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(OWN_CACHE / "pycache"), "MYPY_CACHE_DIR": str(OWN_CACHE / "mypy"),
@@ -45,13 +45,12 @@ def check() -> list[Step]:
         Step("cargo fmt", ["cargo", "fmt", "--manifest-path", "gateway/Cargo.toml", "--all", "--check"]),
     ]  # fmt: skip
     steps += [Step(f"generate {name}", [PYTHON, f"tools/generate_{name}.py", "--check"]) for name in GENERATORS]
-    here = [name for name in LINTS if (ROOT / "tools" / "lints" / f"{name}.py").exists()]
-    return steps + [Step(f"lint {name.replace('_', ' ')}", [PYTHON, f"tools/lints/{name}.py"]) for name in here]
+    return steps + [Step(f"lint {name.replace('_', ' ')}", [PYTHON, f"tools/lints/{name}.py"]) for name in LINTS]
 
 
 def tests() -> list[Step]:
     """Builds and tests. Builds come first: what waits for them is longest; the server's tests use the other core meanwhile."""
-    e2e = [*END_TO_END, "-n", "2", "--dist", "loadgroup", "tests"]
+    e2e = [*END_TO_END, "-n", "2", "--dist", "loadfile", "tests"]
     return [
         Step("build gateway", ["cargo", "build", "--release", *CARGO, "--bin", "tenon-gateway"], locks=frozenset({"cargo release"})),
         Step("engine dynamo", ["make", "engine-dynamo"], cores=0.5, optional="tests with NVIDIA Dynamo (`make engine-dynamo`)"),

@@ -11,6 +11,7 @@ import pytest
 
 from tenon.kit.database import RoleNames, access, bootstrap
 from tenon.kit.database.roles import object_schema
+from tools.generated import diff
 
 ACCESS_FILE = Path(__file__).parents[4] / "contracts" / "access.json"
 
@@ -37,7 +38,8 @@ async def test_access_is_the_checked_in_table(admin, names, tenant_a) -> None:
     text = json.dumps(table, indent=1, sort_keys=True) + "\n"
     if os.environ.get("TENON_GENERATE"):
         ACCESS_FILE.write_text(text)
-    assert ACCESS_FILE.read_text() == text, "the database's access changed: `make generate`, then look at the diff of contracts/access.json"
+    difference = diff(ACCESS_FILE, text)
+    assert not difference, f"The database's access changed. Run `make generate` and read the diff of contracts/access.json.\n{difference}"
 
 
 @pytest.mark.parametrize(
