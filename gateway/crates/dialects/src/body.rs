@@ -4,6 +4,7 @@ use crate::multipart::{FormError, scan_form};
 use crate::proof::Proof;
 use crate::request_format::RequestFormat;
 use crate::scan::{Head, IncludeUsage, ScanError, scan};
+use tenon_problem::ProblemCode;
 
 /// Why a body was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +25,7 @@ impl BodyError {
     }
 
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ProblemCode {
         match self {
             Self::Json(error) => error.code(),
             Self::Multipart(error) => error.code(),

@@ -51,7 +51,10 @@ fn each_form_has_its_own_bound() {
 #[test]
 fn what_lives_at_the_provider_is_refused() {
     let response = |extra: &str| {
-        RequestFormat::Response.scan(format!(r#"{{"model":"a",{extra}}}"#).as_bytes()).map(|_| ()).map_err(|error| (error.code(), error.param()))
+        RequestFormat::Response
+            .scan(format!(r#"{{"model":"a",{extra}}}"#).as_bytes())
+            .map(|_| ())
+            .map_err(|error| (error.code().text(), error.param()))
     };
     let state = |param| Err(("provider_state_not_served", Some(param)));
     assert_eq!(response(r#""previous_response_id":"r""#), state("previous_response_id"));
@@ -74,7 +77,7 @@ fn what_lives_at_the_provider_is_refused() {
         assert_eq!(response(good), Ok(()), "{good}");
     }
     let message = |extra: &str| {
-        RequestFormat::Message.scan(format!(r#"{{"model":"a","max_tokens":1,{extra}}}"#).as_bytes()).map_err(|error| error.code()).map(|_| ())
+        RequestFormat::Message.scan(format!(r#"{{"model":"a","max_tokens":1,{extra}}}"#).as_bytes()).map_err(|error| error.code().text()).map(|_| ())
     };
     assert_eq!(message(r#""container":"c""#), Err("provider_state_not_served"));
     assert_eq!(message(r#""mcp_servers":[{"url":"u"}]"#), Err("provider_state_not_served"));
@@ -83,7 +86,7 @@ fn what_lives_at_the_provider_is_refused() {
         message(r#""mcp_servers":[],"tools":[{"name":"f","input_schema":{"type":"web_search"}},{"type":"bash_20250124"},{"type":"custom"}]"#),
         Ok(())
     );
-    let chat = RequestFormat::Chat.scan(br#"{"model":"a","web_search_options":{}}"#).map_err(|error| error.code());
+    let chat = RequestFormat::Chat.scan(br#"{"model":"a","web_search_options":{}}"#).map_err(|error| error.code().text());
     assert_eq!(chat.map(|_| ()), Err("hosted_tool_not_served"));
 }
 

@@ -189,7 +189,7 @@ fn tls(page: &mut Page, state: &AdminState) {
 
 /// Sums over all tenants: labels for tenants would be unbounded.
 fn limits(page: &mut Page, state: &AdminState) {
-    let registry = &state.shared.registry;
+    let registry = &state.shared.limit_registry;
     let (leases, left) = registry.lease_sums(registry.micros(std::time::Instant::now()));
     let stats = &registry.stats;
     let (limits, without) = registry.limit_counts();
@@ -228,7 +228,7 @@ fn telemetry(page: &mut Page, state: &AdminState) {
 const ENDPOINTS_MAX: usize = 200;
 
 fn endpoints(page: &mut Page, state: &AdminState) {
-    let balance = &state.shared.balance;
+    let balance = &state.shared.endpoint_registry;
     let now = balance.ms(std::time::Instant::now());
     let mut all = balance.endpoints();
     all.truncate(ENDPOINTS_MAX);

@@ -96,12 +96,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
     let (snapshots, freshness) = (SharedSnapshot::default(), Arc::new(Freshness::default()));
     let disk = LastKnownGood::new(&config.data_dir, sealing.clone());
-    let registry = Arc::new(LimitRegistry::default());
-    let mut store = Store::new(snapshots.clone(), sealing).with_limits(registry.clone()).with_queue_len_max(config.queue_length_max);
-    let balance = store.endpoint_registry();
+    let limit_registry = Arc::new(LimitRegistry::default());
+    let mut store = Store::new(snapshots.clone(), sealing).with_limits(limit_registry.clone()).with_queue_len_max(config.queue_length_max);
+    let endpoint_registry = store.endpoint_registry();
     restore(&disk, &mut store, &freshness);
     let control =
-        Control::start(config.control_plane(), ControlParts { store, freshness: freshness.clone(), disk, shipper, limits: registry.clone() })?;
+        Control::start(config.control_plane(), ControlParts { store, freshness: freshness.clone(), disk, shipper, limits: limit_registry.clone() })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
     let request_log = config.request_log.as_ref().map(|log| RequestLog::start(&log.file, log.ratio, log.bodies));
@@ -111,10 +111,10 @@ pub fn run(config: Config) -> Result<(), StartError> {
         freshness,
         key_resolver: control.key_resolver.clone(),
         log: log.clone(),
-        registry: registry.clone(),
+        limit_registry: limit_registry.clone(),
         limits: config.limits,
         body_memory: BodyMemory::default(),
-        balance,
+        endpoint_registry,
         trust: trust.clone(),
         metrics,
         spans,
@@ -126,7 +126,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if predecessor.is_some() {
         wait_for_snapshot(&shared)?;
     }
-    health::start(shared.snapshots.clone(), shared.balance.clone(), trust.clone(), config.checks).map_err(StartError::Runtime)?;
+    health::start(shared.snapshots.clone(), shared.endpoint_registry.clone(), trust.clone(), config.checks).map_err(StartError::Runtime)?;
     let servers = Servers::start(&shared, listeners, grpc)?;
     let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
     let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin);

@@ -1,4 +1,4 @@
-//! A request's path: accept → authenticate → admit → route → call → meter.
+//! Serves the callers of models: accepts a request, authenticates and admits it, calls an endpoint, passes the answer on and meters the call.
 //!
 //! Owns: the reactors (one thread, one runtime, one listening socket each), connections to callers, deadlines, the life of a call.
 //! Promises: an endpoint is called only with an [`tenon_policy::Admitted`] and after the open usage record is stored; each call settles exactly

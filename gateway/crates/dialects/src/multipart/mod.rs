@@ -9,6 +9,7 @@ use crate::splice::Pieces;
 use bytes::Bytes;
 use disposition::{Disposition, Parameters};
 use memchr::memmem;
+use tenon_problem::ProblemCode;
 
 /// Parts of one form. OpenAI's largest has about twenty.
 const PARTS_MAX: usize = 256;
@@ -57,13 +58,13 @@ impl FormError {
     }
 
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ProblemCode {
         match self {
-            Self::ContentType => "unsupported_media_type",
-            Self::Framing | Self::PartHead | Self::TooManyParts => "invalid_form",
-            Self::Duplicate(_) => "duplicate_key",
-            Self::Value(..) => "invalid_type",
-            Self::Missing(_) => "missing_parameter",
+            Self::ContentType => ProblemCode::UnsupportedMediaType,
+            Self::Framing | Self::PartHead | Self::TooManyParts => ProblemCode::InvalidForm,
+            Self::Duplicate(_) => ProblemCode::DuplicateKey,
+            Self::Value(..) => ProblemCode::InvalidType,
+            Self::Missing(_) => ProblemCode::MissingParameter,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Why a body is refused.
 
 use crate::json::{DEPTH_MAX, Fault};
+use tenon_problem::ProblemCode;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
@@ -38,16 +39,16 @@ impl ScanError {
     }
 
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ProblemCode {
         match self {
-            Self::Syntax | Self::NotObject | Self::Trailing | Self::Utf8 => "invalid_json",
-            Self::Depth => "json_too_deep",
-            Self::Duplicate(_) => "duplicate_key",
-            Self::EscapedKey => "escaped_key",
-            Self::Type(..) => "invalid_type",
-            Self::Missing(_) => "missing_parameter",
-            Self::ProviderState(_) => "provider_state_not_served",
-            Self::HostedTool(_) => "hosted_tool_not_served",
+            Self::Syntax | Self::NotObject | Self::Trailing | Self::Utf8 => ProblemCode::InvalidJson,
+            Self::Depth => ProblemCode::JsonTooDeep,
+            Self::Duplicate(_) => ProblemCode::DuplicateKey,
+            Self::EscapedKey => ProblemCode::EscapedKey,
+            Self::Type(..) => ProblemCode::InvalidType,
+            Self::Missing(_) => ProblemCode::MissingParameter,
+            Self::ProviderState(_) => ProblemCode::ProviderStateNotServed,
+            Self::HostedTool(_) => ProblemCode::HostedToolNotServed,
         }
     }
 }

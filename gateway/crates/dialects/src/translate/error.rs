@@ -1,12 +1,13 @@
 //! Why a translation is refused, and where.
 
 use std::fmt::Write;
+use tenon_problem::ProblemCode;
 
 /// The caller's request cannot be translated into the endpoint's dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` {reason}")]
 pub struct TranslationError {
-    pub code: &'static str,
+    pub code: ProblemCode,
     /// As in `messages[2].content[0].image_url`.
     pub path: String,
     pub reason: &'static str,
@@ -25,7 +26,7 @@ impl From<crate::frames::Overlong> for MalformedAnswer {
 
 impl TranslationError {
     pub(super) fn syntax() -> Self {
-        Self { code: "invalid_json", path: String::new(), reason: "is not valid JSON." }
+        Self { code: ProblemCode::InvalidJson, path: String::new(), reason: "is not valid JSON." }
     }
 }
 
@@ -67,7 +68,7 @@ impl<'p> Path<'p> {
         written.unwrap_or_default();
     }
 
-    fn refuse(&self, code: &'static str, reason: &'static str) -> TranslationError {
+    fn refuse(&self, code: ProblemCode, reason: &'static str) -> TranslationError {
         let mut path = String::new();
         self.write(&mut path);
         path.truncate(path.floor_char_boundary(200));
@@ -76,18 +77,18 @@ impl<'p> Path<'p> {
 
     /// There is no counterpart.
     pub fn no_counterpart(&self) -> TranslationError {
-        self.refuse("untranslatable_parameter", "has no counterpart in the protocol of this model's endpoint.")
+        self.refuse(ProblemCode::UntranslatableParameter, "has no counterpart in the protocol of this model's endpoint.")
     }
 
     pub fn untranslatable(&self, reason: &'static str) -> TranslationError {
-        self.refuse("untranslatable_parameter", reason)
+        self.refuse(ProblemCode::UntranslatableParameter, reason)
     }
 
     pub fn wrong_type(&self, reason: &'static str) -> TranslationError {
-        self.refuse("invalid_type", reason)
+        self.refuse(ProblemCode::InvalidType, reason)
     }
 
     pub fn missing(&self) -> TranslationError {
-        self.refuse("missing_parameter", "is missing.")
+        self.refuse(ProblemCode::MissingParameter, "is missing.")
     }
 }

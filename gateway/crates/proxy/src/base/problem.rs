@@ -32,15 +32,15 @@ enum Message {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let told = refusal.details();
-        let message = Message::Fixed(told.message);
+        let details = refusal.details();
+        let message = Message::Fixed(details.message);
         Self {
-            status: told.status,
-            code: code_of(told.code),
+            status: details.status,
+            code: details.code,
             message,
-            param: told.param,
-            repair: told.repair,
-            should_retry: told.should_retry,
+            param: details.param,
+            repair: details.repair,
+            should_retry: details.should_retry,
             allow: None,
         }
     }
@@ -48,7 +48,7 @@ impl From<Refusal> for Problem {
 
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
-        Self { message: Message::Body(error), param: error.param(), ..Self::with_status(error.status(), code_of(error.code()), "") }
+        Self { message: Message::Body(error), param: error.param(), ..Self::with_status(error.status(), error.code(), "") }
     }
 }
 
@@ -68,11 +68,6 @@ impl From<&Denied> for Problem {
             Denied::Short { .. } => Self::LEASE_UNAVAILABLE,
         }
     }
-}
-
-/// `policy` and `dialects` name only codes of the table, which a test checks.
-fn code_of(text: &str) -> ProblemCode {
-    ProblemCode::parse(text).unwrap_or(ProblemCode::InvalidJson)
 }
 
 /// Whole seconds, at least one.
@@ -239,7 +234,7 @@ impl Problem {
 
     /// A request that the endpoint's dialect cannot express.
     pub fn untranslatable(refused: &TranslationError) -> Self {
-        Self::new(code_of(refused.code), "The request cannot be translated into the protocol of this model's endpoint.")
+        Self::new(refused.code, "The request cannot be translated into the protocol of this model's endpoint.")
     }
 
     /// As [`Self::body`], without a request id.

@@ -185,7 +185,7 @@ impl Call {
         }
     }
 
-    /// Something went wrong, whether or not the caller will be told of it.
+    /// Something went wrong, whether or not the caller will learn of it.
     pub fn failed(&mut self, code: ProblemCode, detail: Option<String>) {
         let endpoint_id = self.chosen.as_ref().map(|chosen| chosen.endpoint().id.clone());
         self.call_trace.note_failure(code, self.request.started.elapsed());

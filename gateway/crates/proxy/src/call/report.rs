@@ -14,7 +14,7 @@ use tenon_snapshot::Key;
 use tenon_telemetry::Span;
 use tenon_usage::{Outcome, UsageSource};
 
-/// Something that went wrong, whether or not the caller was told of it.
+/// Something that went wrong, whether or not the caller learns of it.
 pub struct Failure {
     pub code: ProblemCode,
     pub endpoint_id: Option<Box<str>>,

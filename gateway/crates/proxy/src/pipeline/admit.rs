@@ -114,7 +114,7 @@ fn attempt(shared: &SharedState, clock: &Clock, key: &Arc<Key>, requested: &Requ
     let snapshot = shared.snapshots.load();
     recheck(&snapshot, key, &clock.moment())?;
     let request = |exactly| requested.admission_request(clock, exactly, has_waited);
-    admit(&snapshot, key, requested.model, requested.operation, &Limiting { registry: &shared.registry, request: &request })
+    admit(&snapshot, key, requested.model, requested.operation, &Limiting { registry: &shared.limit_registry, request: &request })
 }
 
 async fn wait_for_lease(
@@ -154,10 +154,10 @@ fn request_lease(shared: &SharedState, clock: &Clock, budget: &Budget, nano: i64
     let missing = nano.saturating_sub(left);
     match budget.denied_remaining(now_us) {
         Some(remaining) if remaining.saturating_add(left) < least => return Err(Problem::BUDGET_EXHAUSTED),
-        _ if shared.registry.is_lost.load(std::sync::atomic::Ordering::Acquire) => return Err(Problem::LEASE_UNAVAILABLE),
+        _ if shared.limit_registry.is_lost.load(std::sync::atomic::Ordering::Acquire) => return Err(Problem::LEASE_UNAVAILABLE),
         Some(remaining) => budget.request_lease(missing.min(remaining)),
         None => budget.request_lease(missing),
     }
-    shared.registry.lease_needed.notify();
+    shared.limit_registry.lease_needed.notify();
     Ok(())
 }

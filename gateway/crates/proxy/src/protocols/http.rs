@@ -150,7 +150,7 @@ fn respond_with_field(
     id: RecordId,
 ) -> Result<Response<ResponseBody>, Problem> {
     match caller_request.refused.take() {
-        Some(refused) if refused.code == problem.code.text() => {
+        Some(refused) if refused.code == problem.code => {
             reactor.observers.metrics().refusal(problem.code);
             Ok(respond_about(&problem, &refused, id, caller_request.route.dialect))
         }

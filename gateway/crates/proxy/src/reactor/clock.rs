@@ -17,7 +17,7 @@ pub struct Clock {
 impl Clock {
     pub fn new(shared: Arc<SharedState>) -> Self {
         let now = Instant::now();
-        let (moment, balance_ms) = (moment(&shared), shared.balance.ms(now));
+        let (moment, balance_ms) = (moment(&shared), shared.endpoint_registry.ms(now));
         Self { shared, now: Cell::new(now), moment: Cell::new(moment), balance_ms: Cell::new(balance_ms) }
     }
 
@@ -25,7 +25,7 @@ impl Clock {
     pub fn tick(&self) -> Instant {
         let now = Instant::now();
         self.now.set(now);
-        self.balance_ms.set(self.shared.balance.ms(now));
+        self.balance_ms.set(self.shared.endpoint_registry.ms(now));
         self.moment.set(moment(&self.shared));
         now
     }
@@ -46,12 +46,12 @@ impl Clock {
 
     /// By the clock of `limits`.
     pub fn limits_us(&self) -> u64 {
-        self.shared.registry.micros(self.now())
+        self.shared.limit_registry.micros(self.now())
     }
 
     /// By the clock of `limits`, exactly.
     pub fn limits_us_exact(&self) -> u64 {
-        self.shared.registry.micros(Instant::now())
+        self.shared.limit_registry.micros(Instant::now())
     }
 }
 

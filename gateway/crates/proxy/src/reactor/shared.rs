@@ -8,7 +8,7 @@ use crate::reactor::tls_listener::TlsListener;
 use std::sync::Arc;
 use tenon_balance::EndpointRegistry;
 use tenon_control::KeyResolver;
-use tenon_limits as limits;
+use tenon_limits::LimitRegistry;
 use tenon_snapshot::{Freshness, Network, SharedSnapshot};
 use tenon_telemetry::Spans;
 use tenon_upstream::trust_store::TrustStore;
@@ -21,11 +21,11 @@ pub struct SharedState {
     pub key_resolver: KeyResolver,
     pub log: Arc<Log>,
     /// Limits and hard budgets.
-    pub registry: Arc<limits::LimitRegistry>,
+    pub limit_registry: Arc<LimitRegistry>,
     pub limits: Limits,
     pub body_memory: BodyMemory,
     /// Health, load and latency of endpoints.
-    pub balance: Arc<EndpointRegistry>,
+    pub endpoint_registry: Arc<EndpointRegistry>,
     pub trust: Arc<TrustStore>,
     pub metrics: Metrics,
     /// `None` = spans are not exported.

@@ -31,7 +31,7 @@ impl ModelNames {
     /// The event as the endpoint gets it. `begin_response` is called, with the cap on its output, for an event that requests a response.
     ///
     /// # Errors
-    /// What the caller is told of an event that is not passed on.
+    /// Why an event is not passed on.
     pub fn pass(
         &self,
         snapshot: &Snapshot,

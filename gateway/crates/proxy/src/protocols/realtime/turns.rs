@@ -42,7 +42,7 @@ impl Turns {
             is_endless: true,
             has_waited: false,
         };
-        let mut reservation = applies.admit_turn(&shared.registry, &ask).map_err(|denied| Problem::from(&denied))?;
+        let mut reservation = applies.admit_turn(&shared.limit_registry, &ask).map_err(|denied| Problem::from(&denied))?;
         reservation.open();
         self.open.borrow_mut().push_back(reservation);
         Ok(())
