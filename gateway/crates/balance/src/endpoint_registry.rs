@@ -1,8 +1,8 @@
-//! Run-time state that outlives a routing table: endpoints, capacities and retry retry_budgets, by name.
+//! Run-time state that outlives a routing table: endpoints, capacities and retry retry_allowances, by name.
 
 use crate::capacity::{Capacity, QUEUE_LEN_MAX};
 use crate::endpoint::EndpointState;
-use crate::retry_budget::RetryBudget;
+use crate::retry_allowance::RetryAllowance;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,7 +24,7 @@ pub struct EndpointRegistry {
 struct Held {
     endpoints: WeakMap<Box<str>, EndpointState>,
     capacities: WeakMap<CapacityKey, Capacity>,
-    retry_budgets: WeakMap<(Box<str>, Box<str>), RetryBudget>,
+    retry_allowances: WeakMap<(Box<str>, Box<str>), RetryAllowance>,
 }
 
 #[derive(Debug)]
@@ -88,8 +88,8 @@ impl EndpointRegistry {
     }
 
     #[must_use]
-    pub fn retry_budget(&self, tenant_id: &str, model: &str) -> Arc<RetryBudget> {
-        self.lock().retry_budgets.get_or_insert((tenant_id.into(), model.into()), |_| true, RetryBudget::default)
+    pub fn retry_allowance(&self, tenant_id: &str, model: &str) -> Arc<RetryAllowance> {
+        self.lock().retry_allowances.get_or_insert((tenant_id.into(), model.into()), |_| true, RetryAllowance::default)
     }
 
     /// All endpoints that a table names, by id.

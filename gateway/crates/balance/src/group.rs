@@ -3,14 +3,14 @@
 use crate::endpoint::StartResult;
 use crate::health::Availability;
 use crate::member::{MEMBERS_MAX, Member, RouteQuery, bits};
-use crate::retry_budget::RetryBudget;
+use crate::retry_allowance::RetryAllowance;
 use crate::strategy::{Candidates, Strategy, choose};
 use std::sync::Arc;
 
 #[derive(Debug)]
 pub struct Group {
     pub strategy: Strategy,
-    pub retry_budget: Arc<RetryBudget>,
+    pub retry_allowance: Arc<RetryAllowance>,
     members: Box<[Member]>,
     /// Bits of the members of each tier, lowest first.
     tiers: Box<[u64]>,
@@ -28,7 +28,7 @@ pub enum Pick {
 
 impl Group {
     #[must_use]
-    pub fn new(strategy: Strategy, retry_budget: Arc<RetryBudget>, members: Vec<Member>) -> Self {
+    pub fn new(strategy: Strategy, retry_allowance: Arc<RetryAllowance>, members: Vec<Member>) -> Self {
         let mut members = members;
         members.truncate(MEMBERS_MAX);
         let mut numbers: Vec<u32> = members.iter().map(|member| member.tier).collect();
@@ -36,7 +36,7 @@ impl Group {
         numbers.dedup();
         let of_tier = |tier: &u32| members.iter().enumerate().filter(|(_, m)| m.tier == *tier).fold(0, |set, (i, _)| set | 1 << i);
         let tiers = numbers.iter().map(of_tier).collect();
-        Self { strategy, retry_budget, members: members.into(), tiers }
+        Self { strategy, retry_allowance, members: members.into(), tiers }
     }
 
     #[must_use]

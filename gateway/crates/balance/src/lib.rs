@@ -1,7 +1,7 @@
 //! Which endpoint takes a call.
 //!
 //! Owns: the state of endpoints at run time (running calls, health, latency, the engines' own figures), the strategies,
-//! the fair queue of waiting calls, the retry budget.
+//! the fair queue of waiting calls, the retry allowance.
 //!
 //! Promises:
 //! - Decisions use atomics that all threads share. There is no I/O and no clock, except for measuring how fast a queue
@@ -18,7 +18,7 @@ mod fair_queue;
 mod hash;
 mod latency;
 mod outcome;
-mod retry_budget;
+mod retry_allowance;
 
 mod capacity;
 mod health;
@@ -42,6 +42,6 @@ pub use hash::{HEAD_BYTES, hash_prompt, hash_text};
 pub use health::{Availability, HealthState};
 pub use member::{MEMBERS_MAX, Member, RouteQuery, bits};
 pub use outcome::AttemptOutcome;
-pub use retry_budget::RetryBudget;
+pub use retry_allowance::RetryAllowance;
 pub use route_states::RouteState;
 pub use strategy::{BOUND, Strategy};

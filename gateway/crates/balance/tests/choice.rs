@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tenon_balance::{
-    AttemptOutcome, Availability, BOUND, Capacity, EndpointState, EngineLoad, Group, Member, Pick, RetryBudget, RouteQuery, RouteState,
+    AttemptOutcome, Availability, BOUND, Capacity, EndpointState, EngineLoad, Group, Member, Pick, RetryAllowance, RouteQuery, RouteState,
     Strategy as By, bits, hash_text,
 };
 
@@ -17,7 +17,7 @@ fn member(index: usize, weight: u32, tier: u32, running_max: u32) -> Member {
 }
 
 fn group(by: By, members: Vec<Member>) -> Group {
-    Group::new(by, Arc::new(RetryBudget::default()), members)
+    Group::new(by, Arc::new(RetryAllowance::default()), members)
 }
 
 fn plain(by: By, count: usize) -> Group {

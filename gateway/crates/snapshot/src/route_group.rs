@@ -4,7 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::target::Target;
 use ring::digest::{Context, SHA256};
 use std::sync::Arc;
-use tenon_balance::{CapacityKey, Group, Member, RetryBudget, Strategy};
+use tenon_balance::{CapacityKey, Group, Member, RetryAllowance, Strategy};
 use tenon_contract as wire;
 
 /// Endpoints with the same address and the same credential are one server, whoever configured them: they share its
@@ -33,7 +33,7 @@ pub(crate) fn capacity_key(endpoint: &wire::Endpoint, target: Option<&Target>) -
 pub(crate) fn group<'a>(
     model: &wire::Model,
     routes: impl Iterator<Item = (&'a wire::Route, &'a Arc<Endpoint>)>,
-    retry_budget: Arc<RetryBudget>,
+    retry_allowance: Arc<RetryAllowance>,
 ) -> Group {
     let strategy = match model.strategy() {
         wire::Strategy::Unspecified | wire::Strategy::Weighted => Strategy::Weighted,
@@ -52,5 +52,5 @@ pub(crate) fn group<'a>(
         input_cost: route.input_cost_nano_per_million,
         output_cost: route.output_cost_nano_per_million,
     };
-    Group::new(strategy, retry_budget, routes.map(member).collect())
+    Group::new(strategy, retry_allowance, routes.map(member).collect())
 }

@@ -114,7 +114,7 @@ impl Compiler {
             name: wire.name.as_str().into(),
             routes: routes.collect(),
             rules: None,
-            group: group(wire, known(), self.registry.retry_budget(tenant_id, &wire.name)),
+            group: group(wire, known(), self.registry.retry_allowance(tenant_id, &wire.name)),
             queue_timeout: Duration::from_millis(u64::from(wire.queue_timeout_ms)),
             affinity_header: wire.affinity_header.parse().unwrap_or(SESSION_ID),
             retries_max: wire.retries_max,

@@ -59,7 +59,7 @@ pub async fn try_routes<T: ResponseHead>(
 ) -> Result<T, Problem> {
     call.hold(admitted.take_reservation());
     if admitted.open().count_ones() > 1 {
-        admitted.model().group.retry_budget.earn();
+        admitted.model().group.retry_allowance.earn();
     }
     let mut attempts = Attempts { reactor, admitted, route_query: call.route_query, count: 0 };
     let mut chosen = match attempts.first(call).await {
@@ -233,7 +233,7 @@ impl Attempts<'_> {
         }
         let choice = self.choose(call);
         let is_permitted =
-            !matches!(choice, RouteChoice::Exhausted) && self.admitted.model().group.retry_budget.spend(self.reactor.clock.balance_ms());
+            !matches!(choice, RouteChoice::Exhausted) && self.admitted.model().group.retry_allowance.spend(self.reactor.clock.balance_ms());
         if is_permitted { choice } else { RouteChoice::Exhausted }
     }
 

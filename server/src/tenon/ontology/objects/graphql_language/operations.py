@@ -53,7 +53,7 @@ from tenon.ontology.objects.graphql_language.documents import Document
 from tenon.ontology.objects.graphql_language.schema import RootField
 from tenon.ontology.objects.requests.arguments import (
     Argument,
-    Budget,
+    ReadAllowance,
     argument_of,
     check_depth,
     condition,
@@ -91,7 +91,7 @@ class _Reader:
         self._document = document
         self._variables = variables
         self._defaults = {node.variable.name.value: node.default_value for node in document.operation.variable_definitions or ()}
-        self._budget = Budget()
+        self._allowance = ReadAllowance()
         self._path: list[str] = []
 
     def roots(self) -> tuple[Root, ...]:
@@ -106,7 +106,7 @@ class _Reader:
     def _within(self, output: str, nodes: list[FieldNode], read: Any, *more: Any) -> Any:
         """Read a field with its name on the path; the name stays there when it is refused."""
         self._path.append(output)
-        self._budget.take_fields(1, output)
+        self._allowance.take_fields(1, output)
         part = read(output, nodes, *more)
         self._path.pop()
         return part
@@ -131,7 +131,7 @@ class _Reader:
         by_id, by_key = arguments.get("id"), arguments.get("key")
         if (by_id is None) == (by_key is None):
             raise bad_request(object_type.name, "Give either `id` or `key`.")
-        self._budget.take_objects(1, object_type.name)
+        self._allowance.take_objects(1, object_type.name)
         selection = self._selection(object_type, nodes, rows=1, depth=1)
         if by_id is not None:
             return One(selection, ((None, by_id.value),))
@@ -156,7 +156,7 @@ class _Reader:
             return PropertyField(output, object_type.properties[name])
         link = object_type.link(name)
         if name in object_type.ones:
-            self._budget.take_objects(rows, name)
+            self._allowance.take_objects(rows, name)
             return OneField(output, link, self._selection(self._view.types[link.target], nodes, rows=rows, depth=depth + 1))
         return self._many(output, nodes, link, rows, depth)
 
@@ -169,7 +169,7 @@ class _Reader:
         """A page under `rows` objects; depth 1 is a root's."""
         arguments = self._arguments(nodes[0])
         size = page_size(_raw(arguments.get("first")), "first", nested=depth > 1)
-        self._budget.take_objects(rows * size, "first")
+        self._allowance.take_objects(rows * size, "first")
         outputs = self._collect(node.selection_set for node in nodes)
         parts = tuple(self._within(output, inner, self._page_part, object_type, rows * size, depth) for output, inner in outputs.items())
         if sum(isinstance(part, ItemsPart) for part in parts) > 1:
@@ -177,7 +177,7 @@ class _Reader:
         filter_, after = arguments.get("filter"), arguments.get("after")
         page = Page(
             object_type.type, parts, size, sort_keys(object_type, _texts(arguments.get("sort"))),
-            None if filter_ is None else condition(object_type, filter_, self._budget),
+            None if filter_ is None else condition(object_type, filter_, self._allowance),
         )  # fmt: skip
         return page if after is None else with_cursor(page, after.raw, Value(after.raw, "after", after.path))
 
@@ -206,7 +206,7 @@ class _Reader:
             parts,
             group_count(_raw(arguments.get("first")), "first"),
             group_sort(object_type, keys, _texts(arguments.get("sort"))),
-            None if filter_ is None else condition(object_type, filter_, self._budget),
+            None if filter_ is None else condition(object_type, filter_, self._allowance),
         )
 
     def _group_value(self, object_type: VisibleType, name: str) -> str:
@@ -238,7 +238,7 @@ class _Reader:
         if name == "__typename":
             return ConstantField(output, f"{prefix}_Group")
         outputs = self._collect(node.selection_set for node in nodes)
-        self._budget.take_fields(len(outputs), name)
+        self._allowance.take_fields(len(outputs), name)
         if name == "key":
             grouped = {key.property.name: key for key in keys}
             return KeyPart(output, tuple(_key_field(each, inner[0].name.value, grouped, prefix) for each, inner in outputs.items()))

@@ -1,4 +1,4 @@
-"""Reading what a caller wrote into the query's types: filters, orders, page sizes, and the budget that bounds the whole read."""
+"""Reading what a caller wrote into the query's types: filters, orders, page sizes, and the allowance that bounds the whole read."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _step(path: Path | None, step: str | int) -> Path | None:
 
 
 @dataclass(slots=True)
-class Budget:
+class ReadAllowance:
     """What one read has used so far; each `take` raises Invalid beyond its limit."""
 
     fields: int = 0
@@ -114,7 +114,7 @@ def _size(raw: Any, where: str, default: int, most: int) -> int:
 # -- filters ----------------------------------------------------------------------------------------------------------------------------
 
 
-def condition(object_type: VisibleType, filter_: Argument, budget: Budget, depth: int = 1) -> Condition:
+def condition(object_type: VisibleType, filter_: Argument, allowance: ReadAllowance, depth: int = 1) -> Condition:
     """A filter document, `{"origin": {"eq": "JFK"}, "or": [{…}, {…}], "not": {…}}`, as a condition; its parts must all hold."""
     if not isinstance(filter_.raw, Mapping):
         raise bad_request(filter_.where, "A filter is an object of properties, `and`, `or`, `not`.")
@@ -123,12 +123,12 @@ def condition(object_type: VisibleType, filter_: Argument, budget: Budget, depth
     parts: list[Condition] = []
     for name, part in filter_.raw.items():
         if name in ("and", "or"):
-            several = tuple(condition(object_type, each, budget, depth + 1) for each in _several(part))
+            several = tuple(condition(object_type, each, allowance, depth + 1) for each in _several(part))
             parts.append(AllOf(several) if name == "and" else AnyOf(several))
         elif name == "not":
-            parts.append(Not(condition(object_type, part, budget, depth + 1)))
+            parts.append(Not(condition(object_type, part, allowance, depth + 1)))
         else:
-            parts += _of_property(filterable(object_type, name, part.where), part, budget)
+            parts += _of_property(filterable(object_type, name, part.where), part, allowance)
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
@@ -152,11 +152,11 @@ def filterable(object_type: VisibleType, name: str, where: str) -> Property:
     return item
 
 
-def _of_property(item: Property, part: Argument, budget: Budget) -> list[Condition]:
+def _of_property(item: Property, part: Argument, allowance: ReadAllowance) -> list[Condition]:
     operators = part.raw if isinstance(part.raw, Mapping) else {"eq": part}
     conditions: list[Condition] = []
     for name, operand in operators.items():
-        budget.take_condition(operand.where)
+        allowance.take_condition(operand.where)
         if name == "is_null":
             if not isinstance(operand.raw, bool):
                 raise bad_request(operand.where, "`is_null` is true or false.")

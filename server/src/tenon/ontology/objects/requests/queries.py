@@ -31,7 +31,7 @@ from tenon.ontology.objects.contracts import (
     Value,
 )
 from tenon.ontology.objects.errors import bad_request, limit_exceeded, unknown_type
-from tenon.ontology.objects.requests.arguments import Budget, argument_of, condition, filterable, group_count, page_size, sort_keys
+from tenon.ontology.objects.requests.arguments import ReadAllowance, argument_of, condition, filterable, group_count, page_size, sort_keys
 from tenon.ontology.objects.sql.conditions import cursor_nulls, shape
 from tenon.ontology.objects.visibility import View, VisibleType
 from tenon.ontology.schema.contracts import Property, PropertyType
@@ -40,18 +40,18 @@ _SUMMABLE = frozenset({PropertyType.INTEGER, PropertyType.DECIMAL, PropertyType.
 _COMPARABLE = frozenset(PropertyType) - {PropertyType.BOOLEAN, PropertyType.UUID}
 
 
-def selection(object_type: VisibleType, fields: Sequence[str] | None, budget: Budget) -> Selection:
+def selection(object_type: VisibleType, fields: Sequence[str] | None, allowance: ReadAllowance) -> Selection:
     """Id, version and the named properties; all visible ones when nothing is named."""
     items = object_type.properties.values() if fields is None else [object_type.property(name, "fields") for name in dict.fromkeys(fields)]
     selected: list[Field] = [SystemField("id", "id"), SystemField("version", "version")]
     selected += [PropertyField(item.name, item) for item in items]
-    budget.take_fields(len(selected), "fields")
+    allowance.take_fields(len(selected), "fields")
     return Selection(object_type.type, tuple(selected))
 
 
 def one(object_type: VisibleType, fields: Sequence[str] | None) -> One:
     """One object by its id, `arguments["id"]`."""
-    return One(selection(object_type, fields, Budget()), ((None, Value(_SOME_ID, "id", ("id",))),))
+    return One(selection(object_type, fields, ReadAllowance()), ((None, Value(_SOME_ID, "id", ("id",))),))
 
 
 _SOME_ID = "00000000-0000-0000-0000-000000000000"  # the plan does not depend on it
@@ -59,7 +59,7 @@ _SOME_ID = "00000000-0000-0000-0000-000000000000"  # the plan does not depend on
 
 def one_by_key(object_type: VisibleType, key: Mapping[str, Any], fields: Sequence[str] | None) -> One:
     """One object by its whole primary key, `arguments["key"]`."""
-    return One(selection(object_type, fields, Budget()), key_values(object_type, key))
+    return One(selection(object_type, fields, ReadAllowance()), key_values(object_type, key))
 
 
 def key_values(object_type: VisibleType, key: Mapping[str, Any]) -> tuple[tuple[Property | None, Value], ...]:
@@ -90,16 +90,16 @@ def page(
     nested: bool = False,
 ) -> Page:
     """A page of objects; `arguments` may hold `filter` and `after`."""
-    budget = Budget()
+    allowance = ReadAllowance()
     size = page_size(first, "first", nested=nested)
-    budget.take_objects(size, "first")
+    allowance.take_objects(size, "first")
     filter_ = arguments.get("filter")
     page = Page(
         object_type.type,
-        (ItemsPart("items", selection(object_type, fields, budget)), NextPart("next")),
+        (ItemsPart("items", selection(object_type, fields, allowance)), NextPart("next")),
         size,
         sort_keys(object_type, sort),
-        None if filter_ is None else condition(object_type, argument_of(filter_, "filter", ("filter",)), budget),
+        None if filter_ is None else condition(object_type, argument_of(filter_, "filter", ("filter",)), allowance),
     )
     return with_cursor(page, arguments.get("after"), Value(arguments.get("after"), "after", ("after",)))
 
@@ -128,7 +128,7 @@ def follow(
     if link_name in object_type.ones:
         if sort or first is not None or arguments.get("filter") is not None or arguments.get("after") is not None:
             raise bad_request("link", f"`{link_name}` leads to one object; it takes no filter, sort or page.")
-        field = OneField(link_name, link, selection(_type(view, link.target), fields, Budget()))
+        field = OneField(link_name, link, selection(_type(view, link.target), fields, ReadAllowance()))
     else:
         field = ManyField(link_name, link, page(_type(view, link.source), arguments, sort=sort, first=first, fields=fields))
     return One(Selection(object_type.type, (field,)), ((None, Value(_SOME_ID, "id", ("id",))),), only=link_name)
@@ -154,10 +154,10 @@ def aggregation(
     first: Any,
 ) -> Aggregation:
     """Groups with their count and the asked figures, e.g. `group_by=["carrier"], measures={"avg": ["departure_delay_minutes"]}`."""
-    budget = Budget()
+    allowance = ReadAllowance()
     keys = group_keys(object_type, group_by)
     figures = [(Measure(name), [measurable(object_type, Measure(name), each, name) for each in names]) for name, names in measures.items()]
-    budget.take_fields(sum(len(items) for _, items in figures), "fields")
+    allowance.take_fields(sum(len(items) for _, items in figures), "fields")
     parts: list[KeyPart | CountPart | MeasurePart] = [KeyPart("key", tuple((key.property.name, key) for key in keys)), CountPart("count")]
     parts += [MeasurePart(measure.value, measure, tuple((item.name, item) for item in items)) for measure, items in figures]
     filter_ = arguments.get("filter")
@@ -167,7 +167,7 @@ def aggregation(
         (GroupsPart("groups", tuple(parts)), MorePart("more")),
         group_count(first, "first"),
         group_sort(object_type, keys, sort),
-        None if filter_ is None else condition(object_type, argument_of(filter_, "filter", ("filter",)), budget),
+        None if filter_ is None else condition(object_type, argument_of(filter_, "filter", ("filter",)), allowance),
     )
 
 

@@ -13,18 +13,18 @@ const FLOOR_PER_SECOND: i64 = RETRY;
 const SAVED_MAX: i64 = 100 * RETRY;
 
 #[derive(Debug)]
-pub struct RetryBudget {
+pub struct RetryAllowance {
     balance: AtomicI64,
     refilled_ms: AtomicU64,
 }
 
-impl Default for RetryBudget {
+impl Default for RetryAllowance {
     fn default() -> Self {
         Self { balance: AtomicI64::new(FLOOR), refilled_ms: AtomicU64::new(0) }
     }
 }
 
-impl RetryBudget {
+impl RetryAllowance {
     /// Call it with each first attempt.
     pub fn earn(&self) {
         if self.balance.load(Relaxed) < SAVED_MAX {
@@ -62,16 +62,16 @@ mod tests {
 
     #[test]
     fn an_outage_costs_a_fifth_more_calls_and_the_floor() {
-        let budget = RetryBudget::default();
+        let allowance = RetryAllowance::default();
         let retries = (0..1_000).filter(|_| {
-            budget.earn();
-            budget.spend(0)
+            allowance.earn();
+            allowance.spend(0)
         });
         let retries = retries.count();
         assert!((200..=211).contains(&retries), "{retries}");
-        assert!(!budget.spend(0));
-        assert!(budget.spend(1_100), "time restores the floor");
-        assert!(!budget.spend(1_100));
-        assert_eq!((0..100).filter(|_| budget.spend(3_600_000)).count(), 10, "and no more than that");
+        assert!(!allowance.spend(0));
+        assert!(allowance.spend(1_100), "time restores the floor");
+        assert!(!allowance.spend(1_100));
+        assert_eq!((0..100).filter(|_| allowance.spend(3_600_000)).count(), 10, "and no more than that");
     }
 }
