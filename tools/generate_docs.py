@@ -165,8 +165,10 @@ def roles_table() -> str:
     resource = Resource("Proposal", "x", {"approver_roles": frozenset(columns), "proposer_chain": frozenset({"somebody else"})})
     rows = [f"| may | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for action, words in ACTIONS.items():
-        marks = " | ".join("yes" if is_permitted(context, action, resource) else "" for context in columns.values())
-        rows.append(f"| {words} | {marks} |")
+        permitted = {name: is_permitted(context, action, resource) for name, context in columns.items()}
+        if action is Action.OPEN_SESSION:  # the policy permits it to the role; `agents.sessions` demands the base key
+            permitted["agent session"] = False
+        rows.append(f"| {words} | {' | '.join('yes' if each else '' for each in permitted.values())} |")
     return "\n".join(rows)
 
 

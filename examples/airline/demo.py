@@ -79,7 +79,7 @@ async def find_worst(tools: Client) -> dict[str, Any]:
         weather = await call(tools, "follow_link", {"type": "flight", "id": flight["id"], "link": "weather"})
         wind = (weather or {}).get("wind_speed_mph")
         say(f"{flight['carrier']}{flight['flight_number']} to {flight['destination']}: {flight['departure_delay_minutes']} min late,"
-            f" wind {wind if wind is not None else 'unknown'} mph")  # fmt: skip
+            f" wind {'unknown' if wind is None else round(wind)} mph")  # fmt: skip
     return dict(flights["items"][0])
 
 
@@ -87,7 +87,7 @@ def draft_notice(gateway: str, key: str, flight: dict[str, Any]) -> str:
     """A sentence by the model. What it writes is data: it goes into a proposal that a person reads."""
     client = OpenAI(base_url=f"http://{gateway}/v1", api_key=key)
     number = f"{flight['carrier']}{flight['flight_number']}"
-    prompt = f"Write one polite sentence to the passengers of flight {number}: snow delays their departure."
+    prompt = f"Please announce politely to passengers in one sentence that flight {number} is delayed by snow."
     answer = client.chat.completions.create(model="smollm2", max_tokens=60, temperature=0, messages=[{"role": "user", "content": prompt}])
     text = (answer.choices[0].message.content or "").strip() or "We are sorry: your flight is delayed by snow."
     say(f"“{text}”")
@@ -148,7 +148,7 @@ def verify_offline(approver: Api, operator: Api, proposal_id: str, public_key: P
         )
     say(done.stdout.strip().replace("\n", "\n   "))
     if done.returncode != 0:
-        sys.exit("the receipt does not verify")
+        sys.exit(f"the receipt does not verify: {done.stderr.strip()}")
     console.print("   [bold green]receipt verified[/]")
 
 

@@ -43,6 +43,10 @@ def missing_paths(page: Path) -> list[str]:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     missing = []
     for word in _CODE.findall(text):
+        if re.fullmatch(r"tenon(\.[a-z_]+){2,}", word):
+            module = ROOT / "server" / "src" / word.replace(".", "/")
+            if not (module.is_dir() or module.with_suffix(".py").exists()):
+                missing.append(word)
         if not word.startswith(_TOP) or " " in word:
             continue
         path = re.split(r"[…<*{:]", word)[0]
@@ -61,9 +65,12 @@ def test_links_and_paths_exist(page: Path) -> None:
 
 def test_a_broken_link_and_a_missing_path_are_named(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# A title\n[good](#a-title) [bad](#other) [gone](gone.md) `server/src/tenon` `server/src/nothing.py` `docs/{a,b}/c`")
+    page.write_text(
+        "# A title\n[good](#a-title) [bad](#other) [gone](gone.md)\n"
+        "`server/src/tenon` `server/src/nothing.py` `docs/{a,b}/c` `tenon.kit.ids` `tenon.kit.gone`"
+    )
     assert broken_links(page) == ["#other", "gone.md"]
-    assert missing_paths(page) == ["server/src/nothing.py"]
+    assert missing_paths(page) == ["server/src/nothing.py", "tenon.kit.gone"]
 
 
 def test_every_page_is_in_the_index() -> None:
