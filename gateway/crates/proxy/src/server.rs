@@ -59,8 +59,8 @@ struct Draining {
     succeeded: bool,
 }
 
-/// Callers' idle connections are kept for so long after a hand-over: their next answer closes them, which is the only way to close a connection
-/// without crossing a request on its way.
+/// Callers' idle connections are kept for so long after a hand-over, so that their next answer closes them. No other way to close a connection
+/// avoids crossing a request on its way.
 const LINGER: Duration = Duration::from_secs(5);
 
 pub struct Servers {

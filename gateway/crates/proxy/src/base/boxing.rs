@@ -1,7 +1,7 @@
 //! Large values built in place.
 
 /// Builds a value inside its box. `Box::new` builds it on the stack and copies all of it, and a future is mostly room for what it will hold
-/// later: those copies were a quarter of what the hot path moved.
+/// later. Those copies were a quarter of what the hot path moved.
 #[inline(always)]
 pub fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
     let room = Box::new_uninit();

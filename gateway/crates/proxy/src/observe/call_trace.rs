@@ -50,22 +50,22 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 pub struct RouteStates {
     /// In the order of the model's routes.
-    pub looks: Box<[RouteState]>,
+    pub states: Box<[RouteState]>,
     /// The call had a key for affinity.
     pub by_affinity: bool,
 }
 
 impl CallTrace {
     /// A route is about to be chosen among the `open` ones. The states of those that were tried before stay.
-    pub fn note_routes(&mut self, group: &Group, open: u64, ask: &RouteQuery) {
-        let looks = group.route_states(open, ask);
-        let by_affinity = ask.affinity.is_some();
+    pub fn note_routes(&mut self, group: &Group, open: u64, query: &RouteQuery) {
+        let states = group.route_states(open, query);
+        let by_affinity = query.affinity.is_some();
         let Some(routes) = &mut self.routes else {
-            self.routes = Some(Box::new(RouteStates { looks, by_affinity }));
+            self.routes = Some(Box::new(RouteStates { states, by_affinity }));
             return;
         };
-        for (index, look) in looks.into_iter().enumerate().filter(|(index, _)| open & 1 << index != 0) {
-            routes.looks[index] = look;
+        for (index, state) in states.into_iter().enumerate().filter(|(index, _)| open & 1 << index != 0) {
+            routes.states[index] = state;
         }
     }
 

@@ -107,21 +107,21 @@ fn route(call: &CompletedCall) -> Value {
     };
     let last = call.call_trace.attempts().last().map(|attempt| usize::from(attempt.route));
     let routes = Routes { call, model, last };
-    let of_last = last.and_then(|last| routes.look(last));
+    let of_last = last.and_then(|last| routes.state(last));
     let strategy = model.group.strategy;
     let is_affine = matches!(strategy, Strategy::Session | Strategy::Prefix);
     json!({
-        "why": if of_last.is_some_and(|look| look.is_out) { "least_unhealthy" } else { strategy_name(strategy) },
+        "why": if of_last.is_some_and(|state| state.is_out) { "least_unhealthy" } else { strategy_name(strategy) },
         "by_affinity": call.call_trace.routes.as_ref().filter(|_| is_affine).map(|routes| routes.by_affinity),
         "tier": last.and_then(|last| routes.tier(last)),
-        "score": of_last.and_then(|look| look.score),
+        "score": of_last.and_then(|state| state.score),
         "candidates": (0..model.routes.len()).map(|index| routes.candidate(index)).collect::<Vec<_>>(),
     })
 }
 
 impl Routes<'_> {
-    fn look(&self, index: usize) -> Option<&RouteState> {
-        self.call.call_trace.routes.as_ref()?.looks.get(index)
+    fn state(&self, index: usize) -> Option<&RouteState> {
+        self.call.call_trace.routes.as_ref()?.states.get(index)
     }
 
     fn tier(&self, index: usize) -> Option<u32> {
@@ -137,8 +137,8 @@ impl Routes<'_> {
             "tier": self.tier(index),
             "verdict": self.verdict(index),
         });
-        if let (Value::Object(members), Some(look)) = (&mut candidate, self.look(index)) {
-            members.extend(state_of(look));
+        if let (Value::Object(members), Some(state)) = (&mut candidate, self.state(index)) {
+            members.extend(state_of(state));
         }
         candidate
     }
@@ -146,34 +146,34 @@ impl Routes<'_> {
     fn verdict(&self, index: usize) -> &'static str {
         let endpoint = &self.model.routes[index].endpoint;
         let is_higher = self.last.is_some_and(|last| self.tier(index) > self.tier(last));
-        match self.look(index) {
+        match self.state(index) {
             _ if self.last == Some(index) => "chosen",
             _ if self.call.call_trace.attempts().iter().any(|attempt| usize::from(attempt.route) == index) => "tried",
             _ if !self.call.key.ceiling.is_subset_of(&endpoint.cleared) => "not_cleared",
             _ if endpoint.operations & 1 << self.call.operation as u32 == 0 => "other_operation",
             _ if endpoint.target.is_err() => "unusable",
-            Some(look) if look.is_out => "unhealthy",
-            Some(look) if !look.has_room => "saturated",
+            Some(state) if state.is_out => "unhealthy",
+            Some(state) if !state.has_room => "saturated",
             _ if is_higher => "higher_tier",
-            Some(look) if look.is_over_bound => "over_bound",
+            Some(state) if state.is_over_bound => "over_bound",
             _ => "not_picked",
         }
     }
 }
 
-fn state_of(look: &RouteState) -> Map<String, Value> {
-    let engine = look.engine_load.map(|figures| {
+fn state_of(state: &RouteState) -> Map<String, Value> {
+    let engine = state.engine_load.map(|figures| {
         let kv_cache_used = figures.kv_permille.map(|permille| f64::from(permille) / 1000.0);
         json!({ "running": figures.running, "waiting": figures.waiting, "kv_cache_used": kv_cache_used })
     });
     let pairs = [
-        ("state", state_name(look.state).into()),
-        ("slow_start", look.weight_part.into()),
-        ("running", look.running.into()),
-        ("waiting", look.waiting.into()),
-        ("first_token_us", look.first_token_us.into()),
+        ("state", state_name(state.state).into()),
+        ("slow_start", state.weight_part.into()),
+        ("running", state.running.into()),
+        ("waiting", state.waiting.into()),
+        ("first_token_us", state.first_token_us.into()),
         ("engine", engine.into()),
-        ("score", look.score.into()),
+        ("score", state.score.into()),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

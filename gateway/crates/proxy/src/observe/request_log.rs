@@ -1,5 +1,5 @@
-//! A sample of the calls, for operators: one JSON line each, off unless a ratio is set. What a caller wrote is never in it: in bodies, which are
-//! off by default too, every text is replaced by its length and a mark that is valid until the process ends. Headers and keys are not logged.
+//! A sample of the calls, for operators: one JSON line each, off unless a ratio is set. What a caller wrote is never in it. Bodies are
+//! off by default too, and every text in them is replaced by its length and a mark that is valid until the process ends. Headers and keys are not logged.
 
 use crate::observe::call_trace::CompletedCall;
 use crate::observe::explain::to_json;

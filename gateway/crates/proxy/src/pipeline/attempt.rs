@@ -102,7 +102,7 @@ impl From<Abort> for AttemptError {
 const CROSSED_WITHIN: Duration = Duration::from_millis(500);
 
 /// One attempt, at the call's chosen route. When the endpoint closes a kept connection as the request goes out, and sends nothing, the request
-/// is sent again, once, on a new connection: some engines close after each stream without announcing it.
+/// is sent once more, on a new connection. Some engines close after each stream without announcing it.
 ///
 /// # Errors
 /// Why it gave no answer.

@@ -83,8 +83,8 @@ impl InFlightCall {
         }
     }
 
-    /// The future, unless the call is aborted first. The abort wins a tie: a result that was ready when the call had been aborted is not used,
-    /// so that the caller still gets the reason in an answer of its own.
+    /// The future, unless the call is aborted first. The abort wins a tie, so that the caller still gets the reason in an
+    /// answer of its own.
     ///
     /// Pin a large future where it is (`pin!`): passed by value, it would be copied.
     pub fn race<F: Future + Unpin>(&self, mut future: F) -> impl Future<Output = Result<F::Output, Abort>> + Unpin {

@@ -1,7 +1,8 @@
 //! An open session. Events pass both ways, one at a time in each direction, so a slow reader holds its writer back and nothing piles up.
 //!
 //! It ends when either side closes, when its key is no longer valid, at a deadline, or when the gateway stops. Then an error event gives the
-//! reason, its record is settled, and a close frame follows: 1008 for a policy, 1001 for a deadline or a stop, 1011 where the endpoint failed.
+//! reason, its record is settled, and a close frame follows. Its code is 1008 for a policy, 1001 for a deadline or a stop, 1011 where the endpoint
+//! failed.
 
 use crate::base::problem::Problem;
 use crate::call::guard::{Call, Measured};

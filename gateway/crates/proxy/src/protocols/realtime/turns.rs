@@ -30,7 +30,7 @@ impl Turns {
     /// The limit that refuses it.
     pub fn begin(&self, shared: &SharedState, clock: &Clock, names: &ModelNames, max_output_tokens: Option<u64>) -> Result<(), Problem> {
         let applies = names.limits(&shared.snapshots.load());
-        let ask = AdmissionRequest {
+        let request = AdmissionRequest {
             now_us: clock.limits_us(),
             unix_ms: if applies.has_hard_budget() { unix_ms() } else { 0 },
             // The estimate counts four bytes a token.
@@ -42,7 +42,7 @@ impl Turns {
             is_endless: true,
             has_waited: false,
         };
-        let mut reservation = applies.admit_turn(&shared.limit_registry, &ask).map_err(|denied| Problem::from(&denied))?;
+        let mut reservation = applies.admit_turn(&shared.limit_registry, &request).map_err(|denied| Problem::from(&denied))?;
         reservation.open();
         self.open.borrow_mut().push_back(reservation);
         Ok(())
