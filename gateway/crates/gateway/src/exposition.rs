@@ -121,7 +121,7 @@ fn process(page: &mut Page, state: &AdminState) {
     page.one("tenon_gateway_start_time_seconds", "gauge", "When the process started, Unix time.", state.started_unix_ms / 1000);
     page.one("tenon_gateway_revision", "gauge", "Revision that is served.", shared.snapshots.load().revision);
     let help = "Newest revision received from the control plane. Above the served one for longer than a moment, an update was rejected.";
-    page.one("tenon_gateway_revision_heard", "gauge", help, control.sync_stats.revision.load(Relaxed));
+    page.one("tenon_gateway_revision_received", "gauge", help, control.sync_stats.revision.load(Relaxed));
     let name = "tenon_gateway_snapshot_rejected_total";
     page.head(name, "counter", "Rejected updates of the control plane, by reason; the previous state stays, or the part is left out.");
     for (reason, count) in REJECTIONS.iter().zip(&control.sync_stats.rejected) {
@@ -132,7 +132,7 @@ fn process(page: &mut Page, state: &AdminState) {
     page.one("tenon_gateway_control_connected", "gauge", "1 while updates arrive.", u8::from(control.connected.load(Relaxed)));
     let age = shared.freshness.age().map_or(-1.0, |age| age.as_secs_f64());
     page.one(
-        "tenon_gateway_control_heard_age_seconds",
+        "tenon_gateway_control_contact_age_seconds",
         "gauge",
         "Time since the last contact with the control plane; -1 = none by this process.",
         age,

@@ -104,8 +104,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         Control::start(config.control_plane(), ControlParts { store, freshness: freshness.clone(), disk, shipper, limits: limit_registry.clone() })?;
     let metrics: Metrics = (0..config.threads).map(|_| ThreadMetrics::default()).collect();
     let spans = exporter.as_ref().map(|exporter| exporter.spans.clone());
-    let request_log = config.request_log.as_ref().map(|log| RequestLog::start(&log.file, log.ratio, log.bodies));
-    let request_log = request_log.transpose().map_err(StartError::RequestLog)?;
+    let request_log = request_log(&config)?;
     let shared = SharedState {
         snapshots,
         freshness,
@@ -128,8 +127,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     }
     health::start(shared.snapshots.clone(), shared.endpoint_registry.clone(), trust.clone(), config.checks).map_err(StartError::Runtime)?;
     let servers = Servers::start(&shared, listeners, grpc)?;
-    let admin = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
-    let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin);
+    let admin_socket = runtime.block_on(async { TcpListener::from_std(admin) }).map_err(|e| StartError::Admin(config.admin_listen, e))?;
+    let admin = Admin::new(&shared, control.status.clone(), check::json(&config.settings), admin_socket);
     if let Some(Err(error)) = predecessor.map(Predecessor::ready) {
         tracing::warn!("the predecessor did not confirm that it stops: {error}");
     }
@@ -147,6 +146,11 @@ pub fn run(config: Config) -> Result<(), StartError> {
     log.stop();
     tracing::info!("stopped");
     Ok(())
+}
+
+fn request_log(config: &Config) -> Result<Option<RequestLog>, StartError> {
+    let log = config.request_log.as_ref().map(|log| RequestLog::start(&log.file, log.ratio, log.bodies));
+    log.transpose().map_err(StartError::RequestLog)
 }
 
 fn export(config: &Config, trust: &Arc<TrustStore>) -> Result<Option<Exporter>, StartError> {

@@ -81,7 +81,7 @@ fn an_endpoint_that_cannot_be_used_is_counted_and_the_rest_is_served() {
     stack.gateway.wait_revision(revision);
     assert_eq!(stack.gateway.metric("tenon_gateway_snapshot_rejected_total{reason=\"endpoint\"}"), 1.0);
     assert_eq!(stack.gateway.metric("tenon_gateway_endpoints_unusable"), 1.0);
-    assert_eq!(stack.gateway.metric("tenon_gateway_revision_heard"), stack.gateway.metric("tenon_gateway_revision"));
+    assert_eq!(stack.gateway.metric("tenon_gateway_revision_received"), stack.gateway.metric("tenon_gateway_revision"));
     assert_eq!(stack.chat(support::BODY).status, 200);
     let revision = stack.control.put_routing(table(vec![endpoint("e1", &stack.upstream.url())], vec![model("m", "e1")]));
     stack.gateway.wait_revision(revision);

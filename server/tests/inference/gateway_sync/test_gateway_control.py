@@ -440,7 +440,7 @@ async def test_an_issuer_and_its_subject_are_sent(server, database, login, tenan
     assert key.priority == wire.PRIORITY_LOW
     for id in (str(issuer), "nonsense", str(uuid7())):
         answered = await server.stub.ResolveKey(wire.ResolveKeyRequest(issuer_id=id), metadata=server.metadata())
-        assert not answered.found
+        assert not answered.exists
     async with login("sync").system() as session:
         await issuers.keep_failure(session, tenant_a.tenant_id, issuer, "")
         due = await issuers.claim_due_issuers(session, least=0, every=1e6, again=1e6, limit=100)
