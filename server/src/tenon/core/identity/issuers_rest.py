@@ -82,7 +82,7 @@ async def refresh_issuer(request: Request, issuer_id: UUID, idempotency_key: Ide
 
     async def refresh(session: WriteSession) -> tuple[int, dict[str, Any]]:
         await issuers.refresh_issuer(session, ctx, issuer_id)
-        return 202, {"id": issuer_id, "asked": True}
+        return 202, {"id": issuer_id, "requested": True}
 
     return await change_once(request, ctx, AuditEvent("issuer.refresh", "Issuer", str(issuer_id)), idempotency_key, refresh)
 
