@@ -83,7 +83,7 @@ fn tokens_are_taken_for_each_answer_and_corrected_by_the_endpoints_numbers() {
     }
     let refused = exchange(&mut caller, &capped(900));
     assert_eq!(refused["error"]["code"], "rate_limit_exceeded");
-    assert!(refused["error"]["message"].as_str().unwrap().contains("910 are left here"), "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("910 are left at this gateway"), "{refused}");
     assert_eq!(exchange(&mut caller, &capped(890)), "answered", "with the 20 that the last answer took as its input it fits exactly");
     assert_eq!(refused["error"]["param"], Value::Null);
 }
@@ -94,10 +94,10 @@ fn what_the_endpoint_begins_by_itself_is_counted_when_it_is_over() {
     stack.govern(of_key(&stack, 4, 200, 0));
     let mut caller = stack.open();
     (0..3).for_each(|_| voice(&mut caller));
-    assert!(exchange(&mut caller, &capped(150))["error"]["message"].as_str().unwrap().contains("110 are left here"));
+    assert!(exchange(&mut caller, &capped(150))["error"]["message"].as_str().unwrap().contains("110 are left at this gateway"));
     caller.send(r#"{"type":"dictate"}"#);
     assert_eq!(caller.receive()["type"], "conversation.item.input_audio_transcription.completed");
-    assert!(exchange(&mut caller, &capped(150))["error"]["message"].as_str().unwrap().contains("65 are left here"));
+    assert!(exchange(&mut caller, &capped(150))["error"]["message"].as_str().unwrap().contains("65 are left at this gateway"));
     voice(&mut caller);
     let refused = exchange(&mut caller, &capped(1));
     assert!(refused["error"]["message"].as_str().unwrap().contains("4 requests a minute"), "{refused}");

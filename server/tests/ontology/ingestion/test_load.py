@@ -9,8 +9,10 @@ import io
 import zipfile
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -276,6 +278,32 @@ async def test_interrupted_anywhere_it_ends_cleanly(create_tenant) -> None:
     report = await tenant.load()
     assert report.skipped or report.inserted == 20_000
     assert len(await tenant.rows("person", "number")) == 20_000
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+async def test_a_load_cancelled_as_a_copy_starts_is_cancelled_and_completes_later(
+    create_tenant, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The load's COPYs: keys into a stage, dangling keys out of it, a batch of rows into a stage."""
+    tenant = await create_tenant()
+    tenant.write(*(f"{n},P{n},,,,,,,,,," for n in range(100)))
+    original = psycopg.AsyncConnection.wait
+    started = 0
+
+    async def wait(connection: psycopg.AsyncConnection[Any], generator: Any, *arguments: Any) -> Any:
+        nonlocal started
+        result = await original(connection, generator, *arguments)
+        started += generator.__name__ == "_start_copy_gen"
+        if generator.__name__ == "_start_copy_gen" and started == copies:
+            raise asyncio.CancelledError
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.AsyncConnection, "wait", wait)
+        with pytest.raises(asyncio.CancelledError):
+            await tenant.load()
+    assert started == copies
+    assert (await tenant.load()).inserted == 100
 
 
 async def test_another_file_is_another_load(create_tenant) -> None:

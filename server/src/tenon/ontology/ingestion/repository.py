@@ -5,8 +5,10 @@ PostgreSQL refuses COPY into a table under FORCE row-level security, hence the s
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +147,7 @@ async def create_stage(session: WriteSession, columns: Mapping[str, str], role: 
 
 async def copy_into_stage(session: WriteSession, data: Path) -> None:
     """Copy a CSV file into the stage."""
-    async with (await _psycopg_connection(session)).cursor() as cursor, cursor.copy(_COPY_INTO_STAGE) as copy:
+    async with _copy(session, _COPY_INTO_STAGE) as copy:
         with data.open("rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 await copy.write(chunk)
@@ -170,7 +172,7 @@ async def write_missing_targets(session: WriteSession, ontology: Ontology, targe
         select {", ".join(f"s.{key}" for key in keys)} from pg_temp.stage s
         where not exists (select 1 from {ontology.schema}.{target.table} t where {matches})
     """
-    async with (await _psycopg_connection(session)).cursor() as cursor, cursor.copy(f"copy ({query}) to stdout (format csv)") as copy:
+    async with _copy(session, f"copy ({query}) to stdout (format csv)") as copy:
         with missing.open("wb") as stream:
             async for chunk in copy:
                 stream.write(chunk)
@@ -210,6 +212,21 @@ async def is_target_missing(
         )
     """
     return bool(await session.scalar(sql))
+
+
+@asynccontextmanager
+async def _copy(session: WriteSession, statement: str) -> AsyncIterator[psycopg.AsyncCopy]:
+    """A COPY on the session's own connection.
+
+    A cancellation that arrives as the COPY starts leaves the connection busy. A ROLLBACK on it would fail and hide the cancellation, so the
+    connection is dropped; the server rolls back.
+    """
+    try:
+        async with (await _psycopg_connection(session)).cursor() as cursor, cursor.copy(statement) as copy:
+            yield copy
+    except asyncio.CancelledError:
+        await session.connection.invalidate()
+        raise
 
 
 async def _psycopg_connection(session: WriteSession) -> psycopg.AsyncConnection[Any]:
