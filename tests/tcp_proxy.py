@@ -12,6 +12,7 @@ class TcpProxy:
 
     def __init__(self, to: int) -> None:
         self._to, self._sockets = to, list[socket.socket]()
+        self.accepted = 0  # connections so far
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -35,6 +36,7 @@ class TcpProxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             threading.Thread(target=self._join, args=(near,), daemon=True).start()
 
     def _join(self, near: socket.socket) -> None:

@@ -122,6 +122,13 @@ def _readyz(gateway: Gateway) -> str:
         return ""
 
 
+def _cut(control: ControlPlane) -> None:
+    """End the gateway's connection, and wait until it connects again."""
+    before = control.proxy.accepted
+    control.proxy.cut()
+    until(lambda: control.proxy.accepted > before, "it connects again")
+
+
 def test_a_gateway_with_its_certificate_syncs_serves_and_ships(
     stack: Stack, upstream: Canned, control: ControlPlane, tmp_path: Path
 ) -> None:
@@ -134,8 +141,7 @@ def test_a_gateway_with_its_certificate_syncs_serves_and_ships(
         # Half a change: a new certificate beside the old key is no pair, and the pair before goes on.
         pair = control.gateways.issue("gateway-1")
         identity.certificate.write_bytes(pair[0])
-        control.proxy.cut()
-        until(lambda: gateway.readiness() != "ready", "the cut is noticed")
+        _cut(control)
         until(lambda: gateway.readiness() == "ready", "it is back with the old pair")
         assert str(identity.certificate) in gateway.log()
         identity.put(pair, control.own)
@@ -145,8 +151,7 @@ def test_a_gateway_with_its_certificate_syncs_serves_and_ships(
         stale = Files(tmp_path / "stale").put((old.certificate.read_bytes(), old.key.read_bytes()), control.own)
         identity.put(control.gateways.issue("gateway-1"), control.own)
         control.files.put(control.own.issue("control"), control.gateways)
-        control.proxy.cut()
-        until(lambda: gateway.readiness() != "ready", "the cut is noticed")
+        _cut(control)
         until(lambda: gateway.readiness() == "ready", "it is back with what is new")
         second = _call(stack, gateway)
         until(lambda: _is_stored(stack, second), "the record is stored")
