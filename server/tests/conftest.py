@@ -41,6 +41,11 @@ class Scratch:
         self._cleaner.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no worker runs one alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Scratch]:
     folders = Scratch()
